@@ -1,0 +1,6 @@
+"""LoRA Power-Merger for ComfyUI: load, merge, resize, apply and save LoRAs. This is what ComfyUI imports."""
+
+from .nodes import DISPLAY_NAMES as NODE_DISPLAY_NAME_MAPPINGS
+from .nodes import NODE_CLASSES as NODE_CLASS_MAPPINGS
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

@@ -1,0 +1,1 @@
+"""Merging LoRAs: the core, on torch alone. `python -m merge` is its command line."""

@@ -1,0 +1,182 @@
+"""python -m merge: the core from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .compute import Compute
+from .files import load, save
+from .keys import is_text_encoder
+from .lora import Lora, LoraError
+from .merger import merge_deltas, merge_factors
+from .methods import DELTA_MODES, FACTOR_MODES
+from .resize import METHODS as RESIZE_METHODS
+from .resize import resize
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_WEIGHTED = re.compile(rf"(?P<path>.+?)(?::(?P<model>{_NUMBER}))?(?::(?P<clip>{_NUMBER}))?")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, or 1 after an error, which is printed as one line."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        options.run(options)
+    except LoraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m merge", description="Merge, resize and look into LoRA files.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    merging = commands.add_parser("merge", help="merge LoRA files into one")
+    merging.add_argument(
+        "loras", nargs="+", metavar="FILE[:STRENGTH[:TEXT_ENCODER_STRENGTH]]", help="strengths default to 1"
+    )
+    merging.add_argument("--mode", default="concat", help=", ".join([*FACTOR_MODES, *DELTA_MODES]))
+    merging.add_argument("--density", type=float, default=1.0, help="share of the values kept, 0 to 1 (default 1)")
+    merging.add_argument("--rank", type=int, default=32, help="of *_svd modes; 0: as the inputs (default 32)")
+    merging.add_argument("--conv-rank", type=int, default=0, help="of kernels larger than 1x1 (default: as the inputs)")
+    merging.add_argument("--seed", type=int, default=0, help="of dare modes (default 0)")
+    merging.set_defaults(run=_merge)
+    _add_output(merging)
+
+    resizing = commands.add_parser("resize", help="change the rank of a LoRA file")
+    resizing.add_argument("loras", nargs=1, metavar="FILE")
+    resizing.add_argument("--rank", type=int, default=16, help="new rank, or the upper bound of the sv_* methods")
+    resizing.add_argument("--conv-rank", type=int, default=0, help="of kernels larger than 1x1 (default: as --rank)")
+    resizing.add_argument("--method", default="fixed", help=", ".join(RESIZE_METHODS))
+    resizing.add_argument("--value", type=float, default=0.9, help="of the sv_* methods (default 0.9)")
+    resizing.set_defaults(run=_resize)
+    _add_output(resizing)
+
+    looking = commands.add_parser("info", help="show what LoRA files hold")
+    looking.add_argument("loras", nargs="+", metavar="FILE")
+    looking.set_defaults(run=_info)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output file (default: count its name up)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the result (default float32)")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps (default cpu)")
+
+
+def _merge(options: argparse.Namespace) -> None:
+    loras = [_load_weighted(text) for text in options.loras]
+    with _progress(options) as compute:
+        if options.mode in FACTOR_MODES:
+            merged = merge_factors(loras, options.mode, options.density, options.seed, compute)
+        elif options.mode in DELTA_MODES:
+            merged = merge_deltas(
+                *(
+                    loras,
+                    options.mode,
+                    options.density,
+                    options.rank,
+                    options.conv_rank,
+                    options.seed,
+                    compute,
+                )
+            )
+        else:
+            known = ", ".join([*FACTOR_MODES, *DELTA_MODES])
+            raise LoraError(f"There is no merge mode {options.mode!r}. The modes are {known}.")
+    _write(merged, options)
+
+
+def _resize(options: argparse.Namespace) -> None:
+    lora = load(Path(options.loras[0]))
+    with _progress(options) as compute:
+        resized = resize(lora, options.rank, options.conv_rank, options.method, options.value, compute)
+    _write(resized, options)
+
+
+def _load_weighted(text: str) -> Lora:
+    match = _WEIGHTED.fullmatch(text)
+    assert match is not None
+    model = float(match["model"] or 1.0)
+    return load(Path(match["path"])).with_strengths(model, float(match["clip"] or model))
+
+
+def _write(lora: Lora, options: argparse.Namespace) -> None:
+    path = options.output
+    if path.suffix != ".safetensors":
+        raise LoraError(f"The output {path.name} must end in .safetensors.")
+    written = save(lora, path, overwrite=options.overwrite)
+    print(f"{written}: {len(lora.modules)} modules, {written.stat().st_size / 1e6:.1f} MB")
+
+
+class _progress:
+    """A tqdm bar over the modules of one operation."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.bar = tqdm(unit="module", disable=None)
+        self.compute = Compute(_device(options.device), DTYPES[options.dtype], self._show)
+
+    def _show(self, done: int, total: int) -> None:
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
+
+    def __enter__(self) -> Compute:
+        return self.compute
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise LoraError(f"The device {name} can't be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _info(options: argparse.Namespace) -> None:
+    for text in options.loras:
+        lora = load(Path(text))
+        modules = list(lora.modules.values())
+        text_encoder = sum(is_text_encoder(module.name) for module in modules)
+        convolutions = sum(module.is_convolution for module in modules)
+        print(text)
+        print(f"  family    LoRA: {len(modules) - convolutions} linear, {convolutions} convolutions larger than 1x1")
+        print(f"  modules   {len(modules) - text_encoder} of the model, {text_encoder} of text encoders")
+        print(f"  ranks     {_counted(module.rank for module in modules)}")
+        print(f"  alphas    {_counted(f'{module.alpha:g}' for module in modules)}")
+        print(f"  dtypes    {_counted(str(module.up.dtype).removeprefix('torch.') for module in modules)}")
+        for key, value in sorted(lora.metadata.items()):
+            print(f"  metadata  {key}: {value if len(value) <= 200 else value[:200] + ' ...'}")
+
+
+def _counted(values) -> str:
+    counts = Counter(values)
+    most = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    shown = ", ".join(f"{value} ({count}x)" if len(counts) > 1 else str(value) for value, count in most[:8])
+    return shown + (f" and {len(most) - 8} more" if len(most) > 8 else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

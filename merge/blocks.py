@@ -1,0 +1,230 @@
+"""Block weights (lbw): one for each block of the model, in the notation of Inspire Pack's LoRA Block Weight.
+
+Three forms:
+
+- a vector, `1,0.5,0,...`: the base (text encoders and whatever lies in no block), then the blocks in order.
+  17 or 26 weights for SD 1.5 and 2, 12 or 20 for SDXL, 20 or 58 for Flux. The shorter layouts hold the
+  blocks that carry attention (Flux: the double blocks); what lies in a block that they leave out takes the
+  base weight.
+- the name of a preset, or a preset as Inspire writes it into its box, `NAME:1,0.5,...`: what is behind the
+  colon counts.
+- `%default=1,in1-3=0.5,mid=1,out=0`: keys default, base, in, mid, out, double and single. Later items
+  override earlier ones; default is 1, and base is default, where not given. Numbers count from 1. On a
+  U-Net LoRA of attentions alone they count the short layout (SD 1.5: in1 is IN01, in3 is IN04), on one that
+  holds a resnet, a sampler or conv_in the full one (in1 is IN00); on Flux, the 19 double and the 38 single
+  blocks. Inspire counts the blocks that a file happens to hold, which is the same where it holds them all;
+  here a block keeps its number where others are missing, and the middle of a U-Net is one block.
+
+Inspire's R, U, A and B and several values in a block are refused: they stand for random numbers, for
+widgets of its node, and for single modules by their order in the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from .block_notation import BadNotation, PercentForm, Unsupported, is_value, parse, quoted
+from .block_tables import BASE, FAMILIES, Family, names_a_block
+from .keys import canonical
+from .lora import Lora, LoraError
+
+SHIPPED_PRESETS = Path(__file__).parent.parent / "block_presets.txt"
+USER_PRESETS = SHIPPED_PRESETS.with_name("block_presets.user.txt")
+
+
+def with_block_weights(lora: Lora, spec: str, presets: Mapping[str, str] | None = None) -> Lora:
+    """The LoRA with its modules' block weights multiplied by what ``spec`` says, and without those at 0.
+
+    ``presets`` are the names that ``spec`` may use; None reads the files that belong to the pack.
+    """
+    spec = spec.strip()
+    if not spec:
+        return lora
+    try:
+        weights = _weights_by_module(lora, parse(_expand(spec, presets)))
+    except BadNotation as problem:
+        raise LoraError(f"Block weights {quoted(spec)} for {lora.name}: {problem}") from None
+    modules = {
+        name: replace(module, block_weight=module.block_weight * weights[name])
+        for name, module in lora.modules.items()
+        if weights[name] != 0
+    }
+    return replace(lora, modules=modules)
+
+
+def read_presets(*paths: Path) -> dict[str, str]:
+    """The presets of these files by name; a later line or file overrides an earlier one.
+
+    Without paths: the pack's own file, then the user's where there is one. Lines of Inspire's preset file are
+    taken as they are, also those that ``with_block_weights`` refuses.
+    """
+    if not paths:
+        paths = (SHIPPED_PRESETS, USER_PRESETS) if USER_PRESETS.exists() else (SHIPPED_PRESETS,)
+    presets: dict[str, str] = {}
+    for path in paths:
+        for number, line in enumerate(_read_lines(path), start=1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                try:
+                    name, value = _parse_preset(line)
+                except BadNotation as problem:
+                    raise LoraError(f"{path.name}, line {number}: {problem}") from None
+                presets[name] = value
+    return presets
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        # not splitlines(), which also splits where no editor counts a line
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise LoraError(f"The block presets {path.name} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise LoraError(f"The block presets {path.name} aren't UTF-8 text. Save the file as UTF-8.") from None
+
+
+def _parse_preset(line: str) -> tuple[str, str]:
+    name, colon, value = (part.strip() for part in line.partition(":"))
+    if not colon or not name or not value:
+        raise BadNotation("this is no preset. Write NAME:1,0.5,... or NAME:%default=1,...")
+    if "," in name or name.startswith("%"):
+        raise BadNotation(f"{quoted(name)} looks like weights. Write a name before the colon.")
+    try:
+        parse(value)
+    except Unsupported:
+        pass  # refused when it is used: the other presets of the file are good
+    return name, value
+
+
+def _expand(spec: str, presets: Mapping[str, str] | None) -> str:
+    """The vector or the `%` form that ``spec`` means."""
+    if spec.startswith("%"):
+        return spec
+    text = spec.rsplit(":", 1)[-1].strip()
+    if not text:
+        raise BadNotation("nothing follows the colon. Write the weights behind it, or the preset's name alone.")
+    if text.startswith("%") or "," in text:
+        return text
+    if presets is None:
+        presets = read_presets()
+    if text in presets:
+        return presets[text].strip()
+    if all(is_value(value) for value in text.split()):
+        return text
+    raise BadNotation(f"there is no preset {quoted(text)}. {_suggestion(text, presets)}")
+
+
+def _suggestion(name: str, presets: Mapping[str, str]) -> str:
+    by_folded_name = {preset.casefold(): preset for preset in presets}
+    near = difflib.get_close_matches(name.casefold()[:60], by_folded_name)
+    if near:
+        return f"Did you mean {' or '.join(by_folded_name[match] for match in near)}?"
+    return f"The presets are {', '.join(presets)}." if presets else "There are no presets."
+
+
+def _weights_by_module(lora: Lora, spec: PercentForm | tuple[float, ...]) -> dict[str, float]:
+    names = {name: canonical(name) for name in lora.modules}
+    families = [family for family in FAMILIES if family.fits(names.values())]
+    if isinstance(spec, tuple):
+        found = [
+            _assign(names, family, dict(zip(layout, spec, strict=True)))
+            for family in families
+            for layout in (family.short, family.full)
+            if len(layout) == len(spec)
+        ]
+        if not found:
+            raise BadNotation(_wrong_length(len(spec), families) if families else _unknown(names))
+    elif families:
+        found = _count_in_each(spec, families, names)
+    else:
+        found = [dict.fromkeys(names, _outside_blocks(spec, names))]
+    if any(weights != found[0] for weights in found):
+        which = " or ".join(family.name for family in families)
+        raise BadNotation(f"{which} count these blocks differently, and the LoRA may be of either. Write a vector.")
+    return found[0]
+
+
+def _assign(names: Mapping[str, str], family: Family, weights: Mapping[str, float]) -> dict[str, float]:
+    """The weight of each module, from those of the blocks in a layout."""
+    by_module = {}
+    for name, full_name in names.items():
+        part, path = full_name.split(":", 1)
+        block = family.block_of(path) if part == "model" else None
+        by_module[name] = weights.get(block or BASE, weights[BASE])
+    return by_module
+
+
+def _count_in_each(spec: PercentForm, families: list[Family], names: Mapping[str, str]) -> list[dict[str, float]]:
+    """The modules' weights, for each of the families that have the blocks which ``spec`` names."""
+    found: list[dict[str, float]] = []
+    problems: list[BadNotation] = []
+    for family in families:
+        try:
+            found.append(_assign(names, family, _count(spec, family, _counted_layout(family, names))))
+        except BadNotation as problem:
+            problems.append(problem)
+    if not found:
+        raise problems[0]
+    return found
+
+
+def _counted_layout(family: Family, names: Mapping[str, str]) -> tuple[str, ...]:
+    paths = (name.split(":", 1)[1] for name in names.values() if name.startswith("model:"))
+    in_blocks = [path for path in paths if family.block_of(path)]
+    attentions_alone = family.attentions and all(family.is_attention(path) for path in in_blocks)
+    return family.short if attentions_alone else family.full
+
+
+def _count(spec: PercentForm, family: Family, layout: tuple[str, ...]) -> dict[str, float]:
+    """The weight of each block in ``layout``."""
+    weights = dict.fromkeys(layout, 1.0 if spec.default is None else spec.default)
+    if spec.base is not None:
+        weights[BASE] = spec.base
+    for blocks in spec.ranges:
+        if blocks.group not in family.groups:
+            has = f"it is of {family.name}, which has {_listed(family.groups)}"
+            raise BadNotation(f"{blocks.text} matches no block of this LoRA: {has}.")
+        group = [block for block in layout if block.startswith(blocks.group.upper())]
+        last = len(group) if blocks.last is None else blocks.last
+        if last > len(group):
+            has = _extent(blocks.group, group)
+            raise BadNotation(f"{blocks.text} goes past the last block. This LoRA has {has}.")
+        weights.update(dict.fromkeys(group[blocks.first - 1 : last], blocks.weight))
+    return weights
+
+
+def _outside_blocks(spec: PercentForm, names: Mapping[str, str]) -> float:
+    """The weight of every module of a LoRA whose blocks aren't known: all of them lie in none."""
+    if spec.ranges:
+        raise BadNotation(f"{spec.ranges[0].text} matches no block of this LoRA; {_unknown(names)}")
+    if spec.base is None:
+        return 1.0 if spec.default is None else spec.default
+    if spec.default is not None and spec.default != spec.base:
+        raise BadNotation(f"default is for the blocks and differs from base, but {_unknown(names)}")
+    return spec.base
+
+
+def _unknown(names: Mapping[str, str]) -> str:
+    in_blocks = (name for name, full in names.items() if names_a_block(full.split(":", 1)[1]))
+    return (
+        f"block weights are known for {_listed([family.name for family in FAMILIES])} LoRAs, "
+        f"and this is none (it has {next(in_blocks, next(iter(names)))}). "
+        "%default=0.5 gives all of it one weight."
+    )
+
+
+def _wrong_length(length: int, families: list[Family]) -> str:
+    fit = ", ".join(f"{len(family.short)} or {len(family.full)} for {family.name}" for family in families)
+    return f"it has {length} weights, and this LoRA takes {fit} (the base counted)."
+
+
+def _extent(group: str, blocks: list[str]) -> str:
+    if len(blocks) == 1:
+        return f"{group}1 alone ({blocks[0]})"
+    return f"{group}1 ({blocks[0]}) to {group}{len(blocks)} ({blocks[-1]})"
+
+
+def _listed(words: list[str] | tuple[str, ...]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"

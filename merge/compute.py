@@ -1,0 +1,43 @@
+"""How a computation runs: where, into which precision, and who hears of its progress or stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+def _no_progress(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def _go_on() -> None:
+    """Nobody stops it."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The arguments that every operation of the core takes.
+
+    ``dtype`` is the precision of the result's tensors; arithmetic is float32 or better whatever it says.
+    ``progress(done, total)`` is called after each module. ``check()`` is called often and stops the work by raising.
+    """
+
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    progress: Callable[[int, int], None] = _no_progress
+    check: Callable[[], None] = _go_on
+
+    @property
+    def float64_device(self) -> torch.device:
+        """Where exact low-rank algebra runs: the device itself, or the CPU where it has no float64 (Metal)."""
+        return torch.device("cpu") if self.device.type in ("mps", "privateuseone") else self.device
+
+    def step(self, done: int, total: int) -> None:
+        """Report progress, and stop here if somebody asked for it."""
+        self.progress(done, total)
+        self.check()
+
+
+CPU = Compute()

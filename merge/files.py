@@ -1,0 +1,143 @@
+"""LoRA files: reading any that hold low-rank factors, writing safetensors without ever showing a half-written file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import secrets
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import tensorfile
+from .formats import from_state_dict, to_state_dict
+from .lora import Lora, LoraError
+
+log = logging.getLogger(__name__)
+
+SAFETENSORS = (".safetensors", ".sft")
+
+
+def _go_on() -> None:
+    """Nobody stops it."""
+
+
+def load(path: Path, name: str | None = None, check: Callable[[], None] = _go_on) -> Lora:
+    """Read a LoRA file. Its name (what messages call it) is the file's, without the ending, unless one is given.
+
+    Raises LoraError when the file is missing, damaged, or holds something else than LoRA weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise LoraError(f"There is no file {path.name} (looked for in {path.parent.name}).")
+    if path.suffix.lower() in SAFETENSORS:
+        tensors, metadata = tensorfile.read(path, check)
+    else:
+        tensors, metadata = _read_pickle(path), {}
+    return from_state_dict(tensors, name or path.stem, metadata, check)
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LoraError(
+            f"{path.name} can't be read as a file of plain weights ({reason}). "
+            "Get it as .safetensors: other formats can hold programs and are only read where they hold none."
+        ) from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise LoraError(f"{path.name} holds no table of tensors, so it is not a LoRA.")
+    tensors = {}
+    for key, value in content.items():
+        if isinstance(value, (int, float)) and str(key).endswith(".alpha"):
+            value = torch.tensor(float(value))
+        if not isinstance(value, Tensor):
+            raise LoraError(
+                f"{path.name}: entry {key} is a {type(value).__name__}, not a tensor; this is not a LoRA file."
+            )
+        tensors[str(key)] = value.detach().clone(memory_format=torch.contiguous_format)
+    return tensors
+
+
+def save(
+    lora: Lora,
+    path: Path,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+    check: Callable[[], None] = _go_on,
+) -> Path:
+    """Write a LoRA with its strengths and block weights in its alphas, and return the path written.
+
+    Unless told to overwrite, an existing file is left alone and the name counts up (name_00002). The file appears
+    whole under its name or not at all. ``dtype`` None keeps each tensor's own. Raises LoraError for an empty LoRA.
+    """
+    baked = lora.baked()
+    if not baked.modules:
+        raise LoraError(
+            f"{lora.name} holds no weights, so there is nothing to save: it is empty or its strengths are all 0."
+        )
+    tensors = to_state_dict(baked, dtype, check)
+    return write_whole(Path(path), tensors, baked.metadata, overwrite, check)
+
+
+def write_whole(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    overwrite: bool,
+    check: Callable[[], None],
+) -> Path:
+    """Write into a temporary file beside ``path``, then give it its name; on any fault nothing is left behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # not an ending that ComfyUI lists: a file left by a killed process is never offered as a LoRA
+    temporary = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            tensorfile.write(file, tensors, metadata, check)
+            file.flush()
+            os.fsync(file.fileno())
+        check()
+        return _give_name(temporary, path, overwrite)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _give_name(temporary: Path, path: Path, overwrite: bool) -> Path:
+    if overwrite:
+        os.replace(temporary, path)
+        return path
+    for number in range(1, 100_000):
+        free = path if number == 1 else path.with_name(f"{path.stem}_{number:05}{path.suffix}")
+        try:
+            _rename_unless_there(temporary, free)
+        except FileExistsError:
+            continue
+        return free
+    raise LoraError(f"{path.name} and 99,999 numbered names after it are taken. Choose another name.")
+
+
+def _rename_unless_there(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)  # fails where the name is taken, whoever took it a moment ago
+        return
+    except FileExistsError:
+        raise
+    except OSError:
+        pass  # a file system without hard links (FAT, some network shares)
+    if os.path.lexists(target):
+        raise FileExistsError(target)
+    os.rename(source, target)

@@ -1,0 +1,84 @@
+"""Changing the rank of a LoRA: each module by the SVD of its two factors, never of its dense delta."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from . import lowrank, recipe
+from .compute import CPU, Compute
+from .lora import Lora, LoraError, LoraModule, modules_by_name
+
+# Method -> what its value means, for messages and tooltips.
+METHODS: dict[str, str] = {
+    "fixed": "every module gets the new rank",
+    "sv_ratio": "keeps singular values above 1/value of the largest (value 1 or more; 2 to 20 is usual)",
+    "sv_cumulative": "keeps as many singular values as make up this share of their sum (0 to 1)",
+    "sv_fro": "keeps as many as make up this share of the Frobenius norm (0 to 1)",
+}
+
+
+def resize(
+    lora: Lora,
+    rank: int,
+    conv_rank: int = 0,
+    method: str = "fixed",
+    value: float = 0.9,
+    compute: Compute = CPU,
+) -> Lora:
+    """The LoRA at another rank; strengths and block weights stay as they are.
+
+    ``rank`` (for larger kernels ``conv_rank``, 0: the same) is what ``fixed`` gives and the upper bound of the other
+    methods, which take the smallest rank that meets their criterion in each module (the names are those of sd-scripts'
+    resize_lora.py, whose ranks are one larger). A rank above a module's own leaves it as it is: nothing is padded.
+    Raises LoraError for unknown methods and values out of their range.
+    """
+    conv_rank = conv_rank or rank
+    rules = {True: _rule(method, value, conv_rank), False: _rule(method, value, rank)}
+    modules = []
+    for done, module in enumerate(lora.modules.values(), 1):
+        modules.append(_resized(module, rules[module.is_convolution], compute))
+        compute.step(done, len(lora.modules))
+    settings: dict[str, object] = {"rank": rank, "conv_rank": conv_rank, "method": method}
+    if method != "fixed":
+        settings["value"] = value
+    settings["dtype"] = str(compute.dtype).removeprefix("torch.")
+    return replace(
+        lora,
+        modules=modules_by_name(modules),
+        metadata=recipe.metadata("resize", settings, [lora], strengths=False),
+    )
+
+
+def _rule(method: str, value: float, most: int) -> lowrank.RankRule:
+    if most < 1:
+        raise LoraError(f"The new rank is {most}; it must be at least 1.")
+    if method not in METHODS:
+        raise LoraError(f"There is no resize method {method!r}. The methods are {', '.join(METHODS)}.")
+    if method == "fixed":
+        return lowrank.fixed_rank(most)
+    if method == "sv_ratio":
+        if not value >= 1:
+            raise LoraError(f"The value of sv_ratio is {value}; it must be 1 or more (2 to 20 is usual).")
+        return lowrank.ratio_rank(value, most)
+    if not 0 < value <= 1:
+        raise LoraError(f"The value of {method} is {value}; it must be above 0 and at most 1.")
+    return (lowrank.cumulative_rank if method == "sv_cumulative" else lowrank.frobenius_rank)(value, most)
+
+
+def _resized(module: LoraModule, rule: lowrank.RankRule, compute: Compute) -> LoraModule:
+    device = compute.float64_device
+    up, down = module.flat_up().to(device), module.flat_down().to(device)
+    best = lowrank.truncate_product(*lowrank.stack([(up, down, module.scale)], torch.float64), rule)
+    if best is None:
+        up, down = torch.zeros(up.shape[0], 1), torch.zeros(1, down.shape[1])
+    else:
+        up, down = best.up, best.down
+    rank = up.shape[1]
+    return replace(
+        module,
+        up=up.to("cpu", compute.dtype).reshape(-1, rank, *module.up.shape[2:]).contiguous(),
+        down=down.to("cpu", compute.dtype).reshape(rank, *module.down.shape[1:]).contiguous(),
+        alpha=float(rank),
+    )

@@ -1,0 +1,28 @@
+"""The nodes that load, merge, resize, apply and save LoRAs: thin, each one call into merge/."""
+
+from .apply import ApplyLora
+from .load import LoadLora, LoraStrength
+from .merge_loras import MergeLoras, MergeLorasSvd
+from .resize import ResizeLora
+from .save import SaveLora
+
+# Ids are saved in workflows, also in those of the older Power-Merger pack: they never change.
+NODE_CLASSES = {
+    "PM LoRA Loader": LoadLora,
+    "PM LoRA Strength": LoraStrength,
+    "PM LoRA Merger": MergeLoras,
+    "PM LoRA SVD Merger": MergeLorasSvd,
+    "PM LoRA Resizer": ResizeLora,
+    "PM LoRA Apply": ApplyLora,
+    "PM LoRA Save": SaveLora,
+}
+
+DISPLAY_NAMES = {
+    "PM LoRA Loader": "PM Load LoRA",
+    "PM LoRA Strength": "PM LoRA Strength",
+    "PM LoRA Merger": "PM Merge LoRA",
+    "PM LoRA SVD Merger": "PM Merge LoRA SVD",
+    "PM LoRA Resizer": "PM Resize LoRA",
+    "PM LoRA Apply": "PM Apply LoRA",
+    "PM LoRA Save": "PM Save LoRA",
+}

@@ -1,0 +1,86 @@
+"""PM Load LoRA and PM LoRA Strength."""
+
+from __future__ import annotations
+
+from pathlib import PureWindowsPath
+
+from ..merge.blocks import with_block_weights
+from ..merge.files import load
+from ..merge.lora import Lora
+from . import comfy_bridge
+from .inputs import CATEGORY, LORA, lora_input, require_lora, strength_input
+
+
+class LoadLora:
+    DESCRIPTION = (
+        "Loads a LoRA file as a value that can be merged, resized, applied and saved. "
+        "Its strengths, and block weights if you give any, count in everything that follows."
+    )
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["lora loader", "power merge", "lbw", "lora block weight"]
+    RETURN_TYPES = (LORA,)
+    OUTPUT_TOOLTIPS = ("The LoRA with its strengths. Connect it to a merge, to PM Resize LoRA or to PM Apply LoRA.",)
+    FUNCTION = "load_lora"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {
+                "lora_name": (
+                    comfy_bridge.lora_names(),
+                    {"tooltip": "The file, from ComfyUI's loras folders."},
+                ),
+                "strength_model": strength_input(
+                    "How much the LoRA counts in the model (U-Net or transformer). Negative subtracts, 0 leaves it out."
+                ),
+                "strength_clip": strength_input(
+                    "How much the LoRA counts in the text encoder. Negative subtracts, 0 leaves it out."
+                ),
+                "lbw": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": False,
+                        "tooltip": "Block weights; empty counts every block as 1. A list that starts with the base "
+                        "(1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1), the name of a preset (SD-OUT), or blocks by name "
+                        "(%default=1,in1-3=0.5,mid=0). A block of weight 0 is taken out.",
+                    },
+                ),
+            }
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, lora_name: str, **_: object) -> str:
+        status = comfy_bridge.lora_path(lora_name).stat()
+        return f"{status.st_size}-{status.st_mtime_ns}"
+
+    def load_lora(self, lora_name: str, strength_model: float, strength_clip: float, lbw: str = "") -> tuple[Lora]:
+        lora = load(comfy_bridge.lora_path(lora_name), display_name(lora_name), comfy_bridge.check_interrupt)
+        return (with_block_weights(lora.with_strengths(strength_model, strength_clip), lbw),)
+
+
+def display_name(lora_name: str) -> str:
+    """What messages call a file of the loras list: its place in the folder, without the ending, with slashes."""
+    return PureWindowsPath(lora_name).with_suffix("").as_posix()
+
+
+class LoraStrength:
+    DESCRIPTION = "Multiplies a LoRA's strengths: to weight a merge or a resized LoRA again without a file in between."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["lora weight", "scale lora"]
+    RETURN_TYPES = (LORA,)
+    OUTPUT_TOOLTIPS = ("The same LoRA at the new strengths.",)
+    FUNCTION = "scale"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {
+                "lora": lora_input("The LoRA to weight: loaded, merged or resized."),
+                "strength_model": strength_input("Multiplies the strength for the model (U-Net or transformer)."),
+                "strength_clip": strength_input("Multiplies the strength for the text encoder."),
+            }
+        }
+
+    def scale(self, lora: Lora, strength_model: float, strength_clip: float) -> tuple[Lora]:
+        return (require_lora(lora, "lora").with_strengths(strength_model, strength_clip),)

@@ -1,0 +1,67 @@
+"""PM Resize LoRA."""
+
+from __future__ import annotations
+
+from ..merge.lora import Lora
+from ..merge.resize import METHODS, resize
+from . import comfy_bridge
+from .inputs import CATEGORY, LORA, device_input, dtype_input, lora_input, rank_input, require_lora
+
+
+class ResizeLora:
+    DESCRIPTION = "Brings a LoRA to a smaller rank with the least possible loss, or to the rank each module needs."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["lora resize", "shrink lora", "lora rank", "power merge"]
+    RETURN_TYPES = (LORA,)
+    OUTPUT_TOOLTIPS = ("The resized LoRA, at the strengths it came with.",)
+    FUNCTION = "resize"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {
+                "lora": lora_input("The LoRA to resize: loaded or merged."),
+                "new_rank": rank_input(
+                    16,
+                    1,
+                    "Rank of the result's linear and 1x1 modules with method fixed, the most they get with the others. "
+                    "A module of a smaller rank keeps its own.",
+                ),
+                "device": device_input(comfy_bridge.device_names()),
+                "dtype": dtype_input(),
+            },
+            "optional": {
+                "conv_rank": rank_input(0, 0, "The same for larger convolutions. 0: new_rank."),
+                "method": (
+                    list(METHODS),
+                    {
+                        "default": "fixed",
+                        "tooltip": ". ".join(f"{name}: {what}" for name, what in METHODS.items()) + ".",
+                    },
+                ),
+                "method_value": (
+                    "FLOAT",
+                    {
+                        "default": 0.9,
+                        "min": 0.0,
+                        "max": 1000.0,
+                        "step": 0.01,
+                        "tooltip": "The value of the sv_ methods: a ratio of 1 or more for sv_ratio (often 2 to 20), "
+                        "a share between 0 and 1 for sv_cumulative and sv_fro (0.9 keeps most). fixed doesn't use it.",
+                    },
+                ),
+            },
+        }
+
+    def resize(
+        self,
+        lora: Lora,
+        new_rank: int,
+        device: str,
+        dtype: str,
+        conv_rank: int = 0,
+        method: str = "fixed",
+        method_value: float = 0.9,
+    ) -> tuple[Lora]:
+        compute = comfy_bridge.compute(device, dtype)
+        return (resize(require_lora(lora, "lora"), new_rank, conv_rank, method, method_value, compute),)

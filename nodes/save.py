@@ -1,0 +1,67 @@
+"""PM Save LoRA."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from ..merge.files import save
+from ..merge.lora import Lora
+from ..merge.paths import inside
+from . import comfy_bridge
+from .inputs import CATEGORY, DTYPES, lora_input, require_lora
+
+log = logging.getLogger(__name__)
+
+AS_MERGED = "as merged"
+
+
+class SaveLora:
+    DESCRIPTION = "Writes a LoRA into ComfyUI's first loras folder, with its strengths and block weights in it."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["save merged lora", "export lora", "power merge"]
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "lora_save"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {
+                "lora": lora_input("The LoRA to save: loaded, merged or resized."),
+                "file_name": (
+                    "STRING",
+                    {
+                        "default": "merged",
+                        "tooltip": "Name of the file; may hold subfolders (styles/merged).",
+                    },
+                ),
+                "extension": (["safetensors"], {"tooltip": "The format of the file."}),
+            },
+            "optional": {
+                "save_dtype": (
+                    [AS_MERGED, "float16", "bfloat16", "float32"],
+                    {
+                        "default": AS_MERGED,
+                        "tooltip": "Precision in the file; float16 halves a float32 LoRA.",
+                    },
+                ),
+                "overwrite": (
+                    "BOOLEAN",
+                    {
+                        "default": False,
+                        "tooltip": "Replace a file of that name. Off: the name counts up (merged_00002).",
+                    },
+                ),
+            },
+        }
+
+    def lora_save(
+        self, lora: Lora, file_name: str, extension: str, save_dtype: str = AS_MERGED, overwrite: bool = False
+    ) -> dict:
+        path = inside(comfy_bridge.save_folder(), file_name, extension)
+        dtype = getattr(torch, save_dtype) if save_dtype in DTYPES else None
+        written = save(require_lora(lora, "lora"), path, dtype, overwrite, comfy_bridge.check_interrupt)
+        log.info("Saved %s as %s", lora.name, written)
+        return {"ui": {"text": [str(written)]}}

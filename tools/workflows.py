@@ -1,0 +1,74 @@
+"""Prompts in ComfyUI's API format, as pieces to put together: `{**checkpoint(), **lora_chain(...), **picture(...)}`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Node = dict[str, Any]
+Link = list[Any]  # [node id, output number]
+
+CHECKPOINT = "small.safetensors"
+MODEL: Link = ["checkpoint", 0]
+CLIP: Link = ["checkpoint", 1]
+VAE: Link = ["checkpoint", 2]
+
+
+def node(class_type: str, **inputs: Any) -> Node:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def checkpoint(name: str = CHECKPOINT) -> dict[str, Node]:
+    """Outputs: MODEL, CLIP, VAE."""
+    return {"checkpoint": node("CheckpointLoaderSimple", ckpt_name=name)}
+
+
+def lora_chain(
+    loras: Sequence[tuple[str, float, float]], model: Link = MODEL, clip: Link = CLIP
+) -> tuple[dict[str, Node], Link, Link]:
+    """ComfyUI's own LoraLoader for each (file, model strength, text encoder strength), one after the other."""
+    nodes: dict[str, Node] = {}
+    for number, (name, strength_model, strength_clip) in enumerate(loras, 1):
+        nodes[f"core_lora{number}"] = node(
+            "LoraLoader",
+            model=model,
+            clip=clip,
+            lora_name=name,
+            strength_model=strength_model,
+            strength_clip=strength_clip,
+        )
+        model, clip = [f"core_lora{number}", 0], [f"core_lora{number}", 1]
+    return nodes, model, clip
+
+
+def picture(
+    model: Link = MODEL,
+    clip: Link = CLIP,
+    vae: Link = VAE,
+    *,
+    seed: int = 0,
+    steps: int = 2,
+    size: int = 64,
+    prefix: str = "picture",
+) -> dict[str, Node]:
+    """From a model to a saved PNG; the node "picture" is the SaveImage, "sampler" the KSampler."""
+    return {
+        "positive": node("CLIPTextEncode", clip=clip, text="a lighthouse at dawn"),
+        "negative": node("CLIPTextEncode", clip=clip, text="blurry"),
+        "latent": node("EmptyLatentImage", width=size, height=size, batch_size=1),
+        "sampler": node(
+            "KSampler",
+            model=model,
+            positive=["positive", 0],
+            negative=["negative", 0],
+            latent_image=["latent", 0],
+            seed=seed,
+            steps=steps,
+            cfg=4.0,
+            sampler_name="euler",
+            scheduler="normal",
+            denoise=1.0,
+        ),
+        "decode": node("VAEDecode", samples=["sampler", 0], vae=vae),
+        "picture": node("SaveImage", images=["decode", 0], filename_prefix=prefix),
+    }
