@@ -28,7 +28,7 @@ class Unsupported(BadNotation):
 
 @dataclass(frozen=True)
 class BlockRange:
-    """One item of the `%` form: blocks ``first`` to ``last`` of ``group``, None being the last that there is."""
+    """One item of the `%` form: blocks ``first`` to ``last`` (None: to the end) of ``group``."""
 
     text: str
     group: str

@@ -186,7 +186,7 @@ FAMILIES = (
         short=(BASE, *(block for block, *_ in SD_ATTENTIONS)),
         full=(BASE, *(f"IN{i:02}" for i in range(12)), "MID", *(f"OUT{i:02}" for i in range(12))),
         groups=("in", "mid", "out"),
-        # SD has one text encoder, and a single transformer block in each attention
+        # SDXL's second text encoder, its size embedding, and the depth of its attentions
         foreign=re.compile(r"^te2:|^model:(add_embedding|label_emb)_|_transformer_blocks_[1-9]"),
     ),
     Family(
@@ -196,10 +196,11 @@ FAMILIES = (
         short=(BASE, *(block for block, *_ in SDXL_ATTENTIONS)),
         full=(BASE, *(f"IN{i:02}" for i in range(9)), "MID", *(f"OUT{i:02}" for i in range(9))),
         groups=("in", "mid", "out"),
+        foreign=re.compile(r"^model:output_blocks_2_1_conv"),  # SD's upsampler, where SDXL has an attention
     ),
     Family(
         name="Flux",
-        attentions={},  # double and single blocks alike have attention: none tells which layout is meant
+        attentions={},  # no layout is that of attentions alone: the % form always counts both kinds of block
         others=_by_path(FLUX_DOUBLE, FLUX_SINGLE, CHROMA),
         short=(BASE, *(f"DOUBLE{i:02}" for i in range(19))),
         full=(BASE, *(f"DOUBLE{i:02}" for i in range(19)), *(f"SINGLE{i:02}" for i in range(38))),

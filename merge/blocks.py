@@ -55,16 +55,19 @@ def with_block_weights(lora: Lora, spec: str, presets: Mapping[str, str] | None 
     return replace(lora, modules=modules)
 
 
+def preset_files() -> tuple[Path, ...]:
+    """The pack's own presets, and the user's where there are any."""
+    return (SHIPPED_PRESETS, USER_PRESETS) if USER_PRESETS.exists() else (SHIPPED_PRESETS,)
+
+
 def read_presets(*paths: Path) -> dict[str, str]:
     """The presets of these files by name; a later line or file overrides an earlier one.
 
     Without paths: the pack's own file, then the user's where there is one. Lines of Inspire's preset file are
     taken as they are, also those that ``with_block_weights`` refuses.
     """
-    if not paths:
-        paths = (SHIPPED_PRESETS, USER_PRESETS) if USER_PRESETS.exists() else (SHIPPED_PRESETS,)
     presets: dict[str, str] = {}
-    for path in paths:
+    for path in paths or preset_files():
         for number, line in enumerate(_read_lines(path), start=1):
             if line.strip() and not line.lstrip().startswith("#"):
                 try:
@@ -207,10 +210,11 @@ def _outside_blocks(spec: PercentForm, names: Mapping[str, str]) -> float:
 
 
 def _unknown(names: Mapping[str, str]) -> str:
-    in_blocks = (name for name, full in names.items() if names_a_block(full.split(":", 1)[1]))
+    of_model = [name for name, full in names.items() if full.startswith("model:")]
+    in_blocks = (name for name in of_model if names_a_block(names[name].split(":", 1)[1]))
     return (
         f"block weights are known for {_listed([family.name for family in FAMILIES])} LoRAs, "
-        f"and this is none (it has {next(in_blocks, next(iter(names)))}). "
+        f"and this is none (it has {next(in_blocks, of_model[0])}). "
         "%default=0.5 gives all of it one weight."
     )
 

@@ -70,7 +70,9 @@ def lora_input(tooltip: str) -> tuple[str, dict]:
 
 
 def growing_lora_input() -> tuple[str, dict]:
-    return lora_input("A LoRA to merge. When it is connected, an input for the next one appears.")
+    tooltip = "A LoRA to merge. When it is connected, an input for the next one appears."
+    # the page grows inputs on nodes whose lora1 says so
+    return (LORA, {"tooltip": tooltip, "growing": True})
 
 
 def strength_input(tooltip: str) -> tuple[str, dict]:

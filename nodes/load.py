@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PureWindowsPath
 
-from ..merge.blocks import with_block_weights
+from ..merge.blocks import preset_files, with_block_weights
 from ..merge.files import load
 from ..merge.lora import Lora
 from . import comfy_bridge
@@ -50,9 +50,10 @@ class LoadLora:
         }
 
     @classmethod
-    def IS_CHANGED(cls, lora_name: str, **_: object) -> str:
-        status = comfy_bridge.lora_path(lora_name).stat()
-        return f"{status.st_size}-{status.st_mtime_ns}"
+    def IS_CHANGED(cls, lora_name: str, lbw: str = "", **_: object) -> str:
+        # a preset's weights may have been edited too
+        files = [comfy_bridge.lora_path(lora_name), *(preset_files() if lbw else [])]
+        return " ".join(f"{status.st_size}-{status.st_mtime_ns}" for status in (file.stat() for file in files))
 
     def load_lora(self, lora_name: str, strength_model: float, strength_clip: float, lbw: str = "") -> tuple[Lora]:
         lora = load(comfy_bridge.lora_path(lora_name), display_name(lora_name), comfy_bridge.check_interrupt)

@@ -156,7 +156,7 @@ class Server:
 
     def stop(self) -> None:
         """End the server and every process that it started. Safe to call twice."""
-        if os.name == "nt":
+        if sys.platform == "win32":
             if self.alive():
                 subprocess.run(
                     ["taskkill", "/T", "/F", "/PID", str(self.process.pid)], check=False, capture_output=True
@@ -228,8 +228,8 @@ def start(
     command = [str(python), str(comfyui / "main.py"), "--base-directory", str(base), "--port", str(port)]
     # The database and the nodes that call paid web services are of no use here; without them nothing asks the network.
     command += ["--disable-auto-launch", "--database-url", "sqlite:///:memory:", "--disable-api-nodes", *args]
-    if os.name == "nt":
-        group: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
+    if sys.platform == "win32":
+        group: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     else:
         group = {"start_new_session": True}
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
@@ -250,13 +250,18 @@ def free_port() -> int:
     """A port that nobody listens on, below those that systems hand to outgoing connections, so that it stays free."""
     for _ in range(100):
         port = random.randint(20000, 30000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if is_free(port):
             return port
     raise ServerError("No free port found between 20000 and 30000.")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def _answers(url: str) -> bool:

@@ -49,7 +49,7 @@ def sd15_modules() -> list[Module]:
 
 
 def small_modules(text_layers: int = 2) -> list[Module]:
-    """The 72 U-Net modules that the small checkpoint has, and the first layers of the text encoder."""
+    """The 72 U-Net modules that the small checkpoint has, and the first of the 12 layers of the text encoder."""
     modules = [module for block in SMALL_BLOCKS for module in _attention(block, _width(block))]
     for layer in range(text_layers):
         modules += _text_layer(layer)

@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
     """One ComfyUI on the CPU for the whole session, with the pack in custom_nodes and an empty output folder.
 
     models/checkpoints: small.safetensors, whose modules are all SD 1.5's.
-    models/loras: a.safetensors (rank 8, float16) and b.safetensors (rank 4, float32), all their modules in it.
+    models/loras: a.safetensors (rank 8, float16) and b.safetensors (rank 4, float32), 84 modules, all of which it has.
     Tests may add files there, under names of their own; ComfyUI sees them at once.
     """
     base = tmp_path_factory.mktemp("comfyui")

@@ -1,0 +1,772 @@
+"""Block weights: which block each module lies in, the forms of the notation, the presets, the refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lora_pack.merge import blocks
+from lora_pack.merge.block_tables import BASE, FAMILIES, Family
+from lora_pack.merge.blocks import read_presets, with_block_weights
+from lora_pack.merge.keys import canonical
+from lora_pack.merge.lora import Lora, LoraError, LoraModule
+
+SD, SDXL, FLUX = FAMILIES
+TEXT_ENCODER = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+SHIPPED = Path(__file__).resolve().parents[1] / "block_presets.txt"
+
+
+def make_lora(*names: str, name: str = "some.safetensors") -> Lora:
+    modules = {n: LoraModule(n, torch.zeros(2, 1), torch.zeros(1, 2), alpha=1.0) for n in names}
+    return Lora(name, modules, strength_model=0.7, strength_clip=0.6, metadata={"k": "v"})
+
+
+def weights(lora: Lora) -> dict[str, float]:
+    return {name: module.block_weight for name, module in lora.modules.items()}
+
+
+def weigh(names: list[str], spec: str, presets: dict[str, str] | None = None) -> list[float]:
+    """The weight of each module, 0 for one that is taken out."""
+    found = weights(with_block_weights(make_lora(*names), spec, {} if presets is None else presets))
+    return [found.get(name, 0.0) for name in names]
+
+
+def message(names: list[str], spec: str, presets: dict[str, str] | None = None) -> str:
+    with pytest.raises(LoraError) as caught:
+        with_block_weights(make_lora(*names), spec, {} if presets is None else presets)
+    return str(caught.value)
+
+
+# ---- the architectures, told apart from the tables: levels of the U-Net, and which of them carry attention
+
+
+def unet(attention_by_level: list[bool]) -> list[tuple[str, str, str]]:
+    """(block, diffusers path, original path) of what lies in a block of a U-Net with two resnets a level."""
+    levels = len(attention_by_level)
+    found = [("IN00", "conv_in", "input_blocks.0.0")]
+    for b, attention in enumerate(attention_by_level):
+        for i in range(2):
+            n = 3 * b + 1 + i
+            found.append((f"IN{n:02}", f"down_blocks.{b}.resnets.{i}.conv1", f"input_blocks.{n}.0.in_layers.2"))
+            if attention:
+                found.append((f"IN{n:02}", f"down_blocks.{b}.attentions.{i}.proj_in", f"input_blocks.{n}.1.proj_in"))
+        if b < levels - 1:
+            n = 3 * b + 3
+            found.append((f"IN{n:02}", f"down_blocks.{b}.downsamplers.0.conv", f"input_blocks.{n}.0.op"))
+    found += [
+        ("MID", "mid_block.resnets.0.conv1", "middle_block.0.in_layers.2"),
+        ("MID", "mid_block.attentions.0.proj_in", "middle_block.1.proj_in"),
+        ("MID", "mid_block.resnets.1.conv1", "middle_block.2.in_layers.2"),
+    ]
+    for b, attention in enumerate(reversed(attention_by_level)):
+        for i in range(3):
+            n = 3 * b + i
+            found.append((f"OUT{n:02}", f"up_blocks.{b}.resnets.{i}.conv1", f"output_blocks.{n}.0.in_layers.2"))
+            if attention:
+                found.append((f"OUT{n:02}", f"up_blocks.{b}.attentions.{i}.proj_in", f"output_blocks.{n}.1.proj_in"))
+        if b < levels - 1:
+            n, place = 3 * b + 2, 2 if attention else 1
+            found.append((f"OUT{n:02}", f"up_blocks.{b}.upsamplers.0.conv", f"output_blocks.{n}.{place}.conv"))
+    return found
+
+
+SD_UNET = unet([True, True, True, False])
+SDXL_UNET = unet([False, True, True])
+FLUX_BLOCKS = [
+    *(
+        (f"DOUBLE{i:02}", f"transformer_blocks.{i}.attn.add_q_proj", f"double_blocks.{i}.txt_attn.qkv")
+        for i in range(19)
+    ),
+    *((f"SINGLE{i:02}", f"single_transformer_blocks.{i}.proj_mlp", f"single_blocks.{i}.linear1") for i in range(38)),
+]
+# the other parts of a double block in diffusers' naming
+FLUX_PARTS = [
+    (f"DOUBLE{i:02}", f"transformer_blocks.{i}.{part}", f"transformer_blocks.{i}.{context_part}")
+    for i in range(19)
+    for part, context_part in [("norm1.linear", "norm1_context.linear"), ("ff.net.2", "ff_context.net.2")]
+]
+ARCHITECTURES = [(SD, SD_UNET), (SDXL, SDXL_UNET), (FLUX, [*FLUX_BLOCKS, *FLUX_PARTS])]
+
+
+def kohya(path: str) -> str:
+    return "lora_unet_" + path.replace(".", "_")
+
+
+SD_ATTENTION = [kohya(d) for _, d, _ in SD_UNET if "attentions" in d]
+SDXL_ATTENTION = [
+    *(kohya(d) for _, d, _ in SDXL_UNET if "attentions" in d),
+    "lora_te2_text_model_encoder_layers_0_mlp_fc1",
+]
+SD_CONV = [*SD_ATTENTION, "lora_unet_down_blocks_0_resnets_0_conv1"]
+SDXL_CONV = [*SDXL_ATTENTION, "lora_unet_down_blocks_0_resnets_0_conv1"]
+FLUX_ALL = [kohya(original) for _, _, original in FLUX_BLOCKS]
+WAN = ["diffusion_model.blocks.0.self_attn.q", "diffusion_model.blocks.1.self_attn.q"]
+QWEN = [f"transformer_blocks.{i}.attn.to_q" for i in range(60)]
+LENGTHS = {"SD 1.5/2": (17, 26), "SDXL": (12, 20), "Flux": (20, 58)}
+
+
+@pytest.mark.parametrize(("family", "modules"), ARCHITECTURES, ids=lambda x: x.name if isinstance(x, Family) else "")
+def test_every_row_of_the_tables_is_right_and_none_is_missing(family: Family, modules: list[tuple[str, str, str]]):
+    rows = {**family.attentions, **family.others}
+    used = set()
+    for block, *paths in modules:
+        for path in (path.replace(".", "_") for path in paths):
+            fitting = {start for start in rows if path.startswith(start)}
+            assert [rows[start] for start in fitting] == [block], path
+            used |= fitting
+    assert set(rows) - used == ({"distilled_guidance_layer_"} if family is FLUX else set())
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_layouts_have_inspires_lengths_and_the_blocks_of_the_tables(family: Family):
+    assert (len(family.short), len(family.full)) == LENGTHS[family.name]
+    assert len(set(family.full)) == len(family.full)
+    assert {*family.attentions.values(), *family.others.values(), BASE} == set(family.full)
+    assert [block for block in family.full if block in family.short] == list(family.short)
+    if family.attentions:
+        assert {BASE, *family.attentions.values()} == set(family.short)
+
+
+# by hand, from the drawings of the models
+@pytest.mark.parametrize(
+    ("family", "path", "block"),
+    [
+        (SD, "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", "IN01"),
+        (SD, "down_blocks_2_attentions_1_transformer_blocks_0_attn1_to_q", "IN08"),
+        (SD, "down_blocks_2_downsamplers_0_conv", "IN09"),
+        (SD, "down_blocks_3_resnets_1_conv2", "IN11"),
+        (SD, "up_blocks_0_upsamplers_0_conv", "OUT02"),
+        (SD, "output_blocks_2_1_conv", "OUT02"),
+        (SD, "up_blocks_1_attentions_0_proj_in", "OUT03"),
+        (SD, "up_blocks_3_attentions_2_proj_out", "OUT11"),
+        (SD, "output_blocks_11_1_transformer_blocks_0_attn2_to_v", "OUT11"),
+        (SD, "input_blocks_1_1_proj_in", "IN01"),
+        (SD, "input_blocks_11_0_in_layers_2", "IN11"),
+        (SD, "middle_block_1_proj_in", "MID"),
+        (SD, "time_embedding_linear_1", None),
+        (SD, "conv_out", None),
+        (SD, "out_2", None),
+        (SDXL, "down_blocks_1_attentions_0_transformer_blocks_1_attn1_to_q", "IN04"),
+        (SDXL, "down_blocks_2_attentions_1_transformer_blocks_9_attn1_to_q", "IN08"),
+        (SDXL, "up_blocks_0_attentions_2_transformer_blocks_9_attn1_to_q", "OUT02"),
+        (SDXL, "output_blocks_2_1_transformer_blocks_9_attn1_to_q", "OUT02"),
+        (SDXL, "output_blocks_2_2_conv", "OUT02"),
+        (SDXL, "up_blocks_1_upsamplers_0_conv", "OUT05"),
+        (SDXL, "up_blocks_2_resnets_2_conv1", "OUT08"),
+        (SDXL, "add_embedding_linear_1", None),
+        (SDXL, "label_emb_0_0", None),
+        (FLUX, "double_blocks_1_img_attn_qkv", "DOUBLE01"),
+        (FLUX, "double_blocks_18_txt_mlp_2", "DOUBLE18"),
+        (FLUX, "single_blocks_3_linear1", "SINGLE03"),
+        (FLUX, "single_blocks_37_modulation_lin", "SINGLE37"),
+        (FLUX, "transformer_blocks_10_attn_to_q", "DOUBLE10"),
+        (FLUX, "transformer_blocks_1_norm1_context_linear", "DOUBLE01"),
+        (FLUX, "transformer_blocks_1_ff_context_net_0_proj", "DOUBLE01"),
+        (FLUX, "single_transformer_blocks_2_attn_to_q", "SINGLE02"),
+        (FLUX, "img_in", None),
+        (FLUX, "final_layer_linear", None),
+    ],
+)
+def test_block_of(family: Family, path: str, block: str | None):
+    assert family.block_of(path) == block
+
+
+@pytest.mark.parametrize(
+    "prefix", ["lora_unet_", "lycoris_", "unet.", "diffusion_model.", "base_model.model.unet.", ""]
+)
+@pytest.mark.parametrize(("family", "modules"), ARCHITECTURES, ids=lambda x: x.name if isinstance(x, Family) else "")
+def test_a_vector_reaches_each_block_in_every_spelling(
+    family: Family, modules: list[tuple[str, str, str]], prefix: str
+):
+    vector = {block: i + 1.0 for i, block in enumerate(family.full)}
+    spec = ",".join(str(weight) for weight in vector.values())
+    for spelling in (1, 2):
+        paths = [module[spelling] for module in modules]
+        names = [prefix + (path.replace(".", "_") if prefix.endswith("_") else path) for path in paths]
+        assert weigh([*names, TEXT_ENCODER], spec) == [*(vector[block] for block, *_ in modules), 1.0]
+
+
+@pytest.mark.parametrize(("family", "modules"), ARCHITECTURES, ids=lambda x: x.name if isinstance(x, Family) else "")
+def test_what_lies_in_no_block_of_the_short_layout_takes_the_base(family: Family, modules: list[tuple[str, str, str]]):
+    vector = {block: i + 1.0 for i, block in enumerate(family.short)}
+    spec = " , ".join(str(weight) for weight in vector.values())
+    names = [kohya(original) for _, _, original in modules]
+    assert weigh(names, spec) == [vector.get(block, 1.0) for block, *_ in modules]
+
+
+def test_the_attention_processors_of_old_diffusers_are_found():
+    name = "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn1.processor.to_out"
+    assert weigh([name, SD_ATTENTION[0]], "%out1=0.5") == [0.5, 1.0]
+
+
+# ---- which architecture
+
+FITS = {
+    "attention only": (SD_ATTENTION, ["SD 1.5/2"]),
+    "attention of level 0": (["lora_unet_down_blocks_0_attentions_0_proj_in"], ["SD 1.5/2"]),
+    "attention of level 0, original": (["diffusion_model.input_blocks.1.1.proj_in"], ["SD 1.5/2"]),
+    "fourth level": (["lora_unet_up_blocks_3_attentions_0_proj_in"], ["SD 1.5/2"]),
+    "upsampler in SD's place": (["lora_unet_output_blocks_2_1_conv"], ["SD 1.5/2"]),
+    "downsampler of the third level": (["lora_unet_input_blocks_9_0_op"], ["SD 1.5/2"]),
+    "sdxl": (SDXL_ATTENTION, ["SDXL"]),
+    "deep transformer": (["lora_unet_mid_block_attentions_0_transformer_blocks_9_ff_net_2"], ["SDXL"]),
+    "attention in the first up block": (["lora_unet_output_blocks_0_1_proj_in"], ["SDXL"]),
+    "second text encoder": (["lora_unet_mid_block_attentions_0_proj_in", SDXL_ATTENTION[-1]], ["SDXL"]),
+    "size embedding": (["lora_unet_mid_block_resnets_0_conv1", "lora_unet_add_embedding_linear_1"], ["SDXL"]),
+    "middle only": (["lora_unet_mid_block_attentions_0_proj_in"], ["SD 1.5/2", "SDXL"]),
+    "shared attention": (
+        ["lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_ff_net_2"],
+        ["SD 1.5/2", "SDXL"],
+    ),
+    "text encoder only": ([TEXT_ENCODER], ["SD 1.5/2", "SDXL", "Flux"]),
+    "nothing": ([], ["SD 1.5/2", "SDXL", "Flux"]),
+    "flux": (FLUX_ALL, ["Flux"]),
+    "flux, double only": (["transformer.transformer_blocks.0.attn.add_q_proj"], ["Flux"]),
+    "flux, context norms": (["transformer.transformer_blocks.18.norm1_context.linear"], ["Flux"]),
+    "flux, single only": (["transformer.single_transformer_blocks.37.attn.to_q"], ["Flux"]),
+    "flux, with both text encoders": ([*FLUX_ALL, "lora_te1_text_model_x", "lora_te2_encoder_x"], ["Flux"]),
+    "chroma": ([*FLUX_ALL, "lora_unet_distilled_guidance_layer_layers_0_in_layer"], ["Flux"]),
+    "too many double blocks": (["lora_unet_double_blocks_19_img_attn_qkv"], []),
+    "too many single blocks": (
+        ["lora_unet_single_blocks_0_linear1", "lora_unet_single_blocks_38_linear1"],
+        [],
+    ),
+    "sd3": ([f"transformer.transformer_blocks.{i}.attn.add_q_proj" for i in range(24)], []),
+    "auraflow": (
+        ["transformer.joint_transformer_blocks.0.attn.to_q", "single_transformer_blocks.0.attn.to_q"],
+        [],
+    ),
+    "qwen": (QWEN, []),
+    "qwen, few blocks": (["transformer_blocks.0.attn.add_q_proj", "transformer_blocks.0.img_mlp.net.2"], []),
+    "transformer blocks of who knows what": (["transformer_blocks.0.attn.to_q"], []),
+    "pixart": (["transformer.transformer_blocks.0.attn1.to_q"], []),
+    "wan": (WAN, []),
+    "z-image": (["diffusion_model.layers.0.attention.to_q"], []),
+    "sdxl refiner": (
+        [
+            "lora_unet_up_blocks_2_attentions_0_proj_in",
+            "lora_unet_mid_block_attentions_0_transformer_blocks_3_ff_net_2",
+        ],
+        [],
+    ),
+    "animatediff": (["down_blocks.0.motion_modules.0.temporal_transformer.proj_in"], []),
+}
+
+
+@pytest.mark.parametrize(("names", "expected"), FITS.values(), ids=FITS.keys())
+def test_recognition(names: list[str], expected: list[str]):
+    assert [family.name for family in FAMILIES if family.fits(map(canonical, names))] == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "length", "fitting"),
+    [
+        (SD_ATTENTION, 12, "17 or 26 for SD 1.5/2"),
+        (SD_ATTENTION, 18, "17 or 26 for SD 1.5/2"),
+        (SD_CONV, 27, "17 or 26 for SD 1.5/2"),
+        (SDXL_ATTENTION, 17, "12 or 20 for SDXL"),
+        (SDXL_ATTENTION, 1, "12 or 20 for SDXL"),
+        (FLUX_ALL, 57, "20 or 58 for Flux"),
+        (FLUX_ALL, 12, "20 or 58 for Flux"),
+        (["lora_unet_mid_block_attentions_0_proj_in"], 58, "17 or 26 for SD 1.5/2, 12 or 20 for SDXL"),
+    ],
+)
+def test_a_wrong_length_says_which_lengths_fit(names: list[str], length: int, fitting: str):
+    text = message(names, ",".join(["1"] * length))
+    assert f"it has {length} weights, and this LoRA takes {fitting} (the base counted)." in text
+    assert "some.safetensors" in text
+
+
+@pytest.mark.parametrize("length", [17, 26, 12, 20])
+def test_a_lora_of_the_middle_alone_takes_the_vectors_of_both(length: int):
+    short_mid, full_mid = {17: 7, 12: 5}, {26: 13, 20: 10}
+    vector = [0.0] * length
+    vector[(short_mid | full_mid)[length]] = 0.25
+    names = ["lora_unet_mid_block_attentions_0_proj_in"]
+    assert weigh(names, ",".join(map(str, vector))) == [0.25]
+
+
+@pytest.mark.parametrize("length", [17, 26, 12, 20, 58])
+def test_a_lora_of_the_text_encoder_alone_takes_the_base_of_any_vector(length: int):
+    assert weigh([TEXT_ENCODER], "0.5" + ",0" * (length - 1)) == [0.5]
+
+
+def test_the_percent_form_on_a_lora_of_the_text_encoder_alone_gives_the_base():
+    for spec in ("%base=0.5,in1=0,out9=2", "%base=0.5,single38=0"):
+        assert weigh([TEXT_ENCODER], spec) == [0.5]
+
+
+def test_a_text_encoders_blocks_are_not_the_models():
+    t5 = "lora_te3_encoder_block_0_layer_0_SelfAttention_q"
+    named_alike = "lora_te_mid_block_attentions_0_proj_in"
+    assert weigh([*SD_ATTENTION, named_alike], "%base=0.5,default=2,mid=3")[-1] == 0.5
+    assert weigh([*FLUX_ALL, t5], "%base=0.5,default=2")[-1] == 0.5
+    assert WAN[0] in message([t5, *WAN], "%in=0")
+
+
+@pytest.mark.parametrize("names", [WAN, QWEN], ids=["wan", "qwen"])
+def test_other_architectures_take_one_weight_and_refuse_blocks(names: list[str]):
+    for spec in ("1" + ",1" * 16, "%in=0", "%default=0,base=1", "%default=0,base=1,single=1"):
+        text = message(names, spec)
+        assert "block weights are known for SD 1.5/2, SDXL and Flux LoRAs" in text
+        assert names[0] in text
+    assert weigh(names, "%default=0.5") == [0.5] * len(names)
+    assert weigh(names, "%base=0.5") == [0.5] * len(names)
+    assert weigh(names, "%default=0.5,base=0.5") == [0.5] * len(names)
+
+
+# ---- what becomes of the LoRA
+
+
+@pytest.mark.parametrize("spec", ["", "  ", "\n"])
+def test_without_a_spec_the_lora_is_returned_as_it_is(spec: str):
+    lora = make_lora(*WAN)
+    assert with_block_weights(lora, spec) is lora
+
+
+def test_weights_multiply_and_nothing_else_changes():
+    lora = make_lora(*SD_ATTENTION, TEXT_ENCODER)
+    half = with_block_weights(lora, "%default=0.5,base=1", {})
+    result = with_block_weights(half, "%default=-0.5,base=0.25", {})
+    assert weights(result) == {**dict.fromkeys(SD_ATTENTION, -0.25), TEXT_ENCODER: 0.25}
+    assert weights(lora) == dict.fromkeys([*SD_ATTENTION, TEXT_ENCODER], 1.0)
+    assert (result.name, result.strength_model, result.strength_clip) == (lora.name, 0.7, 0.6)
+    assert result.metadata == {"k": "v"}
+    assert all(result.modules[name].up is module.up for name, module in lora.modules.items())
+
+
+def test_a_weight_of_zero_takes_the_module_out_and_order_stays():
+    lora = make_lora(*SD_ATTENTION, TEXT_ENCODER)
+    for zero in ("0", "0.0", "-0", "+.0", "0e5"):
+        kept = with_block_weights(lora, f"%default={zero},base=2,mid=1,in2=3", {})
+        assert weights(kept) == {
+            "lora_unet_down_blocks_0_attentions_1_proj_in": 3.0,
+            "lora_unet_mid_block_attentions_0_proj_in": 1.0,
+            TEXT_ENCODER: 2.0,
+        }
+        assert list(kept.modules) == [name for name in lora.modules if name in kept.modules]
+    assert not with_block_weights(lora, "%default=0", {}).modules
+
+
+@pytest.mark.parametrize("number", ["1", "-1", "+0.5", ".5", "5.", "1e-3", "-2.5E+1", "007"])
+def test_numbers(number: str):
+    assert weigh(SD_ATTENTION, ",".join([number] * 17)) == [float(number)] * 16
+    assert weigh(SD_ATTENTION, f"%default={number}") == [float(number)] * 16
+
+
+# ---- the % form
+
+
+def vector_of(default: float, base: float, **blocks: float) -> dict[str, float]:
+    return {"default": default, BASE: base, **blocks}
+
+
+@pytest.mark.parametrize(
+    ("names", "family", "spec", "expected"),
+    [
+        (SD_ATTENTION, SD, "%default=0.5", vector_of(0.5, 0.5)),
+        (SD_ATTENTION, SD, "%base=0.5", vector_of(1, 0.5)),
+        (SD_ATTENTION, SD, "%in=0", vector_of(1, 1, IN01=0, IN02=0, IN04=0, IN05=0, IN07=0, IN08=0)),
+        (SD_ATTENTION, SD, "%in1=2", vector_of(1, 1, IN01=2)),
+        (SD_ATTENTION, SD, "%in3=2", vector_of(1, 1, IN04=2)),
+        (SD_ATTENTION, SD, "%in6=2,out1=3,out9=4", vector_of(1, 1, IN08=2, OUT03=3, OUT11=4)),
+        (SD_ATTENTION, SD, "%default=0,base=1,in2-3=0.5,mid=2", vector_of(0, 1, IN02=0.5, IN04=0.5, MID=2)),
+        (SD_ATTENTION, SD, "% in1-2 = 0.5 , in2=-1, default=3,base=4", vector_of(3, 4, IN01=0.5, IN02=-1)),
+        (
+            SD_ATTENTION,
+            SD,
+            "%in2=9,in=0,in1=7,default=1,default=2",
+            vector_of(2, 2, IN01=7, IN02=0, IN04=0, IN05=0, IN07=0, IN08=0),
+        ),
+        ([SD_ATTENTION[0], *SD_ATTENTION[3:5]], SD, "%in4=2", vector_of(1, 1, IN05=2)),  # not shifted
+        (SD_CONV, SD, "%in1=5,in2=2,in12=3", vector_of(1, 1, IN00=5, IN01=2, IN11=3)),
+        (SD_CONV, SD, "%out4=2,mid1=3", vector_of(1, 1, OUT03=2, MID=3)),
+        ([*SD_ATTENTION, "lora_unet_conv_in"], SD, "%in1=5", vector_of(1, 1, IN00=5)),
+        ([*SD_ATTENTION, "lora_unet_time_embedding_linear_1"], SD, "%in1=5,base=2", vector_of(1, 2, IN01=5)),
+        (
+            SDXL_ATTENTION,
+            SDXL,
+            "%in1=2,in4=3,out1=4,out6=5",
+            vector_of(1, 1, IN04=2, IN08=3, OUT00=4, OUT05=5),
+        ),
+        (
+            SDXL_CONV,
+            SDXL,
+            "%in1=2,in5=3,in9=6,out1=4,out9=5",
+            vector_of(1, 1, IN00=2, IN04=3, IN08=6, OUT00=4, OUT08=5),
+        ),
+        (FLUX_ALL, FLUX, "%double1-2=0.2,single=0,single38=2", None),
+        (FLUX_ALL[:3], FLUX, "%double2=0.2,single=0", vector_of(1, 1, DOUBLE01=0.2)),
+        (FLUX_ALL[40:], FLUX, "%single22=0.2,double=0", vector_of(1, 1, SINGLE21=0.2)),
+    ],
+)
+def test_the_percent_form(names: list[str], family: Family, spec: str, expected: dict[str, float] | None):
+    if expected is None:
+        singles = {f"SINGLE{i:02}": 0.0 for i in range(37)}
+        expected = vector_of(1, 1, DOUBLE00=0.2, DOUBLE01=0.2, **singles, SINGLE37=2)
+    found = weigh([*names, TEXT_ENCODER], spec)
+    paths = [canonical(name).split(":", 1) for name in [*names, TEXT_ENCODER]]
+    located = [(family.block_of(path) if part == "model" else None) or BASE for part, path in paths]
+    assert found == [expected.get(block, expected["default"]) for block in located]
+
+
+@pytest.mark.parametrize(
+    ("names", "spec", "problem"),
+    [
+        (SD_ATTENTION, "%in7=1", "in7 goes past the last block. This LoRA has in1 (IN01) to in6 (IN08)."),
+        (SD_CONV, "%in12-13=1", "in12-13 goes past the last block. This LoRA has in1 (IN00) to in12 (IN11)."),
+        (SDXL_ATTENTION, "%out1-9=1", "This LoRA has out1 (OUT00) to out6 (OUT05)."),
+        (SD_ATTENTION, "%mid2=1", "mid2 goes past the last block. This LoRA has mid1 alone (MID)."),
+        (FLUX_ALL, "%double20=1", "This LoRA has double1 (DOUBLE00) to double19 (DOUBLE18)."),
+        (FLUX_ALL, "%single39=1", "This LoRA has single1 (SINGLE00) to single38 (SINGLE37)."),
+        (SD_ATTENTION, "%in0=1", "in0 names a block 0. Blocks count from 1."),
+        (SD_ATTENTION, "%in0-2=1", "in0-2 names a block 0."),
+        (SD_ATTENTION, "%in3-1=1", "in3-1 runs backwards. Write in1-3."),
+        (
+            SD_ATTENTION,
+            "%double=0",
+            "double matches no block of this LoRA: it is of SD 1.5/2, which has in, mid and out.",
+        ),
+        (
+            FLUX_ALL,
+            "%in1=0",
+            "in1 matches no block of this LoRA: it is of Flux, which has double and single.",
+        ),
+        (SD_ATTENTION, "%inn=1", "'inn' is no key of the % form. The keys are default, base, in, mid, out,"),
+        (SD_ATTENTION, "%IN01=1", "'IN01' is no key"),
+        (SD_ATTENTION, "%default1=1", "'default1' is no key"),
+        (SD_ATTENTION, "%in1-=1", "'in1-' is no key"),
+        (SD_ATTENTION, "%in9999999=1", "'in9999999' is no key"),
+        (SD_ATTENTION, "%", "'' is no key"),
+        (SD_ATTENTION, "%in=1,", "'' is no key"),
+        (SD_ATTENTION, "%in", "the value of in is missing"),
+        (SD_ATTENTION, "%in=", "the value of in is missing"),
+        (SD_ATTENTION, "%in=x", "the value of in, 'x', is not a number."),
+        (SD_ATTENTION, "%in=1=2", "is not a number."),
+        (SD_ATTENTION, "%in=nan", "the value of in is 'nan'. It must be a finite number."),
+        (SD_ATTENTION, "%in=R", "the value of in is R, which stands for a random number"),
+    ],
+)
+def test_what_the_percent_form_refuses(names: list[str], spec: str, problem: str):
+    text = message(names, spec)
+    assert problem in text
+    assert "some.safetensors" in text and repr(spec) in text
+
+
+def test_where_the_architecture_is_open_the_percent_form_must_mean_the_same_in_each():
+    shared = ["lora_unet_down_blocks_1_attentions_0_proj_in", "lora_unet_mid_block_attentions_0_proj_in"]
+    assert weigh(shared, "%in=0.5,mid=2") == [0.5, 2.0]
+    assert weigh(shared, "%in6=0.5,in3=0.25") == [0.25, 1.0]  # SDXL has no sixth: this is SD's IN04
+    text = message(shared, "%in1=0.5")  # SD's IN01, or SDXL's IN04
+    assert "SD 1.5/2 or SDXL count these blocks differently" in text
+
+
+# ---- refused values in a vector
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        *((letter, f"weight 2 is {letter}, which stands for a random number") for letter in "RrUu"),
+        *((letter, f"weight 2 is {letter}, which stands for a widget of Inspire's node") for letter in "AaBb"),
+        ("0.5 0.3", "weight 2 has several values (0.5 0.3). Write one number for the whole block."),
+        ("R 0.3", "weight 2 has several values (R 0.3)."),
+        ("nan", "weight 2 is 'nan'. It must be a finite number."),
+        ("-inf", "weight 2 is '-inf'. It must be a finite number."),
+        ("1e999", "weight 2 is '1e999'. It must be a finite number."),
+        ("", "weight 2 is missing."),
+        ("x", "weight 2, 'x', is not a number."),
+        ("1_0", "is not a number."),
+        ("0x1", "is not a number."),
+        ("١", "is not a number."),
+        ("1;0", "is not a number."),
+    ],
+)
+def test_what_a_vector_refuses(item: str, problem: str):
+    assert problem in message(SD_ATTENTION, f"1,{item}" + ",1" * 15)
+
+
+@pytest.mark.parametrize("item", ["R", "b", "0.5 0.3", "inf"])
+def test_a_refused_value_alone_is_not_taken_for_a_preset(item: str):
+    assert "weight 1" in message(SD_ATTENTION, item)
+
+
+# ---- presets
+
+
+def test_a_preset_is_used_by_name_and_as_inspire_writes_it():
+    presets = {"MINE": "0.5" + ",2" * 16, "PERCENT": "%mid=3", "A": "%default=4"}
+    names = [*SD_ATTENTION, TEXT_ENCODER]
+    assert weigh(names, " MINE ", presets) == [2.0] * 16 + [0.5]
+    assert weigh(names, "OTHER:1" + ",3" * 16, presets) == [3.0] * 16 + [1.0]
+    assert weigh(names, "OTHER: %default=3", presets) == [3.0] * 17
+    assert weigh(names, "OTHER:MINE", presets) == [2.0] * 16 + [0.5]
+    assert weigh(["lora_unet_mid_block_attentions_0_proj_in"], "PERCENT", presets) == [3.0]
+    assert weigh(names, "A", presets) == [4.0] * 17
+    assert "nothing follows the colon" in message(names, "OTHER:", presets)
+
+
+def test_a_preset_of_another_family_says_what_fits():
+    text = message(SDXL_ATTENTION, "MINE", {"MINE": "1" + ",1" * 16})
+    assert "'MINE'" in text and "12 or 20 for SDXL" in text
+
+
+def test_an_unknown_preset_suggests_near_ones_or_lists_them():
+    presets = {"SD-OUTALL": "%default=1", "SD-INALL": "%default=1"}
+    assert "there is no preset 'sd-outal'. Did you mean SD-OUTALL" in message(WAN, "sd-outal", presets)
+    assert "The presets are SD-OUTALL, SD-INALL." in message(WAN, "something else", presets)
+    assert "There are no presets." in message(WAN, "something else", {})
+
+
+def blocks_of(family: Family, layout: tuple[str, ...], group: str) -> dict[str, float]:
+    """Base 1 and the blocks of one group at 1, written as a preset's line would be."""
+    return {block: float(block == BASE or block.startswith(group)) for block in layout}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "family", "layout"),
+    [
+        ("SD", SD, SD.short),
+        ("SD-FULL", SD, SD.full),
+        ("SDXL", SDXL, SDXL.short),
+        ("SDXL-FULL", SDXL, SDXL.full),
+    ],
+)
+def test_the_shipped_presets_of_the_unets(prefix: str, family: Family, layout: tuple[str, ...]):
+    shipped = read_presets(SHIPPED)
+    expected = {
+        "ALL": dict.fromkeys(layout, 1.0),
+        "NONE": dict.fromkeys(layout, 0.0),
+        "IN": blocks_of(family, layout, "IN"),
+        "MID": blocks_of(family, layout, "MID"),
+        "OUT": blocks_of(family, layout, "OUT"),
+    }
+    for name, vector in expected.items():
+        assert [float(weight) for weight in shipped[f"{prefix}-{name}"].split(",")] == list(vector.values())
+
+
+def test_the_shipped_presets_of_flux():
+    shipped = read_presets(SHIPPED)
+    ones, zeros = ["1"] * 19, ["0"] * 19
+    for name, vector in {
+        "FLUX-ALL": ["1", *ones, *ones, *ones],
+        "FLUX-NONE": ["0", *zeros, *zeros, *zeros],
+        "FLUX-IN": ["1", *ones, *zeros, *zeros],
+        "FLUX-MID": ["1", *zeros, *ones, *zeros],
+        "FLUX-OUT": ["1", *zeros, *zeros, *ones],
+        "FLUX-DOUBLE": ["1", *ones, *zeros, *zeros],
+        "FLUX-SINGLE": ["1", *zeros, *ones, *ones],
+    }.items():
+        assert shipped[name].split(",") == vector
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "at_one"),
+    [
+        ("INALL", SD_CONV, {BASE, *(f"IN{i:02}" for i in range(12))}),
+        ("OUTALL", SD_CONV, {BASE, *(f"OUT{i:02}" for i in range(12))}),
+        (
+            "MIDD",
+            SD_CONV,
+            {BASE, "IN09", "IN10", "IN11", "MID", "OUT00", "OUT01", "OUT02", "OUT09", "OUT10", "OUT11"},
+        ),
+        ("INALLXL", SDXL_CONV, {BASE, *(f"IN{i:02}" for i in range(9))}),
+        ("OUTALLXL", SDXL_CONV, {BASE, *(f"OUT{i:02}" for i in range(9))}),
+        ("MIDDXL", SDXL_CONV, {BASE, "IN06", "IN07", "IN08", "MID", "OUT00", "OUT01", "OUT02"}),
+    ],
+)
+def test_the_older_packs_presets(name: str, names: list[str], at_one: set[str]):
+    family = SDXL if name.endswith("XL") else SD
+    vector = [float(weight) for weight in read_presets(SHIPPED)[name].split(",")]
+    assert {block for block, weight in zip(family.full, vector, strict=True) if weight == 1} == at_one
+    assert set(vector) == {0.0, 1.0}
+    expected = [(family.block_of(canonical(n).split(":", 1)[1]) or BASE) in at_one for n in names]
+    assert weigh(names, name, read_presets(SHIPPED)) == [float(kept) for kept in expected]
+
+
+def test_every_shipped_preset_works_on_a_lora_it_is_for():
+    loras = {
+        "SDXL": SDXL_ATTENTION,
+        "SD": SD_ATTENTION,
+        "FLUX": FLUX_ALL,
+        "DOUBLE": FLUX_ALL,
+        "SINGLE": FLUX_ALL,
+    }
+    shipped = read_presets(SHIPPED)
+    assert len(shipped) == 7 + 4 * 5 + 7 + 6
+    for name in shipped:
+        start = "SDXL" if name.endswith("XL") else name.split("-")[0]
+        result = with_block_weights(make_lora(*loras.get(start, SD_ATTENTION)), name, shipped)
+        assert bool(result.modules) == ("NONE" not in name)
+
+
+@pytest.mark.parametrize("names", [SD_ATTENTION, SD_CONV, SDXL_ATTENTION, SDXL_CONV], ids=["sd", "sd-c", "xl", "xl-c"])
+@pytest.mark.parametrize("group", ["IN", "MID", "OUT"])
+def test_the_plain_presets_fit_any_unet(names: list[str], group: str):
+    family = SDXL if names[0] == SDXL_ATTENTION[0] else SD
+    paths = [canonical(name).split(":", 1)[1] for name in names]
+    expected = [float((family.block_of(path) or group).startswith(group)) for path in paths]
+    assert weigh(names, group, read_presets(SHIPPED)) == expected
+    assert "matches no block" in message(FLUX_ALL, group, read_presets(SHIPPED))
+
+
+def test_without_presets_given_the_packs_own_are_read():
+    result = with_block_weights(make_lora(*SD_ATTENTION, TEXT_ENCODER), "SD-MID")
+    assert list(result.modules) == ["lora_unet_mid_block_attentions_0_proj_in", TEXT_ENCODER]
+
+
+# ---- preset files
+
+
+def test_the_users_file_adds_and_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    user = tmp_path / "block_presets.user.txt"
+    monkeypatch.setattr(blocks, "USER_PRESETS", user)
+    assert read_presets() == read_presets(SHIPPED)
+    user.write_text("MINE:%default=2\nALL:%default=3\n", encoding="utf-8")
+    assert read_presets() == {**read_presets(SHIPPED), "MINE": "%default=2", "ALL": "%default=3"}
+    assert weights(with_block_weights(make_lora(*WAN), "MINE")) == dict.fromkeys(WAN, 2.0)
+
+
+def test_the_users_file_lies_beside_the_packs_and_a_broken_one_leaves_vectors_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert blocks.SHIPPED_PRESETS.resolve() == SHIPPED
+    assert blocks.USER_PRESETS == blocks.SHIPPED_PRESETS.parent / "block_presets.user.txt"
+    broken = tmp_path / "block_presets.user.txt"
+    broken.write_text("what is this", encoding="utf-8")
+    monkeypatch.setattr(blocks, "USER_PRESETS", broken)
+    assert weights(with_block_weights(make_lora(*WAN), "%default=2")) == dict.fromkeys(WAN, 2.0)
+    with pytest.raises(LoraError, match=r"block_presets\.user\.txt, line 1: this is no preset"):
+        with_block_weights(make_lora(*WAN), "ALL")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_comments_blank_lines_crlf_and_a_bom_are_taken(tmp_path: Path, newline: str, encoding: str):
+    lines = ["FIRST:1,0.5", "", "# a comment", "   ", " ÜBER : %in = 1 ", "  # another: 1", "FIRST:2,0.5"]
+    path = tmp_path / "p.txt"
+    path.write_bytes(newline.join(lines).encode(encoding))
+    assert read_presets(path) == {"FIRST": "2,0.5", "ÜBER": "%in = 1"}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("NAME", "this is no preset."),
+        ("NAME:", "this is no preset."),
+        (":1,1", "this is no preset."),
+        ("1,1,1", "this is no preset."),
+        ("1,1:1", "'1,1' looks like weights."),
+        ("%in:1", "'%in' looks like weights."),
+        ("NAME:1,x", "weight 2, 'x', is not a number."),
+        ("NAME:1,,1", "weight 2 is missing."),
+        ("NAME:%wrong=1", "'wrong' is no key of the % form."),
+        ("NAME:%in3-1=1", "in3-1 runs backwards."),
+        ("NAME:1,inf", "weight 2 is 'inf'. It must be a finite number."),
+        ("NAME:OTHER", "weight 1, 'OTHER', is not a number."),
+        ("NAME:1:2", "weight 1, '1:2', is not a number."),
+    ],
+)
+def test_a_malformed_line_is_named(tmp_path: Path, line: str, problem: str):
+    path = tmp_path / "mine.txt"
+    path.write_text(f"# first\n\nGOOD:1\n{line}\nGOOD2:1\n", encoding="utf-8")
+    with pytest.raises(LoraError) as caught:
+        read_presets(path)
+    assert str(caught.value).startswith(f"mine.txt, line 4: {problem}")
+
+
+def test_lines_of_inspires_file_are_read_and_refused_when_used(tmp_path: Path):
+    path = tmp_path / "inspire.txt"
+    path.write_text("RANDOM:1,R,R 0.5,A\n@LINE:17,12,1\nGOOD:%default=1", encoding="utf-8")
+    presets = read_presets(path)
+    assert list(presets) == ["RANDOM", "@LINE", "GOOD"]
+    assert "stands for a random number" in message(SD_ATTENTION, "RANDOM", presets)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path):
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("ÜBER:1".encode("latin-1"))
+    with pytest.raises(LoraError, match=r"latin\.txt aren't UTF-8"):
+        read_presets(latin)
+    with pytest.raises(LoraError, match=r"nowhere\.txt can't be read"):
+        read_presets(tmp_path / "nowhere.txt")
+
+
+# ---- properties
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+tokens = st.sampled_from(
+    [
+        "%",
+        ",",
+        ":",
+        "=",
+        "-",
+        " ",
+        "\n",
+        "in",
+        "mid",
+        "out",
+        "double",
+        "single",
+        "default",
+        "base",
+        "0",
+        "1",
+        "2",
+        "9",
+    ]
+    + ["0.5", "-1", ".", "e", "R", "a", "nan", "inf", "SD-ALL", "IN", "x", "１", "\x00", "é"]
+)
+notation = st.lists(tokens, max_size=12).map("".join)
+LORAS = [SD_ATTENTION, SD_CONV, SDXL_ATTENTION, FLUX_ALL[:2], WAN, [TEXT_ENCODER], []]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    spec=st.one_of(st.text(), notation, notation.map("%".__add__)),
+    names=st.sampled_from(LORAS),
+)
+def test_any_text_gives_a_lora_or_a_lora_error(spec: str, names: list[str]):
+    lora = make_lora(*names)
+    try:
+        result = with_block_weights(lora, spec, {"SD-ALL": "1" + ",1" * 16, "IN": "%in=1", "BAD": spec})
+    except LoraError as error:
+        assert "some.safetensors" in str(error)
+    else:
+        assert set(result.modules) <= set(lora.modules)
+
+
+@settings(max_examples=100, deadline=None)
+@given(line=st.one_of(st.text(), notation))
+def test_any_preset_file_gives_presets_or_a_lora_error(tmp_path_factory: pytest.TempPathFactory, line: str):
+    path = tmp_path_factory.getbasetemp() / "any.txt"
+    path.write_text(line, encoding="utf-8", errors="replace")
+    try:
+        assert all(name and value for name, value in read_presets(path).items())
+    except LoraError as error:
+        assert str(error).startswith("any.txt, line ")
+
+
+@settings(max_examples=100, deadline=None)
+@given(vector=st.lists(finite, min_size=17, max_size=17))
+def test_a_vector_of_any_numbers_arrives_exactly(vector: list[float]):
+    spec = ",".join(map(repr, vector))
+    order = SD.short[1:]
+    blocks_in_order = [SD.block_of(canonical(name).split(":", 1)[1]) for name in SD_ATTENTION]
+    found = weigh([*SD_ATTENTION, TEXT_ENCODER], spec)
+    expected = dict(zip(order, vector[1:], strict=True))
+    assert found == [*(expected[block] for block in blocks_in_order if block), vector[0]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(first=st.integers(1, 9), length=st.integers(0, 8), weight=finite, default=finite)
+def test_a_range_equals_the_vector_it_stands_for(first: int, length: int, weight: float, default: float):
+    last = min(first + length, 9)
+    vector = [default] * 17
+    vector[7 + first : 8 + last] = [weight] * (last - first + 1)
+    by_range = weigh(SD_ATTENTION, f"%default={default!r},out{first}-{last}={weight!r}")
+    assert by_range == weigh(SD_ATTENTION, ",".join(map(repr, vector)))

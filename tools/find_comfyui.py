@@ -1,0 +1,48 @@
+"""Which ComfyUI to use, and which Python runs it. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Found:
+    folder: Path | None  # None: none is here, take the one from the package index
+    python: Path | None  # None: it has no Python of its own, take .venv
+
+
+def find_comfyui(root: Path, environment: Mapping[str, str] = os.environ) -> Found:
+    """COMFYUI_PATH and COMFYUI_PYTHON, else the ComfyUI in whose custom_nodes the pack lies, else none."""
+    python = _file(environment, "COMFYUI_PYTHON")
+    if environment.get("COMFYUI_PATH"):
+        folder = Path(environment["COMFYUI_PATH"]).expanduser().absolute()
+        if not (folder / "main.py").is_file():
+            raise SystemExit(f"COMFYUI_PATH is {folder}, but there is no main.py. Give the folder that holds it.")
+        return Found(folder, python or python_beside(folder))
+    if root.parent.name == "custom_nodes" and (root.parents[1] / "main.py").is_file():
+        return Found(root.parents[1], python or python_beside(root.parents[1]))
+    return Found(None, python)
+
+
+def python_beside(folder: Path) -> Path | None:
+    """The Python of a usual installation: a virtual environment in it, or the portable build's, one level up."""
+    places = [folder / name for name in ("venv", ".venv")]
+    candidates = [python_of(place) for place in places] + [folder.parent / "python_embeded" / "python.exe"]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def python_of(venv: Path) -> Path:
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _file(environment: Mapping[str, str], name: str) -> Path | None:
+    if not environment.get(name):
+        return None
+    # Not resolved: a virtual environment's Python is a link, and would forget its environment at the link's end.
+    file = Path(environment[name]).expanduser().absolute()
+    if not file.is_file():
+        raise SystemExit(f"{name} is {file}, and there is no such file. Give the path of a Python program.")
+    return file
