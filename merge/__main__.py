@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .compute import Compute
 from .files import load, save
 from .keys import is_text_encoder
-from .lora import Lora, LoraError
+from .lora import Lora, LoraError, LoraModule
 from .merger import merge_deltas, merge_factors
 from .methods import DELTA_MODES, FACTOR_MODES
 from .resize import METHODS as RESIZE_METHODS
@@ -161,12 +161,14 @@ def _info(options: argparse.Namespace) -> None:
         modules = list(lora.modules.values())
         text_encoder = sum(is_text_encoder(module.name) for module in modules)
         convolutions = sum(module.is_convolution for module in modules)
+        low_rank = [module for module in modules if isinstance(module, LoraModule)]
+        dtypes = (tensor.dtype for module in modules for suffix, tensor in module.tensors() if suffix != ".alpha")
         print(text)
-        print(f"  family    LoRA: {len(modules) - convolutions} linear, {convolutions} convolutions larger than 1x1")
+        print(f"  families  {_counted(module.family for module in modules)}, {convolutions} with kernels above 1x1")
         print(f"  modules   {len(modules) - text_encoder} of the model, {text_encoder} of text encoders")
-        print(f"  ranks     {_counted(module.rank for module in modules)}")
-        print(f"  alphas    {_counted(f'{module.alpha:g}' for module in modules)}")
-        print(f"  dtypes    {_counted(str(module.up.dtype).removeprefix('torch.') for module in modules)}")
+        print(f"  ranks     {_counted(module.rank for module in low_rank)}")
+        print(f"  alphas    {_counted(f'{module.alpha:g}' for module in low_rank)}")
+        print(f"  dtypes    {_counted(str(dtype).removeprefix('torch.') for dtype in dtypes)}")
         for key, value in sorted(lora.metadata.items()):
             print(f"  metadata  {key}: {value if len(value) <= 200 else value[:200] + ' ...'}")
 

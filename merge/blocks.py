@@ -29,7 +29,7 @@ from pathlib import Path
 from .block_notation import BadNotation, PercentForm, Unsupported, is_value, parse, quoted
 from .block_tables import BASE, FAMILIES, Family, names_a_block
 from .keys import canonical
-from .lora import Lora, LoraError
+from .lora import Lora, LoraError, with_block_weight
 
 SHIPPED_PRESETS = Path(__file__).parent.parent / "block_presets.txt"
 USER_PRESETS = SHIPPED_PRESETS.with_name("block_presets.user.txt")
@@ -48,7 +48,7 @@ def with_block_weights(lora: Lora, spec: str, presets: Mapping[str, str] | None 
     except BadNotation as problem:
         raise LoraError(f"Block weights {quoted(spec)} for {lora.name}: {problem}") from None
     modules = {
-        name: replace(module, block_weight=module.block_weight * weights[name])
+        name: with_block_weight(module, module.block_weight * weights[name])
         for name, module in lora.modules.items()
         if weights[name] != 0
     }

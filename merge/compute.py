@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
+# Raises to stop the work.
+Check = Callable[[], None]
+
 
 def _no_progress(done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def _go_on() -> None:
+def go_on() -> None:
     """Nobody stops it."""
 
 
@@ -27,7 +30,7 @@ class Compute:
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     progress: Callable[[int, int], None] = _no_progress
-    check: Callable[[], None] = _go_on
+    check: Check = go_on
 
     @property
     def float64_device(self) -> torch.device:

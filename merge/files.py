@@ -7,13 +7,14 @@ import os
 import pickle
 import secrets
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from . import tensorfile
+from .compute import Check, go_on
 from .formats import from_state_dict, to_state_dict
 from .lora import Lora, LoraError
 
@@ -22,11 +23,7 @@ log = logging.getLogger(__name__)
 SAFETENSORS = (".safetensors", ".sft")
 
 
-def _go_on() -> None:
-    """Nobody stops it."""
-
-
-def load(path: Path, name: str | None = None, check: Callable[[], None] = _go_on) -> Lora:
+def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
     """Read a LoRA file. Its name (what messages call it) is the file's, without the ending, unless one is given.
 
     Raises LoraError when the file is missing, damaged, or holds something else than LoRA weights.
@@ -61,16 +58,15 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise LoraError(f"{path.name} holds no table of tensors, so it is not a LoRA.")
-    tensors = {}
-    for key, value in content.items():
-        if isinstance(value, (int, float)) and str(key).endswith(".alpha"):
-            value = torch.tensor(float(value))
-        if not isinstance(value, Tensor):
-            raise LoraError(
-                f"{path.name}: entry {key} is a {type(value).__name__}, not a tensor; this is not a LoRA file."
-            )
-        tensors[str(key)] = value.detach().clone(memory_format=torch.contiguous_format)
-    return tensors
+    return {str(key): _tensor(str(key), value, path.name) for key, value in content.items()}
+
+
+def _tensor(key: str, value: object, source: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach().clone(memory_format=torch.contiguous_format)
+    if isinstance(value, int | float) and key.endswith(".alpha"):
+        return torch.tensor(float(value))
+    raise LoraError(f"{source}: entry {key} is a {type(value).__name__}, not a tensor; this is not a LoRA file.")
 
 
 def save(
@@ -78,7 +74,7 @@ def save(
     path: Path,
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
-    check: Callable[[], None] = _go_on,
+    check: Check = go_on,
 ) -> Path:
     """Write a LoRA with its strengths and block weights in its alphas, and return the path written.
 
@@ -99,7 +95,7 @@ def write_whole(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str],
     overwrite: bool,
-    check: Callable[[], None],
+    check: Check,
 ) -> Path:
     """Write into a temporary file beside ``path``, then give it its name; on any fault nothing is left behind."""
     path.parent.mkdir(parents=True, exist_ok=True)

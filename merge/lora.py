@@ -1,36 +1,108 @@
-"""The data model: one adapted weight (LoraModule) and a set of them (Lora). Both are immutable values."""
+"""The data model: what a LoRA does to one parameter (Adapter and its kinds) and a set of them (Lora). All immutable."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from .keys import is_text_encoder
 
+WEIGHT, BIAS = "weight", "bias"
+
 
 class LoraError(ValueError):
     """What is wrong with a file, a LoRA or a setting, worded for the user, who sees it as it is."""
 
 
+class Adapter(ABC):
+    """What a LoRA does to one parameter of a model: an immutable dataclass with at least these fields.
+
+    ``name`` is the module's name as the file spells it; ``block_weight`` multiplies the LoRA's strength for it.
+    """
+
+    family: ClassVar[str]
+    name: str
+    block_weight: float
+
+    @property
+    def parameter(self) -> str:
+        """Which parameter of the module: its weight, or its bias."""
+        return WEIGHT
+
+    @property
+    def key(self) -> str:
+        """What tells this adapter from the others of its LoRA."""
+        return self.name if self.parameter == WEIGHT else f"{self.name}.{self.parameter}"
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the change can only be computed from the model's own weight."""
+        return False
+
+    @property
+    @abstractmethod
+    def weight_shape(self) -> tuple[int, ...]:
+        """The shape of the parameter: (out, in[, kh, kw]), or (out,) of a bias or a norm."""
+
+    @property
+    @abstractmethod
+    def rank(self) -> int:
+        """The largest rank that the delta can have."""
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether the kernel is larger than 1x1: a 1x1 convolution is a linear map and counts as one."""
+        return math.prod(self.weight_shape[2:]) > 1
+
+    @property
+    def scale(self) -> float:
+        """What the product of the factors is multiplied by to be the delta; block weight not counted."""
+        return 1.0
+
+    @property
+    def has_factors(self) -> bool:
+        return False
+
+    @abstractmethod
+    def factors(self) -> tuple[Tensor, Tensor] | None:
+        """Matrices up (out, r) and down (r, in * kh * kw): ``scale * up @ down`` is the delta, exactly.
+
+        None where the family has none, or where their rank is so large that the dense delta is the cheaper form.
+        """
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """The delta as a float32 matrix (out, in * kh * kw), or a vector (out,); block weight not counted."""
+
+    @abstractmethod
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """What a file holds of it, by the key's ending, with the block weight in it."""
+
+
 @dataclass(frozen=True, eq=False)
-class LoraModule:
+class LoraModule(Adapter):
     """The low-rank adapter of one weight; its delta is ``alpha / rank * up @ down``.
 
     ``up`` has the shape (out, rank) and ``down`` (rank, in), each with the kernel's dimensions behind for a
     convolution: up (out, rank, 1, 1), down (rank, in, kh, kw). Both are floating point, of any precision.
-    ``alpha`` is finite and may be zero or negative. ``block_weight`` multiplies the LoRA's strength for this module.
+    ``alpha`` is finite and may be zero or negative. ``reshape`` is the shape that the weight is first padded to with
+    zeros, for the few LoRAs that widen a layer (Flux control).
     """
 
+    family: ClassVar[str] = "LoRA"
     name: str
     up: Tensor
     down: Tensor
     alpha: float
     block_weight: float = 1.0
+    reshape: tuple[int, ...] | None = None
 
     @property
     def rank(self) -> int:
@@ -43,13 +115,7 @@ class LoraModule:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """The shape of the weight that the delta is added to: (out, in[, kh, kw])."""
         return (self.up.shape[0], *self.down.shape[1:])
-
-    @property
-    def is_convolution(self) -> bool:
-        """Whether the kernel is larger than 1x1: a 1x1 convolution is a linear map and counts as one."""
-        return math.prod(self.down.shape[2:]) > 1
 
     def flat_up(self) -> Tensor:
         """``up`` as a matrix (out, rank)."""
@@ -59,17 +125,108 @@ class LoraModule:
         """``down`` as a matrix (rank, in * kh * kw)."""
         return self.down.reshape(self.down.shape[0], -1)
 
+    @property
+    def has_factors(self) -> bool:
+        return True
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        return self.flat_up(), self.flat_down()
+
+    def dense(self) -> Tensor:
+        return (self.flat_up().float() * self.scale) @ self.flat_down().float()
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield ".lora_up.weight", self.up
+        yield ".lora_down.weight", self.down
+        yield ".alpha", torch.tensor(self.alpha * self.block_weight, dtype=torch.float32)
+        if self.reshape is not None:
+            yield ".reshape_weight", torch.tensor(self.reshape)
+
+
+@dataclass(frozen=True, eq=False)
+class Difference(Adapter):
+    """What is added to a parameter as it is: to a full weight (out, in[, kh, kw]), or to a bias or a norm (out,)."""
+
+    family: ClassVar[str] = "full difference"
+    name: str
+    value: Tensor
+    parameter: str = WEIGHT  # type: ignore[assignment]
+    block_weight: float = 1.0
+
+    @property
+    def rank(self) -> int:
+        return min(self.value.shape[0], math.prod(self.value.shape[1:]))
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape)
+
+    def factors(self) -> None:
+        return None
+
+    def dense(self) -> Tensor:
+        value = self.value.float()
+        return value if value.ndim < 2 else value.flatten(1)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield ".diff" if self.parameter == WEIGHT else ".diff_b", scaled(self.value, self.block_weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Replacement(Adapter):
+    """A parameter that takes the place of the model's own, whatever the strength (ComfyUI's set_weight)."""
+
+    family: ClassVar[str] = "replaced weight"
+    name: str
+    value: Tensor
+    block_weight: float = 1.0
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape)
+
+    def factors(self) -> None:
+        return None
+
+    def dense(self) -> Tensor:
+        raise LoraError(f"Module {self.name} replaces the model's weight and can't be merged with a change of it.")
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield ".set_weight", self.value
+
+
+def worth_factors(adapter: Adapter) -> bool:
+    """Whether an adapter's rank is small enough that exact algebra on its factors beats its dense delta."""
+    shape = adapter.weight_shape
+    return 2 * adapter.rank <= min(shape[0], math.prod(shape[1:]))
+
+
+def scaled(tensor: Tensor, weight: float) -> Tensor:
+    """A tensor times a weight in its own precision, computed in float32; itself at weight 1."""
+    return tensor if weight == 1 else (tensor.float() * weight).to(tensor.dtype)
+
+
+AdapterT = TypeVar("AdapterT", bound=Adapter)
+
+
+def with_block_weight(adapter: AdapterT, block_weight: float) -> AdapterT:
+    return replace(adapter, block_weight=block_weight)  # type: ignore[type-var]
+
 
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """A LoRA: its modules by name, in file order, and the strengths it is to be merged or applied with.
+    """A LoRA: its adapters by key, in file order, and the strengths it is to be merged or applied with.
 
     Nodes share these values through ComfyUI's cache, so nothing may write into one, its mappings or its tensors:
     every operation returns a new Lora.
     """
 
     name: str
-    modules: Mapping[str, LoraModule]
+    modules: Mapping[str, Adapter]
     strength_model: float = 1.0
     strength_clip: float = 1.0
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -78,7 +235,7 @@ class Lora:
         object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
 
-    def strength_of(self, module: LoraModule) -> float:
+    def strength_of(self, module: Adapter) -> float:
         """What ``module`` counts: the strength of its part of the model times its block weight."""
         part = self.strength_clip if is_text_encoder(module.name) else self.strength_model
         return part * module.block_weight
@@ -93,17 +250,17 @@ class Lora:
 
     def baked(self) -> Lora:
         """The same LoRA with its strengths as block weights, at strength 1; what counts nothing is left out."""
-        modules = [replace(m, block_weight=self.strength_of(m)) for m in self.modules.values()]
+        modules = [with_block_weight(m, self.strength_of(m)) for m in self.modules.values()]
         return replace(
             self,
-            modules=modules_by_name(m for m in modules if m.block_weight != 0),
+            modules=by_key(m for m in modules if m.block_weight != 0),
             strength_model=1.0,
             strength_clip=1.0,
         )
 
 
-def modules_by_name(modules: Iterable[LoraModule]) -> dict[str, LoraModule]:
-    return {module.name: module for module in modules}
+def by_key(modules: Iterable[Adapter]) -> dict[str, Adapter]:
+    return {module.key: module for module in modules}
 
 
 def require_finite(tensor: Tensor, what: str) -> None:

@@ -170,7 +170,7 @@ def truncate_dense(
     rank = min(rank, m, n)
     width = start.shape[1] + noise.shape[1]
     if 3 * width >= min(m, n):
-        return _by_gram(dense, rank, total, check)
+        return _by_gram(dense, fixed_rank(rank), total, check)
     captured = 0.0
     basis = torch.linalg.qr(torch.cat([start, noise], 1))[0]
     for _ in range(MAX_ITERATIONS):
@@ -181,7 +181,7 @@ def truncate_dense(
         if found.kept - captured <= SETTLED * max(total - found.kept, DENSE_FLOOR * total):
             return found
         captured = found.kept
-    return _by_gram(dense, rank, total, check)
+    return _by_gram(dense, fixed_rank(rank), total, check)
 
 
 # Iterations before the exact way takes over, and the gain, as a share of the remaining squared error, that is nothing:
@@ -190,36 +190,42 @@ MAX_ITERATIONS = 16
 SETTLED = 2e-3
 
 
+def truncate_dense_by(dense: Tensor, rule: RankRule, check: Callable[[], None]) -> Truncated | None:
+    """The best approximation of a dense matrix of the rank that a rule picks from all its singular values."""
+    total = _squared_norm(dense)
+    return None if total == 0.0 else _by_gram(dense, rule, total, check)
+
+
 def _project(dense: Tensor, basis: Tensor, rank: int, total: float) -> Truncated:
     """The best approximation of a rank inside the span of orthonormal columns on the left (m, l)."""
     inner = basis.mT @ dense
     squares, vectors = torch.linalg.eigh(_gram(inner))
-    return _balanced(basis, vectors, squares, inner, rank, total)
+    return _balanced(basis, vectors, squares, inner, fixed_rank(rank), total)
 
 
 def _balanced(
-    basis: Tensor | None, vectors: Tensor, squares: Tensor, inner: Tensor, rank: int, total: float
+    basis: Tensor | None, vectors: Tensor, squares: Tensor, inner: Tensor, rule: RankRule, total: float
 ) -> Truncated:
     """Factors from the eigenvectors, in ascending order, of inner @ inner^T."""
     squares = squares.flip(0).clamp_min(0)
-    k = min(rank, int((squares > squares[0] * DENSE_FLOOR**2).sum()))
+    k = rule(squares[squares > squares[0] * DENSE_FLOOR**2].sqrt())
     vectors = vectors.flip(1)[:, :k].to(inner)
     root = squares[:k].sqrt().sqrt().to(inner)
     up = vectors if basis is None else basis @ vectors
     return Truncated(up * root, (vectors.mT @ inner) / root[:, None], float(squares[:k].sum()), total)
 
 
-def _by_gram(dense: Tensor, rank: int, total: float, check: Callable[[], None]) -> Truncated:
+def _by_gram(dense: Tensor, rule: RankRule, total: float, check: Callable[[], None]) -> Truncated:
     """The best approximation from all eigenvectors of the smaller Gram matrix, exact to rounding."""
     if dense.shape[0] > dense.shape[1]:
-        flipped = _by_gram(dense.mT, rank, total, check)
+        flipped = _by_gram(dense.mT, rule, total, check)
         return Truncated(flipped.down.mT, flipped.up.mT, flipped.kept, flipped.total)
     check()
     gram = _gram(dense)
     check()
     squares, vectors = torch.linalg.eigh(gram)
     check()
-    return _balanced(None, vectors, squares, dense, rank, total)
+    return _balanced(None, vectors, squares, dense, rule, total)
 
 
 def _gram(wide: Tensor) -> Tensor:

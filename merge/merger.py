@@ -1,108 +1,50 @@
-"""Merging LoRAs: which modules meet, and the loop over them, on factors or on deltas."""
+"""Merging LoRAs: the loop over the weights where they meet, on factors or on deltas."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from . import keys, lowrank, recipe
+from . import lowrank, recipe
+from .align import Meeting, Share, meet
 from .compute import CPU, Compute
 from .kernels import Draw, Mask, keep_all, weighted_sum
-from .lora import Lora, LoraError, LoraModule, modules_by_name
+from .lora import Adapter, Difference, Lora, LoraError, LoraModule, by_key, with_block_weight
 from .methods import Method, delta_method, factor_method
 
 # Columns beyond the rank that the search for a dense delta's dominant subspace carries along.
 MIN_OVERSAMPLING = 16
 
 
-@dataclass(frozen=True, eq=False)
-class Share:
-    """One LoRA's part in a module of the merge: the adapter, its strength, and the LoRA's number among the inputs."""
-
-    module: LoraModule
-    strength: float
-    number: int
-
-    @property
-    def gain(self) -> float:
-        """What ``up @ down`` is multiplied by in the end: strength times alpha / rank."""
-        return self.strength * self.module.scale
-
-
-@dataclass(frozen=True, eq=False)
-class Meeting:
-    """A weight that the merge changes and the LoRAs that adapt it, in input order."""
-
-    weight: str  # canonical name
-    name: str  # the first LoRA's spelling of it
-    shares: tuple[Share, ...]
-
-    @property
-    def up_tail(self) -> tuple[int, ...]:
-        return (1,) * (len(self.down_tail) - 1)
-
-    @property
-    def down_tail(self) -> tuple[int, ...]:
-        """(in[, kh, kw]) of the result: the convolution's form where any of the LoRAs has it."""
-        return max((share.module.down.shape[1:] for share in self.shares), key=len)
-
-    def zero(self, dtype: torch.dtype) -> LoraModule:
-        """The module that adds nothing: rank 1, since ComfyUI's loader has no rank 0."""
-        return self.module(torch.zeros(self.rows, 1), torch.zeros(1, self.columns), dtype)
-
-    def module(self, up: Tensor, down: Tensor, dtype: torch.dtype) -> LoraModule:
-        """The result's module from its factors as matrices; alpha is the rank, so that they count as they are."""
-        up, down = up.to("cpu", dtype), down.to("cpu", dtype)
-        if not (torch.isfinite(up).all() and torch.isfinite(down).all()):
-            raise LoraError(
-                f"Merging module {self.name} gave values too large for {str(dtype).removeprefix('torch.')}. "
-                "Lower the strengths or choose float32."
-            )
-        rank = up.shape[1]
-        return LoraModule(
-            self.name,
-            up.reshape(self.rows, rank, *self.up_tail).contiguous(),
-            down.reshape(rank, *self.down_tail).contiguous(),
-            float(rank),
-        )
-
-    @property
-    def rows(self) -> int:
-        return self.shares[0].module.up.shape[0]
-
-    @property
-    def columns(self) -> int:
-        return math.prod(self.down_tail)
-
-
 def merge_factors(
-    loras: Sequence[Lora],
-    mode: str = "concat",
-    density: float = 1.0,
-    seed: int = 0,
-    compute: Compute = CPU,
+    loras: Sequence[Lora], mode: str = "concat", density: float = 1.0, seed: int = 0, compute: Compute = CPU
 ) -> Lora:
     """PM Merge LoRA: the mode acts on the factors, as PEFT's add_weighted_adapter does; ``concat`` is exact.
 
     With g = strength * alpha / rank each up counts sqrt|g| and each down sign(g) sqrt|g|, so that the strength counts
-    once and keeps its sign. Raises LoraError for unknown modes, densities outside 0 to 1 and weights that disagree.
+    once and keeps its sign. What has no factors (a full difference) is factored by SVD for concat and refused by the
+    other modes. Raises LoraError for unknown modes, densities outside 0 to 1 and weights that disagree.
     """
     method = factor_method(mode)
     _require_density(density)
     meetings = meet(loras)
-    modules = []
+    if method.consensus is not None:
+        _require_factors(meetings, mode)
+    modules: list[Adapter] = []
     for done, meeting in enumerate(meetings, 1):
-        if method.consensus is None:
+        if meeting.is_replacement:
+            modules.append(_replacement(meeting))
+        elif meeting.is_vector:
+            modules.append(_on_vectors(meeting, method, density, seed, compute))
+        elif method.consensus is None:
             modules.append(_side_by_side(meeting, compute))
         else:
             modules.append(_on_factors(meeting, method, density, seed, compute))
         compute.step(done, len(meetings))
-    settings = {"mode": mode, **_settings(method, density, seed)}
-    return _result("merge", settings, loras, modules, compute)
+    return _result("merge", {"mode": mode, **_settings(method, density, seed)}, loras, modules, compute)
 
 
 def merge_deltas(
@@ -117,7 +59,8 @@ def merge_deltas(
     """PM Merge LoRA SVD: the mode acts on the deltas, and the result is cut to a rank by SVD.
 
     ``rank`` is for linear and 1x1 modules, ``conv_rank`` for larger kernels; 0 is the largest rank among the inputs of
-    that module. Sums are exact before the cut and form no dense delta. Raises LoraError as merge_factors does.
+    that module. Sums of low-rank LoRAs are exact before the cut and form no dense delta. Raises LoraError as
+    merge_factors does.
     """
     method = delta_method(mode)
     _require_density(density)
@@ -125,67 +68,36 @@ def merge_deltas(
         if value < 0:
             raise LoraError(f"The {name} is {value}; it must be 0 (as the inputs) or more.")
     meetings = meet(loras)
-    modules = []
+    modules: list[Adapter] = []
     for done, meeting in enumerate(meetings, 1):
-        wanted = conv_rank if meeting.shares[0].module.is_convolution else rank
-        wanted = wanted or max(share.module.rank for share in meeting.shares)
-        if _is_sum(method, density, meeting):
+        wanted = (conv_rank if meeting.is_convolution else rank) or meeting.rank
+        if meeting.is_replacement:
+            modules.append(_replacement(meeting))
+        elif meeting.is_vector:
+            modules.append(_on_vectors(meeting, method, density, seed, compute))
+        elif _is_exact_sum(method, density, meeting):
             modules.append(_exact_sum(meeting, wanted, compute))
         else:
             modules.append(_on_deltas(meeting, method, density, seed, wanted, compute))
         compute.step(done, len(meetings))
-    settings = {
-        "mode": method.name + "_svd",
-        **_settings(method, density, seed),
-        "rank": rank,
-        "conv_rank": conv_rank,
-    }
+    settings = {"mode": method.name + "_svd", **_settings(method, density, seed), "rank": rank, "conv_rank": conv_rank}
     return _result("merge_svd", settings, loras, modules, compute)
-
-
-def meet(loras: Sequence[Lora]) -> list[Meeting]:
-    """The weights of all LoRAs, each with those that adapt it at a strength other than 0, in order of appearance.
-
-    Raises LoraError, before any work is done, where two LoRAs take one weight for different shapes.
-    """
-    shares: dict[str, list[Share]] = {}
-    owners: dict[str, Lora] = {}
-    for number, lora in enumerate(loras, 1):
-        for module in lora.modules.values():
-            strength = lora.strength_of(module)
-            if not math.isfinite(strength):
-                raise LoraError(
-                    f"{lora.name}: the strength of module {module.name} is {strength}, not a number to use."
-                )
-            if strength == 0:
-                continue
-            weight = keys.canonical(module.name)
-            present = shares.setdefault(weight, [])
-            if present:
-                _require_same_weight(present[0].module, owners[weight], module, lora)
-            else:
-                owners[weight] = lora
-            present.append(Share(module, strength, number))
-    return [Meeting(weight, present[0].module.name, tuple(present)) for weight, present in shares.items()]
-
-
-def _require_same_weight(first: LoraModule, first_lora: Lora, second: LoraModule, second_lora: Lora) -> None:
-    a, b = first.weight_shape, second.weight_shape
-    flat = a[0] == b[0] and math.prod(a[1:]) == math.prod(b[1:])
-    if not flat or (len(a) == len(b) and a != b):
-        raise LoraError(
-            f"{first_lora.name} and {second_lora.name} are not for the same model: module {first.name} adapts a weight "
-            f"of shape {_shape(a)} in {first_lora.name} and {_shape(b)} in {second_lora.name}."
-        )
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _require_density(density: float) -> None:
     if not 0 <= density <= 1:
         raise LoraError(f"The density is {density}; it must be between 0 and 1.")
+
+
+def _require_factors(meetings: Sequence[Meeting], mode: str) -> None:
+    for meeting in meetings:
+        for share in meeting.shares:
+            adapter = share.adapter
+            if not (meeting.is_vector or meeting.is_replacement or adapter.has_factors):
+                raise LoraError(
+                    f"{share.lora}: module {adapter.name} ({adapter.family}) has no low-rank factors for the mode "
+                    f"{mode}. Use PM Merge LoRA SVD with {mode}_svd, or the mode concat."
+                )
 
 
 def _settings(method: Method, density: float, seed: int) -> dict[str, object]:
@@ -197,52 +109,82 @@ def _settings(method: Method, density: float, seed: int) -> dict[str, object]:
 
 
 def _result(
-    operation: str,
-    settings: dict[str, object],
-    loras: Sequence[Lora],
-    modules: Sequence[LoraModule],
-    compute: Compute,
+    operation: str, settings: dict[str, object], loras: Sequence[Lora], modules: Sequence[Adapter], compute: Compute
 ) -> Lora:
     name = " + ".join(lora.name for lora in loras)
     settings["dtype"] = str(compute.dtype).removeprefix("torch.")
     return Lora(
         name if len(name) <= 80 else name[:77] + "...",
-        modules_by_name(modules),
+        by_key(modules),
         metadata=recipe.metadata(operation, settings, loras),
     )
+
+
+# --- what has no factors and no rank ---
+
+
+def _replacement(meeting: Meeting) -> Adapter:
+    """All LoRAs replace the parameter by the same, whatever their strengths."""
+    return with_block_weight(meeting.shares[0].adapter, 1.0)
+
+
+def _on_vectors(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> Difference:
+    """Biases and norms: the mode acts on them as on deltas; side by side is their sum."""
+    vectors = [share.adapter.dense().to(compute.device) for share in meeting.shares]
+    sparse = [
+        _sparse(vector, method, density, Draw(seed, meeting.weight, share.number, "delta"))
+        for share, vector in zip(meeting.shares, vectors, strict=True)
+    ]
+    merged = (method.consensus or weighted_sum)(sparse, [share.strength for share in meeting.shares])
+    value = merged.to("cpu", compute.dtype)
+    meeting.require_finite(compute.dtype, value)
+    return Difference(meeting.name, value, meeting.shares[0].adapter.parameter)
+
+
+def _sparse(tensor: Tensor, method: Method, density: float, draw: Draw) -> Tensor:
+    mask = method.sparsify(lambda: iter((tensor,)), tensor.numel(), density, draw)
+    return mask(tensor, 0)
 
 
 # --- on factors ---
 
 
-def _matrices(share: Share, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    module = share.module
-    return module.flat_up().to(device, dtype), module.flat_down().to(device, dtype)
+def _factors(share: Share, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    factors = share.adapter.factors()
+    assert factors is not None
+    return factors[0].to(device, dtype), factors[1].to(device, dtype)
 
 
 def _side_by_side(meeting: Meeting, compute: Compute) -> LoraModule:
-    terms = [(*_matrices(share, compute.device), share.gain) for share in meeting.shares if share.gain != 0]
+    terms = []
+    for share in meeting.shares:
+        if share.gain == 0:
+            continue
+        if share.adapter.has_factors:
+            terms.append((*_factors(share, compute.device), share.gain))
+            continue
+        whole = min(meeting.rows, meeting.columns)
+        exact = lowrank.truncate_dense_by(share.adapter.dense(), lowrank.fixed_rank(whole), compute.check)
+        if exact is not None:
+            terms.append((exact.up.to(compute.device), exact.down.to(compute.device), share.strength))
     if not terms:
         return meeting.zero(compute.dtype)
     return meeting.module(*lowrank.stack(terms, torch.float32), compute.dtype)
 
 
 def _on_factors(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> LoraModule:
-    ups, downs = zip(*(_matrices(share, compute.device) for share in meeting.shares), strict=True)
+    ups, downs = zip(*(_factors(share, compute.device) for share in meeting.shares), strict=True)
     roots = [math.sqrt(abs(share.gain)) for share in meeting.shares]
     signed = [math.copysign(root, share.gain) for root, share in zip(roots, meeting.shares, strict=True)]
-    rank = max(share.module.rank for share in meeting.shares)
+    rank = max(down.shape[0] for down in downs)
     merged = []
     for side, factors, weights in (("up", ups, roots), ("down", downs, signed)):
         sparse = []
         for share, factor in zip(meeting.shares, factors, strict=True):
-            draw = Draw(seed, meeting.weight, share.number, side)
-            mask = _whole_mask(factor, method, density, draw)
+            kept = _sparse(factor, method, density, Draw(seed, meeting.weight, share.number, side))
             # pruned at the LoRA's own rank, then padded to the largest
-            missing = rank - share.module.rank
-            sparse.append(
-                torch.nn.functional.pad(mask, (0, missing) if side == "up" else (0, 0, 0, missing)) if missing else mask
-            )
+            padding = (0, rank - factor.shape[1]) if side == "up" else (0, 0, 0, rank - factor.shape[0])
+            sparse.append(torch.nn.functional.pad(kept, padding) if any(padding) else kept)
         assert method.consensus is not None
         merged.append(method.consensus(sparse, weights))
         compute.check()
@@ -252,23 +194,19 @@ def _on_factors(meeting: Meeting, method: Method, density: float, seed: int, com
     return meeting.module(up, down, compute.dtype)
 
 
-def _whole_mask(factor: Tensor, method: Method, density: float, draw: Draw) -> Tensor:
-    mask = method.sparsify(lambda: iter((factor,)), factor.numel(), density, draw)
-    return mask(factor, 0)
-
-
 # --- on deltas ---
 
 
-def _is_sum(method: Method, density: float, meeting: Meeting) -> bool:
-    """Whether the mode comes to the plain weighted sum here, which has an exact low-rank form."""
+def _is_exact_sum(method: Method, density: float, meeting: Meeting) -> bool:
+    """Whether the mode comes to the plain weighted sum of low-rank factors here, which stays low-rank."""
     keeps_all = method.sparsify is keep_all or density >= 1
-    return keeps_all and (method.consensus is weighted_sum or len(meeting.shares) == 1)
+    is_sum = keeps_all and (method.consensus is weighted_sum or len(meeting.shares) == 1)
+    return is_sum and all(share.adapter.has_factors for share in meeting.shares)
 
 
 def _exact_sum(meeting: Meeting, rank: int, compute: Compute) -> LoraModule:
     device = compute.float64_device
-    terms = [(*_matrices(share, device, torch.float64), share.gain) for share in meeting.shares if share.gain != 0]
+    terms = [(*_factors(share, device, torch.float64), share.gain) for share in meeting.shares if share.gain != 0]
     if not terms:
         return meeting.zero(compute.dtype)
     best = lowrank.truncate_product(*lowrank.stack(terms, torch.float64), lowrank.fixed_rank(rank))
@@ -278,7 +216,7 @@ def _exact_sum(meeting: Meeting, rank: int, compute: Compute) -> LoraModule:
 def _on_deltas(meeting: Meeting, method: Method, density: float, seed: int, rank: int, compute: Compute) -> LoraModule:
     dense = _merged_delta(meeting, method, density, seed, compute)
     rank = min(rank, meeting.rows, meeting.columns)
-    # the unmasked sum has much the same dominant directions, and its factors are at hand
+    # the unmasked LoRAs have much the same dominant directions, and their factors are at hand
     start = _dominant_columns(meeting, rank, compute)
     spare = max(MIN_OVERSAMPLING, rank // 2) + rank - start.shape[1]
     noise = _noise(meeting.rows, spare, Draw(seed, meeting.weight, 0, "start")).to(compute.device)
@@ -288,38 +226,49 @@ def _on_deltas(meeting: Meeting, method: Method, density: float, seed: int, rank
 
 def _merged_delta(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> Tensor:
     """The merged delta as a dense float32 matrix; besides it only the magnitudes of one input stand in memory whole."""
-    n = meeting.rows * meeting.columns
-    factors = [_matrices(share, compute.device) for share in meeting.shares]
-    factors = [(up * share.module.scale, down) for share, (up, down) in zip(meeting.shares, factors, strict=True)]
+    deltas = [_DeltaRows(share.adapter, compute.device) for share in meeting.shares]
     masks: list[Mask] = []
-    for share, (up, down) in zip(meeting.shares, factors, strict=True):
+    for share, delta in zip(meeting.shares, deltas, strict=True):
 
-        def blocks(up: Tensor = up, down: Tensor = down) -> Iterator[Tensor]:
+        def blocks(delta: _DeltaRows = delta) -> Iterator[Tensor]:
             for start, stop in lowrank.row_blocks(meeting.rows, meeting.columns):
                 compute.check()
-                yield up[start:stop] @ down
+                yield delta.rows(start, stop)
 
-        masks.append(method.sparsify(blocks, n, density, Draw(seed, meeting.weight, share.number, "delta")))
+        draw = Draw(seed, meeting.weight, share.number, "delta")
+        masks.append(method.sparsify(blocks, meeting.rows * meeting.columns, density, draw))
     weights = [share.strength for share in meeting.shares]
     dense = torch.empty(meeting.rows, meeting.columns, dtype=torch.float32, device=compute.device)
     assert method.consensus is not None
     for start, stop in lowrank.row_blocks(meeting.rows, meeting.columns):
         compute.check()
         parts = [
-            mask(up[start:stop] @ down, start * meeting.columns)
-            for mask, (up, down) in zip(masks, factors, strict=True)
+            mask(delta.rows(start, stop), start * meeting.columns) for mask, delta in zip(masks, deltas, strict=True)
         ]
         dense[start:stop] = method.consensus(parts, weights)
-    if not torch.isfinite(dense).all():
-        raise LoraError(f"Merging module {meeting.name} gave values too large for float32. Lower the strengths.")
+    meeting.require_finite(torch.float32, dense)
     return dense
 
 
+class _DeltaRows:
+    """Rows of an adapter's delta as float32 on a device, from its factors where it has them."""
+
+    def __init__(self, adapter: Adapter, device: torch.device) -> None:
+        factors = adapter.factors()
+        self.left = adapter.dense().to(device) if factors is None else factors[0].to(device).float() * adapter.scale
+        self.right = None if factors is None else factors[1].to(device).float()
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        rows = self.left[start:stop]
+        return rows if self.right is None else rows @ self.right
+
+
 def _dominant_columns(meeting: Meeting, rank: int, compute: Compute) -> Tensor:
+    """The strongest left singular directions among the LoRAs that have factors, at most ``rank``, as columns."""
     ups = []
     for share in meeting.shares:
-        up, down = _matrices(share, compute.device)
-        best = lowrank.truncate_product(up.cpu(), down.cpu(), lowrank.fixed_rank(rank))
+        factors = share.adapter.factors()
+        best = lowrank.truncate_product(*factors, lowrank.fixed_rank(rank)) if factors is not None else None
         if best is not None:
             ups.append((best.up * math.sqrt(abs(share.gain))).float())
     if not ups:

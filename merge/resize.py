@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
 
 from . import lowrank, recipe
 from .compute import CPU, Compute
-from .lora import Lora, LoraError, LoraModule, modules_by_name
+from .formats.based import needs_model
+from .join import low_rank
+from .lora import Adapter, Lora, LoraError, LoraModule, Replacement, by_key, with_block_weight
 
 # Method -> what its value means, for messages and tooltips.
 METHODS: dict[str, str] = {
@@ -36,6 +39,9 @@ def resize(
     """
     conv_rank = conv_rank or rank
     rules = {True: _rule(method, value, conv_rank), False: _rule(method, value, rank)}
+    for module in lora.modules.values():
+        if module.needs_base:
+            raise LoraError(f"{lora.name}: {needs_model(module)}")
     modules = []
     for done, module in enumerate(lora.modules.values(), 1):
         modules.append(_resized(module, rules[module.is_convolution], compute))
@@ -46,7 +52,7 @@ def resize(
     settings["dtype"] = str(compute.dtype).removeprefix("torch.")
     return replace(
         lora,
-        modules=modules_by_name(modules),
+        modules=by_key(modules),
         metadata=recipe.metadata("resize", settings, [lora], strengths=False),
     )
 
@@ -67,18 +73,17 @@ def _rule(method: str, value: float, most: int) -> lowrank.RankRule:
     return (lowrank.cumulative_rank if method == "sv_cumulative" else lowrank.frobenius_rank)(value, most)
 
 
-def _resized(module: LoraModule, rule: lowrank.RankRule, compute: Compute) -> LoraModule:
-    device = compute.float64_device
-    up, down = module.flat_up().to(device), module.flat_down().to(device)
-    best = lowrank.truncate_product(*lowrank.stack([(up, down, module.scale)], torch.float64), rule)
-    if best is None:
-        up, down = torch.zeros(up.shape[0], 1), torch.zeros(1, down.shape[1])
+def _resized(module: Adapter, rule: lowrank.RankRule, compute: Compute) -> Adapter:
+    if isinstance(module, Replacement) or len(module.weight_shape) == 1:
+        return module  # replaced parameters, biases and norms have no rank: they are carried along
+    factors = module.factors()
+    if factors is None:
+        best = lowrank.truncate_dense_by(module.dense().to(compute.device), rule, compute.check)
     else:
-        up, down = best.up, best.down
-    rank = up.shape[1]
-    return replace(
-        module,
-        up=up.to("cpu", compute.dtype).reshape(-1, rank, *module.up.shape[2:]).contiguous(),
-        down=down.to("cpu", compute.dtype).reshape(rank, *module.down.shape[1:]).contiguous(),
-        alpha=float(rank),
-    )
+        up, down = (factor.to(compute.float64_device) for factor in factors)
+        best = lowrank.truncate_product(*lowrank.stack([(up, down, module.scale)], torch.float64), rule)
+    rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
+    up, down = (torch.zeros(rows, 1), torch.zeros(1, columns)) if best is None else (best.up, best.down)
+    up, down = up.to("cpu", compute.dtype), down.to("cpu", compute.dtype)
+    reshape = module.reshape if isinstance(module, LoraModule) else None
+    return with_block_weight(low_rank(module.name, up, down, module.weight_shape, reshape), module.block_weight)

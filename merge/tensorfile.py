@@ -126,7 +126,7 @@ def _is_text_map(value: object) -> bool:
 def _read_tensor(file: BinaryIO, dtype: torch.dtype, shape: tuple[int, ...], size: int, source: str) -> Tensor:
     tensor = torch.empty(shape, dtype=dtype)
     if size:
-        view = memoryview(_bytes(tensor))
+        view = _bytes(tensor).data
         _require(file.readinto(view) == size, source, "it ended while it was read")  # type: ignore[attr-defined]
         if sys.byteorder == "big":
             _bytes(tensor).reshape(-1, dtype.itemsize)[:] = _bytes(tensor).reshape(-1, dtype.itemsize)[:, ::-1].copy()

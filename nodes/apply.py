@@ -66,8 +66,8 @@ def apply_lora(model: Any, clip: Any, lora: Lora) -> tuple[Any, Any]:
 
 def _report(model: Any, clip: Any, lora: Lora) -> None:
     """Say in the log what part of the LoRA finds its weight: ComfyUI passes over the rest."""
-    mapped = comfy_bridge.mapped_names(model, clip)
-    fits = [loadable(name) in mapped for name in lora.modules]
+    mapped = comfy_bridge.key_map(model, clip)
+    fits = [loadable(module.name) in mapped for module in lora.modules.values()]
     if not any(fits):
         log.warning(
             "None of the %d modules of %s fits this model: it is for another kind of model.",

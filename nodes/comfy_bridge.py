@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import comfy.lora
 import comfy.model_management
@@ -72,11 +74,36 @@ def save_folder() -> Path:
     return Path(folder_paths.get_folder_paths("loras")[0])
 
 
-def mapped_names(model: object | None, clip: object | None) -> set[str]:
-    """The module names that ComfyUI can apply to this model and this text encoder."""
-    names: dict[str, object] = {}
+def key_map(model: Any, clip: Any) -> dict[str, Any]:
+    """ComfyUI's map from module names to what they change in this model and this text encoder (either may be None).
+
+    A target is a weight's key, or (key, slice[, function]) for a part of a fused weight.
+    """
+    names: dict[str, Any] = {}
     if model is not None:
-        names = comfy.lora.model_lora_keys_unet(model.model, names)  # type: ignore[attr-defined]
+        names = comfy.lora.model_lora_keys_unet(model.model, names)
     if clip is not None:
-        names = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)  # type: ignore[attr-defined]
-    return set(names)
+        names = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
+    return names
+
+
+@dataclass(frozen=True)
+class BaseWeight:
+    """An unpatched parameter of a model; ``read`` gives it as a float32 copy on the CPU."""
+
+    shape: torch.Size
+    read: Callable[[], torch.Tensor]
+
+
+def base_weights(model: Any, clip: Any) -> dict[str, BaseWeight]:
+    """The parameters of a model and a text encoder by key; nothing is read before it is asked for."""
+    weights: dict[str, BaseWeight] = {}
+    for patcher in (model, getattr(clip, "patcher", None)):
+        if patcher is not None:
+            weights |= {key: _base_weight(*patches[0]) for key, patches in patcher.get_key_patches().items()}
+    return weights
+
+
+def _base_weight(weight: torch.Tensor, convert: Callable[..., torch.Tensor]) -> BaseWeight:
+    # convert turns a quantised weight into a plain one; the copy keeps the model's own weight from being written to
+    return BaseWeight(weight.shape, lambda: convert(weight.to("cpu", copy=True), inplace=False).to(torch.float32))

@@ -131,3 +131,12 @@ def seed_input() -> tuple[str, dict]:
             "the other modes don't use it.",
         },
     )
+
+
+def base_model_inputs() -> dict[str, tuple[str, dict]]:
+    """The optional model and clip of the nodes that compute with LoRAs."""
+    tooltip = "Only needed for DoRA, GLoRA, OFT and BOFT, whose change depends on the {} it is for."
+    return {
+        "model": ("MODEL", {"tooltip": tooltip.format("model")}),
+        "clip": ("CLIP", {"tooltip": tooltip.format("text encoder")}),
+    }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..merge.lora import Lora
 from ..merge.merger import merge_deltas, merge_factors
 from ..merge.methods import DELTA_MODES, FACTOR_MODES, mode_tooltip
 from . import comfy_bridge
+from .base_weights import with_base_weights
 from .inputs import (
     CATEGORY,
     LORA,
     GrowingInputs,
+    base_model_inputs,
     density_input,
     device_input,
     dtype_input,
@@ -46,11 +50,21 @@ class MergeLoras:
                 "device": device_input(comfy_bridge.device_names()),
                 "dtype": dtype_input(),
             },
-            "optional": GrowingInputs({"lora1": growing_lora_input(), "seed": seed_input()}),
+            "optional": GrowingInputs({"lora1": growing_lora_input(), "seed": seed_input(), **base_model_inputs()}),
         }
 
-    def merge(self, mode: str, density: float, device: str, dtype: str, seed: int = 0, **loras: object) -> tuple[Lora]:
-        connected = growing_loras(loras)
+    def merge(
+        self,
+        mode: str,
+        density: float,
+        device: str,
+        dtype: str,
+        seed: int = 0,
+        model: Any = None,
+        clip: Any = None,
+        **loras: object,
+    ) -> tuple[Lora]:
+        connected = [with_base_weights(lora, model, clip) for lora in growing_loras(loras)]
         return (merge_factors(connected, mode, density, seed, comfy_bridge.compute(device, dtype)),)
 
 
@@ -88,7 +102,7 @@ class MergeLorasSvd:
                 "device": device_input(comfy_bridge.device_names()),
                 "dtype": dtype_input(),
             },
-            "optional": GrowingInputs({"lora1": growing_lora_input(), "seed": seed_input()}),
+            "optional": GrowingInputs({"lora1": growing_lora_input(), "seed": seed_input(), **base_model_inputs()}),
         }
 
     def merge(
@@ -100,8 +114,10 @@ class MergeLorasSvd:
         device: str,
         dtype: str,
         seed: int = 0,
+        model: Any = None,
+        clip: Any = None,
         **loras: object,
     ) -> tuple[Lora]:
-        connected = growing_loras(loras)
+        connected = [with_base_weights(lora, model, clip) for lora in growing_loras(loras)]
         compute = comfy_bridge.compute(device, dtype)
         return (merge_deltas(connected, mode, density, svd_rank, svd_conv_rank, seed, compute),)

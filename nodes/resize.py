@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..merge.lora import Lora
 from ..merge.resize import METHODS, resize
 from . import comfy_bridge
-from .inputs import CATEGORY, LORA, device_input, dtype_input, lora_input, rank_input, require_lora
+from .base_weights import with_base_weights
+from .inputs import CATEGORY, LORA, base_model_inputs, device_input, dtype_input, lora_input, rank_input, require_lora
 
 
 class ResizeLora:
@@ -50,6 +53,7 @@ class ResizeLora:
                         "a share between 0 and 1 for sv_cumulative and sv_fro (0.9 keeps most). fixed doesn't use it.",
                     },
                 ),
+                **base_model_inputs(),
             },
         }
 
@@ -62,6 +66,9 @@ class ResizeLora:
         conv_rank: int = 0,
         method: str = "fixed",
         method_value: float = 0.9,
+        model: Any = None,
+        clip: Any = None,
     ) -> tuple[Lora]:
         compute = comfy_bridge.compute(device, dtype)
-        return (resize(require_lora(lora, "lora"), new_rank, conv_rank, method, method_value, compute),)
+        lora = with_base_weights(require_lora(lora, "lora"), model, clip)
+        return (resize(lora, new_rank, conv_rank, method, method_value, compute),)

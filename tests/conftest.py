@@ -15,3 +15,6 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 package = types.ModuleType("lora_pack")
 package.__path__ = [str(ROOT)]
 sys.modules.setdefault("lora_pack", package)
+
+# The fixtures around a real ComfyUI, for tests/comfy and tests/browser alike: one server serves both.
+pytest_plugins = ["lora_pack.tests.comfy.fixtures"]

@@ -163,7 +163,6 @@ class Server:
                 )
             self.process.wait(30)
             return
-        # start() made the server the leader of a group of its own: what it started ends with it.
         if self.alive():
             os.killpg(self.process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -228,14 +227,18 @@ def start(
     command = [str(python), str(comfyui / "main.py"), "--base-directory", str(base), "--port", str(port)]
     # The database and the nodes that call paid web services are of no use here; without them nothing asks the network.
     command += ["--disable-auto-launch", "--database-url", "sqlite:///:memory:", "--disable-api-nodes", *args]
-    if sys.platform == "win32":
-        group: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    else:
-        group = {"start_new_session": True}
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
-            command, cwd=base, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **group
+            command,
+            cwd=base,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # A group of its own: Ctrl+C at the terminal does not reach it, and stop() ends all that it started.
+            start_new_session=sys.platform != "win32",
+            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0,
         )
     server = Server(f"http://127.0.0.1:{port}", base, process, log_file)
     try:

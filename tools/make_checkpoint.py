@@ -66,11 +66,11 @@ def write_checkpoint(out: Path, full: bool = False) -> None:
     for prefix, module in parts.items():
         for name, like in module.state_dict().items():
             if like.is_floating_point() and name != "logit_scale":
-                weights[prefix + name] = _random_weight(name, like.shape, noise)
+                weights[prefix + name] = random_weight(name, like.shape, noise)
     save_file(weights, out)
 
 
-def _random_weight(name: str, shape, noise):
+def random_weight(name: str, shape, noise):
     """A value that keeps activations at their size from layer to layer: no image turns out all black or all NaN."""
     import torch
 

@@ -6,12 +6,13 @@ The spellings and their order are those of comfy/weight_adapter/lora.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from ..lora import LoraError, LoraModule
+from .checks import ALPHA, read_alpha, require_float, shape_text
 
 NAME = "LoRA"
 # (up, down): the first is kohya's, the only one with a core (lora_mid)
@@ -26,108 +27,62 @@ SPELLINGS = (
 )
 UP, DOWN = SPELLINGS[0]
 MID = ".lora_mid.weight"
-ALPHA = ".alpha"
-SUFFIXES = (*(suffix for pair in SPELLINGS for suffix in pair), MID)
+RESHAPE = ".reshape_weight"
+SUFFIXES = (*(suffix for pair in SPELLINGS for suffix in pair), MID, RESHAPE)
 
 
-def read(name: str, tensors: Mapping[str, Tensor], source: str) -> LoraModule:
-    """The module of the tensors of one prefix, by suffix. ``source`` names file and module in messages.
+def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LoraModule]:
+    """The modules of the tensors of one prefix, by suffix: one for each spelling. ``source`` is for messages.
 
     A core ``mid`` (r, r, kh, kw) is folded into ``down`` exactly:
     einsum('mnkl,nj->mjkl', mid, down) (comfy/weight_adapter/lora.py contracts the same three).
     Raises LoraError for missing halves, shapes that disagree, and alphas that are no single finite number.
     """
     complete = [pair for pair in SPELLINGS if pair[0] in tensors and pair[1] in tensors]
-    halves = [suffix for suffix in tensors if suffix not in (MID, ALPHA) and not any(suffix in p for p in complete)]
-    if halves or not complete:
-        have = halves[0] if halves else MID
-        raise LoraError(f"{source} has {have.lstrip('._')} without its other half. The file is incomplete.")
-    modules = [
-        _module(
-            name,
-            tensors[up],
-            tensors[down],
-            tensors.get(ALPHA),
-            tensors.get(MID) if up == UP else None,
-            source,
-        )
-        for up, down in complete
+    lonely = [
+        suffix
+        for suffix in tensors
+        if suffix != ALPHA
+        and not any(suffix in pair for pair in complete)
+        and not (suffix in (MID, RESHAPE) and complete)
     ]
     if MID in tensors and UP not in tensors:
-        raise LoraError(f"{source} has a lora_mid without lora_up and lora_down. The file is incomplete.")
-    joined = modules[0]
-    for module in modules[1:]:
-        joined = join(joined, module, source)
-    return joined
+        lonely.append(MID)
+    if lonely:
+        raise LoraError(f"{source} has {lonely[0].lstrip('._')} without its other half. The file is incomplete.")
+    return [_module(name, tensors, up, down, source) for up, down in complete]
 
 
-def write(module: LoraModule) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a module by suffix; the block weight goes into the alpha, which is float32 whatever the rest."""
-    yield UP, module.up
-    yield DOWN, module.down
-    yield ALPHA, torch.tensor(module.alpha * module.block_weight, dtype=torch.float32)
-
-
-def join(first: LoraModule, second: LoraModule, source: str) -> LoraModule:
-    """Two adapters of one weight as one: their factors side by side, exact. Keeps the first's name and shape."""
-    if (
-        first.flat_up().shape[0] != second.flat_up().shape[0]
-        or first.flat_down().shape[1] != second.flat_down().shape[1]
-    ):
-        raise LoraError(
-            f"{source} adapts a weight of shape {second.weight_shape} that {first.name} takes for {first.weight_shape}."
-        )
-    ups = [module.flat_up().float() * module.scale for module in (first, second)]
-    downs = [module.flat_down().float() for module in (first, second)]
-    rank = first.rank + second.rank
-    up = torch.cat(ups, 1).reshape(first.up.shape[0], rank, *first.up.shape[2:])
-    down = torch.cat(downs).reshape(rank, *first.down.shape[1:])
-    return LoraModule(first.name, up, down, float(rank), first.block_weight)
-
-
-def _module(name: str, up: Tensor, down: Tensor, alpha: Tensor | None, mid: Tensor | None, source: str) -> LoraModule:
-    for half, tensor in (("up", up), ("down", down), ("mid", mid)):
-        if tensor is not None and not tensor.is_floating_point():
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise LoraError(f"{source}: its {half} half is stored as {kind}; quantised LoRAs can't be merged.")
+def _module(name: str, tensors: Mapping[str, Tensor], up_suffix: str, down_suffix: str, source: str) -> LoraModule:
+    up, down = tensors[up_suffix], tensors[down_suffix]
+    mid = tensors.get(MID) if up_suffix == UP else None
+    for tensor, what in ((up, "up half"), (down, "down half"), (mid, "lora_mid")):
+        require_float(tensor, f"{source}: its {what}")
     if up.ndim < 2 or down.ndim < 2 or 0 in up.shape or 0 in down.shape:
         raise LoraError(
-            f"{source} has factors without rank: up {_shape(up)}, down {_shape(down)}. The file is damaged."
+            f"{source} has factors without rank: up {shape_text(up)}, down {shape_text(down)}. The file is damaged."
         )
     if math.prod(up.shape[2:]) != 1:
         raise LoraError(
-            f"{source} holds its kernel in the up half {_shape(up)}, a layout that ComfyUI does not load either."
+            f"{source} holds its kernel in the up half {shape_text(up)}, a layout that ComfyUI does not load either."
         )
-    value = float(down.shape[0]) if alpha is None else _alpha(alpha, source)
+    alpha = read_alpha(tensors, down.shape[0], source)
     if mid is not None:
-        # ComfyUI divides alpha by the rank of lora_down, which the core may change
         folded = _fold(mid, down, source)
-        value *= folded.shape[0] / down.shape[0]
+        # ComfyUI divides alpha by the rank of lora_down, which the core may change
+        alpha *= folded.shape[0] / down.shape[0]
         down = folded
     if up.shape[1] != down.shape[0]:
         raise LoraError(
-            f"{source}: its halves disagree, up {_shape(up)} has {up.shape[1]} columns and down {_shape(down)} has "
-            f"{down.shape[0]} rows. The file is damaged or its factors are transposed."
+            f"{source}: its halves disagree, up {shape_text(up)} has {up.shape[1]} columns and down "
+            f"{shape_text(down)} has {down.shape[0]} rows. The file is damaged or its factors are transposed."
         )
-    rank = down.shape[0]
-    up = up.reshape(up.shape[0], rank, *(1,) * (down.ndim - 2))
-    return LoraModule(name, up, down, value)
-
-
-def _alpha(alpha: Tensor, source: str) -> float:
-    if alpha.numel() != 1 or alpha.is_complex():
-        raise LoraError(f"{source}: its alpha holds {alpha.numel()} numbers instead of one. The file is damaged.")
-    value = float(alpha.item())
-    if not math.isfinite(value):
-        raise LoraError(f"{source}: its alpha is {value}. The file is damaged.")
-    return value
+    up = up.reshape(up.shape[0], down.shape[0], *(1,) * (down.ndim - 2))
+    reshape = tensors.get(RESHAPE)
+    return LoraModule(name, up, down, alpha, reshape=tuple(map(int, reshape.tolist())) if reshape is not None else None)
 
 
 def _fold(mid: Tensor, down: Tensor, source: str) -> Tensor:
     if mid.ndim != down.ndim or math.prod(down.shape[2:]) != 1 or mid.shape[1] != down.shape[0]:
-        raise LoraError(f"{source}: its lora_mid {_shape(mid)} does not fit its down half {_shape(down)}.")
+        raise LoraError(f"{source}: its lora_mid {shape_text(mid)} does not fit its down half {shape_text(down)}.")
     return torch.einsum("mn...,nj->mj...", mid.float(), down.flatten(1).float())
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "(a single number)"

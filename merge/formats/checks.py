@@ -1,0 +1,48 @@
+"""What every family asks of its tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ..lora import LoraError
+
+ALPHA = ".alpha"
+
+
+def read_alpha(tensors: Mapping[str, Tensor], rank: int, source: str) -> float:
+    """The alpha among a module's tensors; absent, it is the rank, so that the scale is 1.
+
+    Raises LoraError when it is not a single finite number; zero and negative ones are valid.
+    """
+    alpha = tensors.get(ALPHA)
+    if alpha is None:
+        return float(rank)
+    if alpha.numel() != 1 or alpha.is_complex():
+        raise LoraError(f"{source}: its alpha holds {alpha.numel()} numbers instead of one. The file is damaged.")
+    value = float(alpha.item())
+    if not math.isfinite(value):
+        raise LoraError(f"{source}: its alpha is {value}. The file is damaged.")
+    return value
+
+
+def require_float(tensor: Tensor | None, what: str) -> None:
+    if tensor is not None and not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise LoraError(f"{what} is stored as {kind}; quantised LoRAs can't be merged.")
+
+
+def require_matrices(tensors: Mapping[str, Tensor], suffixes: tuple[str, ...], source: str) -> None:
+    """Raise LoraError when one of these factors is missing, no float, no matrix, or empty."""
+    for suffix in suffixes:
+        if suffix not in tensors:
+            raise LoraError(f"{source} lacks {suffix.lstrip('.')}. The file is incomplete.")
+        require_float(tensors[suffix], f"{source}: its {suffix.lstrip('.')}")
+        if tensors[suffix].ndim != 2 or 0 in tensors[suffix].shape:
+            raise LoraError(f"{source}: its {suffix.lstrip('.')} {shape_text(tensors[suffix])} is no matrix of a rank.")
+
+
+def shape_text(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "(a single number)"

@@ -1,0 +1,88 @@
+"""Files whose keys follow no general rule: brought to the usual one on reading, and back where ComfyUI needs it.
+
+The three layouts are those of comfy/lora_convert.py; the fourth rule is PEFT's, which writes an adapter's own name
+between lora_A and weight.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..lora import LoraError
+
+# Flux control LoRAs of Black Forest Labs are known by these two keys, in ComfyUI as here.
+BFL_MARKERS = ("img_in.lora_A.weight", "single_blocks.0.norm.key_norm.scale")
+BFL_PREFIX = "diffusion_model."
+
+_PEFT_NAMED = re.compile(r"\.lora_([AB])\.(?!default\.)([^.]+)\.weight$")
+_USO = re.compile(r"((?:double|single)_blocks\.\d+)\.processor\.(\w+)\.(down|up)\.weight")
+_USO_MODULES = {
+    "qkv_lora1": "img_attn.qkv",
+    "qkv_lora2": "txt_attn.qkv",
+    "proj_lora1": "img_attn.proj",
+    "proj_lora2": "txt_attn.proj",
+    "qkv_lora": "linear1_qkv",
+    "proj_lora": "linear2",
+}
+
+
+def normalised(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The tensors under keys of the usual form, in the same order.
+
+    Raises LoraError for a file with several PEFT adapters, which are several LoRAs.
+    """
+    if all(marker in tensors for marker in BFL_MARKERS):
+        return _from_bfl(tensors)
+    names = {found[2] for found in map(_PEFT_NAMED.search, tensors) if found}
+    if len(names) > 1:
+        raise LoraError(f"{source} holds several adapters ({', '.join(sorted(names))}). Save and load each on its own.")
+    return {_normal_key(key): tensor for key, tensor in tensors.items()}
+
+
+def _normal_key(key: str) -> str:
+    uso = _USO.fullmatch(key)
+    if uso and uso[2] in _USO_MODULES:
+        return f"{BFL_PREFIX}{uso[1]}.{_USO_MODULES[uso[2]]}.lora_{uso[3]}.weight"
+    if key.startswith("lora_unet__"):  # Wan Fun
+        return "lora_unet_" + key[len("lora_unet__") :]
+    return _PEFT_NAMED.sub(r".lora_\1.weight", key)
+
+
+def _from_bfl(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    plain: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        if key.endswith("_norm.scale"):
+            key += ".set_weight"
+        elif key.endswith(".lora_B.bias"):
+            key = key.removesuffix(".lora_B.bias") + ".diff_b"
+        plain[BFL_PREFIX + key] = tensor
+    shape = (tensors["img_in.lora_B.weight"].shape[0], tensors["img_in.lora_A.weight"].shape[1])
+    plain[BFL_PREFIX + "img_in.reshape_weight"] = torch.tensor(shape)
+    return plain
+
+
+def for_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as a file holds them: usual keys, except for a Flux control LoRA, whose norms have no other name
+    that both old and new versions of ComfyUI load."""
+    bfl = BFL_PREFIX + BFL_MARKERS[1] + ".set_weight"
+    if bfl not in tensors or BFL_PREFIX + "img_in.lora_down.weight" not in tensors:
+        return dict(tensors)
+    return {_bfl_key(key): tensor for key, tensor in tensors.items() if not key.endswith(".reshape_weight")}
+
+
+def _bfl_key(key: str) -> str:
+    endings = {
+        ".lora_up.weight": ".lora_B.weight",
+        ".lora_down.weight": ".lora_A.weight",
+        ".diff_b": ".lora_B.bias",
+        ".scale.set_weight": ".scale",
+    }
+    key = key.removeprefix(BFL_PREFIX)
+    for ending, bfl in endings.items():
+        if key.endswith(ending):
+            return key.removesuffix(ending) + bfl
+    return key

@@ -1,0 +1,106 @@
+"""Modules that change a model's weight in a way that depends on it (DoRA, GLoRA, OFT, BOFT), as plain deltas.
+
+The delta is the one that ComfyUI's own code makes of the connected model's unpatched weight at the LoRA's strength.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.lora
+from torch import Tensor
+
+from ..merge.formats.based import BasedModule
+from ..merge.keys import loadable
+from ..merge.lora import Adapter, Lora, LoraError
+from . import comfy_bridge
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedModule(Adapter):
+    """A weight-dependent module with the weight at hand; its delta is computed when it is needed, never kept."""
+
+    family: str  # type: ignore[misc]  # that of the module it stands for
+    name: str
+    compute: Callable[[], Tensor]
+    shape: tuple[int, ...]
+    block_weight: float = 1.0
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    @property
+    def rank(self) -> int:
+        return min(self.shape[0], math.prod(self.shape[1:]))
+
+    def factors(self) -> None:
+        return None
+
+    def dense(self) -> Tensor:
+        return self.compute().flatten(1)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield ".diff", self.compute() * self.block_weight
+
+
+def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:
+    """The LoRA with its weight-dependent modules as deltas of these models' weights; itself where it has none.
+
+    Raises LoraError when a module has no weight in the connected model and clip.
+    """
+    if (model is None and clip is None) or not any(module.needs_base for module in lora.modules.values()):
+        return lora
+    targets = comfy_bridge.key_map(model, clip)
+    weights = comfy_bridge.base_weights(model, clip)
+    modules = {
+        key: _resolved(module, lora, targets, weights) if isinstance(module, BasedModule) else module
+        for key, module in lora.modules.items()
+    }
+    return replace(lora, modules=modules)
+
+
+def _resolved(
+    module: BasedModule, lora: Lora, targets: dict[str, Any], weights: dict[str, comfy_bridge.BaseWeight]
+) -> Adapter:
+    name = loadable(module.name)
+    target = targets.get(name)
+    key, window, function = _parts(target)
+    if key not in weights:
+        raise LoraError(
+            f"{lora.name}: {module.family} module {module.name} has no weight in the connected model. "
+            "Connect the model and clip that the LoRA is for."
+        )
+    tensors = {name + suffix: tensor for suffix, tensor in module.stored.items()}
+    patch = comfy.lora.load_lora(tensors, {name: target}, log_missing=False)[target]
+    strength = lora.strength_of(module) or 1.0
+
+    def delta() -> Tensor:
+        weight = weights[key].read()
+        # calculate_weight works in place
+        changed = comfy.lora.calculate_weight([(strength, patch, 1.0, window, function)], weight.clone(), key)
+        # an OFT's delta is no multiple of its strength: the merge multiplies by the strength again
+        change = (changed - weight) / strength
+        if window is not None:
+            change = change.narrow(*window)
+        if not change.any():
+            # ComfyUI logs a mismatch of shapes and goes on
+            log.warning("%s: %s module %s changes nothing in the connected model.", lora.name, module.family, name)
+        return change if function is None else function(change)
+
+    shape = list(weights[key].shape)
+    if window is not None:
+        shape[window[0]] = window[2]
+    return ResolvedModule(module.family, module.name, delta, tuple(shape), module.block_weight)
+
+
+def _parts(target: Any) -> tuple[str, tuple[int, int, int] | None, Callable[[Tensor], Tensor] | None]:
+    if isinstance(target, tuple):
+        return target[0], target[1], target[2] if len(target) > 2 else None
+    return target, None, None
