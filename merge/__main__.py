@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
+        if "output" in options and options.output.suffix != ".safetensors":
+            raise LoraError(f"The output {options.output.name} must end in .safetensors.")
         options.run(options)
     except LoraError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -121,10 +123,7 @@ def _load_weighted(text: str) -> Lora:
 
 
 def _write(lora: Lora, options: argparse.Namespace) -> None:
-    path = options.output
-    if path.suffix != ".safetensors":
-        raise LoraError(f"The output {path.name} must end in .safetensors.")
-    written = save(lora, path, overwrite=options.overwrite)
+    written = save(lora, options.output, overwrite=options.overwrite)
     print(f"{written}: {len(lora.modules)} modules, {written.stat().st_size / 1e6:.1f} MB")
 
 

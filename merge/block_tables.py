@@ -1,168 +1,59 @@
-"""Which block of its model a module lies in: a table for each architecture, from path to block.
+"""Which block of its model a module lies in, and what block weights (lbw) call the blocks.
 
-The paths are those of keys.canonical (underscores, no prefix), each to be read as "begins with". The blocks
-have the names that block weights (lbw) are told in: IN, MID and OUT count a U-Net's blocks as the original
-model does (input_blocks, middle_block, output_blocks), DOUBLE and SINGLE those of Flux. The pairs of
-diffusers path and original path are those of ComfyUI's unet_to_diffusers (comfy/utils.py).
+Paths are those of ComfyUI's own model with underscores, as architectures.target gives them for every spelling. IN, MID
+and OUT count a U-Net's blocks as that model does (input_blocks, middle_block, output_blocks), DOUBLE and SINGLE those
+of Flux and its relatives; where the blocks stand in one row each is a BLOCK. What lies in no such list is BASE: the
+text encoders, what comes before and after the blocks, the refiners of Lumina 2 and Z-Image, the side branches of Wan.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-BASE = "BASE"  # the text encoders and whatever lies in no block
+from .architectures import ARCHITECTURES, Architecture
 
-# Block, path in diffusers, path in the original model. First the attentions, which nearly every LoRA has
-# and which the short layouts (17, 12) are made of; then everything else that lies in a block.
-SD_ATTENTIONS = (
-    ("IN01", "down_blocks_0_attentions_0_", "input_blocks_1_1_"),
-    ("IN02", "down_blocks_0_attentions_1_", "input_blocks_2_1_"),
-    ("IN04", "down_blocks_1_attentions_0_", "input_blocks_4_1_"),
-    ("IN05", "down_blocks_1_attentions_1_", "input_blocks_5_1_"),
-    ("IN07", "down_blocks_2_attentions_0_", "input_blocks_7_1_"),
-    ("IN08", "down_blocks_2_attentions_1_", "input_blocks_8_1_"),
-    ("MID", "mid_block_attentions_0_", "middle_block_1_"),
-    ("OUT03", "up_blocks_1_attentions_0_", "output_blocks_3_1_"),
-    ("OUT04", "up_blocks_1_attentions_1_", "output_blocks_4_1_"),
-    ("OUT05", "up_blocks_1_attentions_2_", "output_blocks_5_1_"),
-    ("OUT06", "up_blocks_2_attentions_0_", "output_blocks_6_1_"),
-    ("OUT07", "up_blocks_2_attentions_1_", "output_blocks_7_1_"),
-    ("OUT08", "up_blocks_2_attentions_2_", "output_blocks_8_1_"),
-    ("OUT09", "up_blocks_3_attentions_0_", "output_blocks_9_1_"),
-    ("OUT10", "up_blocks_3_attentions_1_", "output_blocks_10_1_"),
-    ("OUT11", "up_blocks_3_attentions_2_", "output_blocks_11_1_"),
-)
-SD_OTHERS = (
-    ("IN00", "conv_in", "input_blocks_0_0"),
-    ("IN01", "down_blocks_0_resnets_0_", "input_blocks_1_0_"),
-    ("IN02", "down_blocks_0_resnets_1_", "input_blocks_2_0_"),
-    ("IN03", "down_blocks_0_downsamplers_0_", "input_blocks_3_0_"),
-    ("IN04", "down_blocks_1_resnets_0_", "input_blocks_4_0_"),
-    ("IN05", "down_blocks_1_resnets_1_", "input_blocks_5_0_"),
-    ("IN06", "down_blocks_1_downsamplers_0_", "input_blocks_6_0_"),
-    ("IN07", "down_blocks_2_resnets_0_", "input_blocks_7_0_"),
-    ("IN08", "down_blocks_2_resnets_1_", "input_blocks_8_0_"),
-    ("IN09", "down_blocks_2_downsamplers_0_", "input_blocks_9_0_"),
-    ("IN10", "down_blocks_3_resnets_0_", "input_blocks_10_0_"),
-    ("IN11", "down_blocks_3_resnets_1_", "input_blocks_11_0_"),
-    ("MID", "mid_block_resnets_0_", "middle_block_0_"),
-    ("MID", "mid_block_resnets_1_", "middle_block_2_"),
-    ("OUT00", "up_blocks_0_resnets_0_", "output_blocks_0_0_"),
-    ("OUT01", "up_blocks_0_resnets_1_", "output_blocks_1_0_"),
-    ("OUT02", "up_blocks_0_resnets_2_", "output_blocks_2_0_"),
-    ("OUT02", "up_blocks_0_upsamplers_0_", "output_blocks_2_1_conv"),
-    ("OUT03", "up_blocks_1_resnets_0_", "output_blocks_3_0_"),
-    ("OUT04", "up_blocks_1_resnets_1_", "output_blocks_4_0_"),
-    ("OUT05", "up_blocks_1_resnets_2_", "output_blocks_5_0_"),
-    ("OUT05", "up_blocks_1_upsamplers_0_", "output_blocks_5_2_"),
-    ("OUT06", "up_blocks_2_resnets_0_", "output_blocks_6_0_"),
-    ("OUT07", "up_blocks_2_resnets_1_", "output_blocks_7_0_"),
-    ("OUT08", "up_blocks_2_resnets_2_", "output_blocks_8_0_"),
-    ("OUT08", "up_blocks_2_upsamplers_0_", "output_blocks_8_2_"),
-    ("OUT09", "up_blocks_3_resnets_0_", "output_blocks_9_0_"),
-    ("OUT10", "up_blocks_3_resnets_1_", "output_blocks_10_0_"),
-    ("OUT11", "up_blocks_3_resnets_2_", "output_blocks_11_0_"),
-)
-
-SDXL_ATTENTIONS = (
-    ("IN04", "down_blocks_1_attentions_0_", "input_blocks_4_1_"),
-    ("IN05", "down_blocks_1_attentions_1_", "input_blocks_5_1_"),
-    ("IN07", "down_blocks_2_attentions_0_", "input_blocks_7_1_"),
-    ("IN08", "down_blocks_2_attentions_1_", "input_blocks_8_1_"),
-    ("MID", "mid_block_attentions_0_", "middle_block_1_"),
-    ("OUT00", "up_blocks_0_attentions_0_", "output_blocks_0_1_"),
-    ("OUT01", "up_blocks_0_attentions_1_", "output_blocks_1_1_"),
-    ("OUT02", "up_blocks_0_attentions_2_", "output_blocks_2_1_"),
-    ("OUT03", "up_blocks_1_attentions_0_", "output_blocks_3_1_"),
-    ("OUT04", "up_blocks_1_attentions_1_", "output_blocks_4_1_"),
-    ("OUT05", "up_blocks_1_attentions_2_", "output_blocks_5_1_"),
-)
-SDXL_OTHERS = (
-    ("IN00", "conv_in", "input_blocks_0_0"),
-    ("IN01", "down_blocks_0_resnets_0_", "input_blocks_1_0_"),
-    ("IN02", "down_blocks_0_resnets_1_", "input_blocks_2_0_"),
-    ("IN03", "down_blocks_0_downsamplers_0_", "input_blocks_3_0_"),
-    ("IN04", "down_blocks_1_resnets_0_", "input_blocks_4_0_"),
-    ("IN05", "down_blocks_1_resnets_1_", "input_blocks_5_0_"),
-    ("IN06", "down_blocks_1_downsamplers_0_", "input_blocks_6_0_"),
-    ("IN07", "down_blocks_2_resnets_0_", "input_blocks_7_0_"),
-    ("IN08", "down_blocks_2_resnets_1_", "input_blocks_8_0_"),
-    ("MID", "mid_block_resnets_0_", "middle_block_0_"),
-    ("MID", "mid_block_resnets_1_", "middle_block_2_"),
-    ("OUT00", "up_blocks_0_resnets_0_", "output_blocks_0_0_"),
-    ("OUT01", "up_blocks_0_resnets_1_", "output_blocks_1_0_"),
-    ("OUT02", "up_blocks_0_resnets_2_", "output_blocks_2_0_"),
-    ("OUT02", "up_blocks_0_upsamplers_0_", "output_blocks_2_2_"),
-    ("OUT03", "up_blocks_1_resnets_0_", "output_blocks_3_0_"),
-    ("OUT04", "up_blocks_1_resnets_1_", "output_blocks_4_0_"),
-    ("OUT05", "up_blocks_1_resnets_2_", "output_blocks_5_0_"),
-    ("OUT05", "up_blocks_1_upsamplers_0_", "output_blocks_5_2_"),
-    ("OUT06", "up_blocks_2_resnets_0_", "output_blocks_6_0_"),
-    ("OUT07", "up_blocks_2_resnets_1_", "output_blocks_7_0_"),
-    ("OUT08", "up_blocks_2_resnets_2_", "output_blocks_8_0_"),
-)
-
-# Flux's blocks are all alike, so its rows are counted off. In diffusers' naming the parts of a double block
-# count too: Qwen-Image, LTX and PixArt have transformer_blocks with other parts (img_mlp, attn1, ...) and
-# more of them.
-FLUX_DOUBLE = tuple(
-    (f"DOUBLE{i:02}", path)
-    for i in range(19)
-    for path in (
-        f"double_blocks_{i}_",
-        f"transformer_blocks_{i}_attn_",
-        f"transformer_blocks_{i}_norm1_",  # with norm1_context
-        f"transformer_blocks_{i}_ff_",  # with ff_context
-    )
-)
-FLUX_SINGLE = tuple(
-    (f"SINGLE{i:02}", path) for i in range(38) for path in (f"single_blocks_{i}_", f"single_transformer_blocks_{i}_")
-)
-CHROMA = ((BASE, "distilled_guidance_layer_"),)  # has numbered layers, which are no blocks of Flux
+BASE = "BASE"
 
 # What begins like this lies in a block of some model.
 _BLOCK_PATH = re.compile(r"mid_block_|[a-z_]*(blocks?|layers)_[0-9]+(_|$)")
+_NUMBERED = re.compile(r"([a-z_]+?)_([0-9]+)(?:_|$)")
+_UNET_ATTENTION = re.compile(r"(?:(?:in|out)put_blocks_[0-9]+|middle_block)_1_(?:norm|proj_in|proj_out|transformer_)")
 
 
 @dataclass(frozen=True)
 class Family:
-    """The blocks of one architecture.
+    """The blocks of architectures that have the same.
 
-    ``attentions`` and ``others`` map the beginning of a path to its block. ``short`` and ``full`` are the
-    two layouts that a vector of block weights may have, ``groups`` what the `%` form calls the blocks in
-    them. ``foreign`` finds, in a canonical name, what no LoRA of this family has; ``proof``, where there is
-    one, finds in a path what every LoRA of it has somewhere.
+    ``roots`` are the lists of blocks by their path, with what their blocks are called. ``short`` and ``full`` are the
+    two layouts that a vector of block weights may have; one and the same where there is only one. ``attention``, where
+    the short layout is of the blocks that carry attention, fits the paths of what lies in their attention.
     """
 
     name: str
-    attentions: Mapping[str, str]
-    others: Mapping[str, str]
+    architectures: tuple[Architecture, ...]
+    roots: Mapping[str, str]
     short: tuple[str, ...]
     full: tuple[str, ...]
-    groups: tuple[str, ...]
-    foreign: re.Pattern[str] | None = None
-    proof: re.Pattern[str] | None = None
+    attention: re.Pattern[str] | None = None
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What the `%` form calls the blocks."""
+        return tuple(group.lower() for group in self.roots.values())
 
     def block_of(self, path: str) -> str | None:
-        """The block that a module's path lies in; None for one that lies in none."""
-        return _look_up(self.attentions, path) or _look_up(self.others, path)
+        """The block that a path of ComfyUI's model lies in; None for one that lies in none."""
+        match = _NUMBERED.match(path)
+        group = self.roots.get(match.group(1)) if match else None
+        if match is None or group is None:
+            return None
+        numbered = f"{group}{int(match.group(2)):02}"
+        return next((block for block in (numbered, group) if block in self.full), None)
 
     def is_attention(self, path: str) -> bool:
-        return _look_up(self.attentions, path) is not None
-
-    def fits(self, canonical_names: Iterable[str]) -> bool:
-        """Whether these modules can all be of this architecture. Text encoders alone can be of any."""
-        names = list(canonical_names)
-        paths = [name.split(":", 1)[1] for name in names if name.startswith("model:")]
-        if self.foreign and any(self.foreign.search(name) for name in names):
-            return False
-        if any(names_a_block(path) and self.block_of(path) is None for path in paths):
-            return False
-        if self.proof and paths and not any(self.proof.match(path) for path in paths):
-            return False
-        return not paths or any(self.block_of(path) for path in paths)
+        return self.attention is not None and self.attention.match(path) is not None
 
 
 def names_a_block(path: str) -> bool:
@@ -170,45 +61,58 @@ def names_a_block(path: str) -> bool:
     return _BLOCK_PATH.match(path) is not None
 
 
-def _look_up(rows: Mapping[str, str], path: str) -> str | None:
-    return next((block for start, block in rows.items() if path.startswith(start)), None)
+def _numbered(group: str, numbers: range | tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(f"{group}{i:02}" for i in numbers)
 
 
-def _by_path(*tables: Iterable[tuple[str, ...]]) -> dict[str, str]:
-    return {path: block for table in tables for block, *paths in table for path in paths}
+def _unet(name: str, blocks: int, inputs: tuple[int, ...], outputs: tuple[int, ...], *architectures: str) -> Family:
+    """``inputs`` and ``outputs``: the blocks that carry attention, of ``blocks`` on each side."""
+    return Family(
+        name,
+        _called(architectures or (name,)),
+        {"input_blocks": "IN", "middle_block": "MID", "output_blocks": "OUT"},
+        short=(BASE, *_numbered("IN", inputs), "MID", *_numbered("OUT", outputs)),
+        full=(BASE, *_numbered("IN", range(blocks)), "MID", *_numbered("OUT", range(blocks))),
+        attention=_UNET_ATTENTION,
+    )
+
+
+def _in_one_row(name: str, *architectures: str) -> Family:
+    found = _called(architectures or (name,))
+    ((root, count),) = found[0].blocks.items()
+    layout = (BASE, *_numbered("BLOCK", range(count)))
+    return Family(name, found, {root: "BLOCK"}, layout, layout)
+
+
+def _double_and_single(name: str, *architectures: str) -> Family:
+    found = _called(architectures or (name,))
+    double, single = found[0].blocks["double_blocks"], found[0].blocks["single_blocks"]
+    short = (BASE, *_numbered("DOUBLE", range(double)))
+    roots = {"double_blocks": "DOUBLE", "single_blocks": "SINGLE"} if single else {"double_blocks": "DOUBLE"}
+    return Family(name, found, roots, short, (*short, *_numbered("SINGLE", range(single))))
+
+
+def _called(names: tuple[str, ...]) -> tuple[Architecture, ...]:
+    by_name = {architecture.name: architecture for architecture in ARCHITECTURES}
+    return tuple(by_name[name] for name in names)
 
 
 FAMILIES = (
-    Family(
-        name="SD 1.5/2",
-        attentions=_by_path(SD_ATTENTIONS),
-        others=_by_path(SD_OTHERS),
-        short=(BASE, *(block for block, *_ in SD_ATTENTIONS)),
-        full=(BASE, *(f"IN{i:02}" for i in range(12)), "MID", *(f"OUT{i:02}" for i in range(12))),
-        groups=("in", "mid", "out"),
-        # SDXL's second text encoder, its size embedding, and the depth of its attentions
-        foreign=re.compile(r"^te2:|^model:(add_embedding|label_emb)_|_transformer_blocks_[1-9]"),
-    ),
-    Family(
-        name="SDXL",
-        attentions=_by_path(SDXL_ATTENTIONS),
-        others=_by_path(SDXL_OTHERS),
-        short=(BASE, *(block for block, *_ in SDXL_ATTENTIONS)),
-        full=(BASE, *(f"IN{i:02}" for i in range(9)), "MID", *(f"OUT{i:02}" for i in range(9))),
-        groups=("in", "mid", "out"),
-        foreign=re.compile(r"^model:output_blocks_2_1_conv"),  # SD's upsampler, where SDXL has an attention
-    ),
-    Family(
-        name="Flux",
-        attentions={},  # no layout is that of attentions alone: the % form always counts both kinds of block
-        others=_by_path(FLUX_DOUBLE, FLUX_SINGLE, CHROMA),
-        short=(BASE, *(f"DOUBLE{i:02}" for i in range(19))),
-        full=(BASE, *(f"DOUBLE{i:02}" for i in range(19)), *(f"SINGLE{i:02}" for i in range(38))),
-        groups=("double", "single"),
-        # A LoRA of nothing but transformer_blocks.N.attn.to_q and the like could be of several other models.
-        proof=re.compile(
-            r"double_blocks_|single_blocks_|single_transformer_blocks_"
-            r"|transformer_blocks_[0-9]+_(attn_add_|attn_to_add_out|norm1_context_|ff_context_)"
-        ),
-    ),
+    _unet("SD 1.5/2", 12, (1, 2, 4, 5, 7, 8), tuple(range(3, 12)), "SD 1.5", "SD 2"),
+    _unet("SDXL", 9, (4, 5, 7, 8), tuple(range(6))),
+    _in_one_row("SD 3"),
+    _in_one_row("SD 3.5 Large"),
+    _double_and_single("Flux", "Flux", "Chroma"),
+    _double_and_single("Flux 2"),
+    _double_and_single("Flux 2 Klein 4B"),
+    _double_and_single("Flux 2 Klein 9B"),
+    _in_one_row("Qwen-Image"),
+    _in_one_row("Wan 2.1/2.2 14B"),
+    _in_one_row("Wan 1.3B/5B", "Wan 2.1 1.3B", "Wan 2.2 5B"),
+    _double_and_single("HunyuanVideo", "HunyuanVideo", "HunyuanImage 2.1"),
+    _double_and_single("HunyuanVideo 1.5"),
+    _in_one_row("Z-Image"),
+    _in_one_row("Lumina 2"),
+    _in_one_row("LTX-Video"),
+    _in_one_row("LTX-Video 13B/LTX 2", "LTX-Video 13B", "LTX 2"),
 )

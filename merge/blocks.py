@@ -3,17 +3,22 @@
 Three forms:
 
 - a vector, `1,0.5,0,...`: the base (text encoders and whatever lies in no block), then the blocks in order.
-  17 or 26 weights for SD 1.5 and 2, 12 or 20 for SDXL, 20 or 58 for Flux. The shorter layouts hold the
-  blocks that carry attention (Flux: the double blocks); what lies in a block that they leave out takes the
-  base weight.
+  17 or 26 weights for SD 1.5 and 2, 12 or 20 for SDXL, 20 or 58 for Flux and Chroma. The shorter layouts hold the
+  blocks that carry attention (Flux and its relatives: the double blocks); what lies in a block that they leave out
+  takes the base weight. Where the blocks stand in one row there is one length, a weight for the base and one for
+  each: 25 for SD 3 (3.5 Large: 39), 41 for Wan 14B (1.3B and 5B: 31), 61 for Qwen-Image, 31 for Z-Image.
 - the name of a preset, or a preset as Inspire writes it into its box, `NAME:1,0.5,...`: what is behind the
   colon counts.
-- `%default=1,in1-3=0.5,mid=1,out=0`: keys default, base, in, mid, out, double and single. Later items
-  override earlier ones; default is 1, and base is default, where not given. Numbers count from 1. On a
-  U-Net LoRA of attentions alone they count the short layout (SD 1.5: in1 is IN01, in3 is IN04), on one that
-  holds a resnet, a sampler or conv_in the full one (in1 is IN00); on Flux, the 19 double and the 38 single
-  blocks. Inspire counts the blocks that a file happens to hold, which is the same where it holds them all;
-  here a block keeps its number where others are missing, and the middle of a U-Net is one block.
+- `%default=1,in1-3=0.5,mid=1,out=0`: keys default and base; in, mid and out on a U-Net; double and single on Flux and
+  its relatives; block where the blocks stand in one row, `block1-10=0.5`. Later items override earlier ones; default
+  is 1, and base is default, where not given. Numbers count from 1. On a U-Net LoRA of attentions alone they count the
+  short layout (SD 1.5: in1 is IN01, in3 is IN04), on one that holds a resnet, a sampler or conv_in the full one (in1 is
+  IN00); elsewhere all blocks of the model, on Flux its 19 double and its 38 single ones. Inspire counts the blocks that
+  a file happens to hold, which is the same where it holds them all; here a block keeps its number where others are
+  missing, and the middle of a U-Net is one block.
+
+Which blocks there are follows from the architecture that the LoRA is recognised to be of, whatever spelling its names
+have. What could be of several is read as each of them, and taken if all come to the same.
 
 Inspire's R, U, A and B and several values in a block are refused: they stand for random numbers, for
 widgets of its node, and for single modules by their order in the file.
@@ -23,9 +28,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .architectures import Architecture, candidates, likely, target
 from .block_notation import BadNotation, PercentForm, Unsupported, is_value, parse, quoted
 from .block_tables import BASE, FAMILIES, Family, names_a_block
 from .keys import canonical
@@ -128,44 +134,64 @@ def _suggestion(name: str, presets: Mapping[str, str]) -> str:
 
 
 def _weights_by_module(lora: Lora, spec: PercentForm | tuple[float, ...]) -> dict[str, float]:
-    names = {name: canonical(name) for name in lora.modules}
-    families = [family for family in FAMILIES if family.fits(names.values())]
+    readings = _readings(lora)
     if isinstance(spec, tuple):
         found = [
-            _assign(names, family, dict(zip(layout, spec, strict=True)))
-            for family in families
-            for layout in (family.short, family.full)
+            _assign(reading, dict(zip(layout, spec, strict=True)))
+            for reading in readings
+            for layout in dict.fromkeys((reading.family.short, reading.family.full))
             if len(layout) == len(spec)
         ]
         if not found:
-            raise BadNotation(_wrong_length(len(spec), families) if families else _unknown(names))
-    elif families:
-        found = _count_in_each(spec, families, names)
+            raise BadNotation(_wrong_length(len(spec), readings) if readings else _unknown(lora))
+    elif readings:
+        found = _count_in_each(spec, readings)
     else:
-        found = [dict.fromkeys(names, _outside_blocks(spec, names))]
+        found = [dict.fromkeys(lora.modules, _outside_blocks(spec, lora))]
     if any(weights != found[0] for weights in found):
-        which = " or ".join(family.name for family in families)
+        which = " or ".join(reading.family.name for reading in readings)
         raise BadNotation(f"{which} count these blocks differently, and the LoRA may be of either. Write a vector.")
     return found[0]
 
 
-def _assign(names: Mapping[str, str], family: Family, weights: Mapping[str, float]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Reading:
+    """A LoRA taken to be of a family: its modules' paths in the model, None for a text encoder's."""
+
+    family: Family
+    paths: Mapping[str, str | None]
+
+
+def _readings(lora: Lora) -> list[Reading]:
+    shapes = {adapter.name: adapter.weight_shape for adapter in lora.modules.values()}
+    possible = likely(candidates(shapes))
+    readings = []
+    for family in FAMILIES:
+        architecture = next((a for a in possible if a in family.architectures), None)
+        if architecture is not None:
+            paths = {key: _path(adapter.name, architecture) for key, adapter in lora.modules.items()}
+            readings.append(Reading(family, paths))
+    return readings
+
+
+def _path(name: str, architecture: Architecture) -> str | None:
+    part, path = target(name, architecture).weight.split(":", 1)
+    return path if part == "model" else None
+
+
+def _assign(reading: Reading, weights: Mapping[str, float]) -> dict[str, float]:
     """The weight of each module, from those of the blocks in a layout."""
-    by_module = {}
-    for name, full_name in names.items():
-        part, path = full_name.split(":", 1)
-        block = family.block_of(path) if part == "model" else None
-        by_module[name] = weights.get(block or BASE, weights[BASE])
-    return by_module
+    blocks = {key: path and reading.family.block_of(path) for key, path in reading.paths.items()}
+    return {key: weights.get(block or BASE, weights[BASE]) for key, block in blocks.items()}
 
 
-def _count_in_each(spec: PercentForm, families: list[Family], names: Mapping[str, str]) -> list[dict[str, float]]:
+def _count_in_each(spec: PercentForm, readings: list[Reading]) -> list[dict[str, float]]:
     """The modules' weights, for each of the families that have the blocks which ``spec`` names."""
     found: list[dict[str, float]] = []
     problems: list[BadNotation] = []
-    for family in families:
+    for reading in readings:
         try:
-            found.append(_assign(names, family, _count(spec, family, _counted_layout(family, names))))
+            found.append(_assign(reading, _count(spec, reading.family, _counted_layout(reading))))
         except BadNotation as problem:
             problems.append(problem)
     if not found:
@@ -173,10 +199,10 @@ def _count_in_each(spec: PercentForm, families: list[Family], names: Mapping[str
     return found
 
 
-def _counted_layout(family: Family, names: Mapping[str, str]) -> tuple[str, ...]:
-    paths = (name.split(":", 1)[1] for name in names.values() if name.startswith("model:"))
-    in_blocks = [path for path in paths if family.block_of(path)]
-    attentions_alone = family.attentions and all(family.is_attention(path) for path in in_blocks)
+def _counted_layout(reading: Reading) -> tuple[str, ...]:
+    family = reading.family
+    in_blocks = [path for path in reading.paths.values() if path and family.block_of(path)]
+    attentions_alone = family.attention is not None and all(family.is_attention(path) for path in in_blocks)
     return family.short if attentions_alone else family.full
 
 
@@ -198,30 +224,36 @@ def _count(spec: PercentForm, family: Family, layout: tuple[str, ...]) -> dict[s
     return weights
 
 
-def _outside_blocks(spec: PercentForm, names: Mapping[str, str]) -> float:
+def _outside_blocks(spec: PercentForm, lora: Lora) -> float:
     """The weight of every module of a LoRA whose blocks aren't known: all of them lie in none."""
     if spec.ranges:
-        raise BadNotation(f"{spec.ranges[0].text} matches no block of this LoRA; {_unknown(names)}")
+        raise BadNotation(f"{spec.ranges[0].text} matches no block of this LoRA; {_unknown(lora)}")
     if spec.base is None:
         return 1.0 if spec.default is None else spec.default
     if spec.default is not None and spec.default != spec.base:
-        raise BadNotation(f"default is for the blocks and differs from base, but {_unknown(names)}")
+        raise BadNotation(f"default is for the blocks and differs from base, but {_unknown(lora)}")
     return spec.base
 
 
-def _unknown(names: Mapping[str, str]) -> str:
-    of_model = [name for name, full in names.items() if full.startswith("model:")]
-    in_blocks = (name for name in of_model if names_a_block(names[name].split(":", 1)[1]))
+def _unknown(lora: Lora) -> str:
+    names = {adapter.name: canonical(adapter.name).split(":", 1) for adapter in lora.modules.values()}
+    of_model = [name for name, (part, _) in names.items() if part == "model"] or list(names)
+    in_blocks = (name for name in of_model if names_a_block(names[name][1]))
+    kins = dict.fromkeys(family.architectures[0].kin for family in FAMILIES)
     return (
-        f"block weights are known for {_listed([family.name for family in FAMILIES])} LoRAs, "
+        f"block weights are known for {_listed([*kins])} LoRAs, "
         f"and this is none (it has {next(in_blocks, of_model[0])}). "
         "%default=0.5 gives all of it one weight."
     )
 
 
-def _wrong_length(length: int, families: list[Family]) -> str:
-    fit = ", ".join(f"{len(family.short)} or {len(family.full)} for {family.name}" for family in families)
+def _wrong_length(length: int, readings: list[Reading]) -> str:
+    fit = ", ".join(f"{_lengths(reading.family)} for {reading.family.name}" for reading in readings)
     return f"it has {length} weights, and this LoRA takes {fit} (the base counted)."
+
+
+def _lengths(family: Family) -> str:
+    return " or ".join(dict.fromkeys(str(len(layout)) for layout in (family.short, family.full)))
 
 
 def _extent(group: str, blocks: list[str]) -> str:
@@ -231,4 +263,4 @@ def _extent(group: str, blocks: list[str]) -> str:
 
 
 def _listed(words: list[str] | tuple[str, ...]) -> str:
-    return f"{', '.join(words[:-1])} and {words[-1]}"
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

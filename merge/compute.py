@@ -15,6 +15,10 @@ def _no_progress(done: int, total: int) -> None:
     """Nobody watches."""
 
 
+def _no_report(kept: float, total: float) -> None:
+    """Nobody asked."""
+
+
 def go_on() -> None:
     """Nobody stops it."""
 
@@ -25,12 +29,15 @@ class Compute:
 
     ``dtype`` is the precision of the result's tensors; arithmetic is float32 or better whatever it says.
     ``progress(done, total)`` is called after each module. ``check()`` is called often and stops the work by raising.
+    ``report_cut(kept, total)`` hears of each module that was cut to a rank: the squared norms of its delta after and
+    before.
     """
 
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     progress: Callable[[int, int], None] = _no_progress
     check: Check = go_on
+    report_cut: Callable[[float, float], None] = _no_report
 
     @property
     def float64_device(self) -> torch.device:

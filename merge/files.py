@@ -20,6 +20,9 @@ from .lora import Lora, LoraError
 
 log = logging.getLogger(__name__)
 
+# What the reader of pickles raises on damaged ones, besides its own errors.
+_DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+
 SAFETENSORS = (".safetensors", ".sft")
 
 
@@ -41,14 +44,7 @@ def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (pickle.UnpicklingError, zipfile.BadZipFile, *_DAMAGE) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LoraError(
             f"{path.name} can't be read as a file of plain weights ({reason}). "
@@ -134,6 +130,10 @@ def _rename_unless_there(source: Path, target: Path) -> None:
         raise
     except OSError:
         pass  # a file system without hard links (FAT, some network shares)
-    if os.path.lexists(target):
-        raise FileExistsError(target)
-    os.rename(source, target)
+    # takes the name, empty for a moment, or fails where somebody else has it
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    try:
+        os.replace(source, target)
+    except BaseException:
+        os.unlink(target)
+        raise

@@ -1,62 +1,94 @@
-"""Module names: which part of a model one belongs to, and which weight it means whatever its spelling.
+"""Module names: which part of the model one belongs to, and one spelling of it whatever the file's.
 
 A LoRA file names a weight by a prefix that says the part (U-Net or transformer, one of the text encoders) and a path
-inside it, with dots or with kohya's underscores. The tables here are from ComfyUI's key maps (comfy/lora.py) and from
-what trainers write.
+inside it, with dots or with kohya's underscores. Here is what holds for every model; what the paths mean in a known
+one is in architectures/. The prefixes are those of ComfyUI's key maps (comfy/lora.py) and of what trainers write.
 """
 
 from __future__ import annotations
 
-# Longest prefixes first: the first that fits decides. "" stands for a path without any prefix.
-PREFIXES: tuple[tuple[str, str], ...] = (
-    ("base_model.model.text_encoder_2.", "te2"),
-    ("base_model.model.text_encoder_3.", "te3"),
-    ("base_model.model.text_encoder.", "te1"),
-    ("base_model.model.transformer.", "model"),
-    ("base_model.model.unet.", "model"),
-    ("unet.base_model.model.", "model"),
-    ("base_model.model.", "model"),
-    ("model.diffusion_model.", "model"),
-    ("diffusion_model.", "model"),
-    ("lora_transformer_", "model"),
-    ("transformer.", "model"),
-    ("lora_unet_", "model"),
-    ("lycoris_", "model"),
-    ("unet.", "model"),
-    ("text_encoders.clip_l.transformer.", "te1"),
-    ("text_encoders.clip_h.transformer.", "te1"),
-    ("text_encoders.clip_g.transformer.", "te2"),
-    ("text_encoders.", "te"),
-    ("text_encoder_2.", "te2"),
-    ("text_encoder_3.", "te3"),
-    ("text_encoder.", "te1"),
-    ("lora_prior_te_", "te1"),
-    ("lora_te1_", "te1"),
-    ("lora_te2_", "te2"),
-    ("lora_te3_", "te3"),
-    ("lora_te_", "te1"),
-    ("lora_prior_unet_", "model"),
-    ("", "model"),
-)
+import re
+from functools import lru_cache
 
-# The first parts of a diffusers U-Net's paths: ComfyUI maps them with kohya's underscores, but not with dots.
+PREFIXES: dict[str, str] = {
+    "model.diffusion_model.": "model",
+    "diffusion_model.": "model",
+    "transformer.": "model",
+    "unet.": "model",
+    "pipe.dit.": "model",
+    "lora_transformer_": "model",
+    "lora_prior_unet_": "model",
+    "lora_unet_": "model",
+    "lycoris_": "model",
+    "text_encoders.clip_l.transformer.": "te1",
+    "text_encoders.clip_h.transformer.": "te1",
+    "text_encoders.clip_g.transformer.": "te2",
+    "text_encoders.": "te",
+    "text_encoder.": "te1",
+    "text_encoder_2.": "te2",
+    "text_encoder_3.": "te3",
+    "clip_l.transformer.": "te1",
+    "clip_h.transformer.": "te1",
+    "clip_g.transformer.": "te2",
+    "clip_l.": "te1",
+    "clip_h.": "te1",
+    "clip_g.": "te2",
+    "te1.": "te1",
+    "te2.": "te2",
+    "te3.": "te3",
+    "lora_prior_te_": "te1",
+    "lora_te_": "te1",
+    "lora_te1_": "te1",
+    "lora_te2_": "te2",
+    "lora_te3_": "te3",
+}
+# What PEFT puts around a model that it trains, before or behind the name of the part.
+PEFT = "base_model.model."
+# Paths that say themselves that they are a text encoder's, whatever stands before them.
+CLIP_PATHS = ("text_model.", "text_model_")
+BARE_ENCODERS = ("t5xxl.",)
+
+# The first parts of a diffusers U-Net's paths: ComfyUI maps them with kohya's underscores, but not all with dots.
 DIFFUSERS_UNET_BLOCKS = (
     "down_blocks.",
     "mid_block.",
     "up_blocks.",
     "conv_in",
     "conv_out",
-    "time_embedding.",
-    "add_embedding.",
+    "time_embedding.linear_",
+    "add_embedding.linear_",
 )
 
+# Prefixes that ComfyUI doesn't know, and what says the same there.
+WRITTEN_AS = {
+    "model.diffusion_model.": "diffusion_model.",
+    "pipe.dit.": "diffusion_model.",
+    PEFT + "transformer.": "transformer.",
+    "transformer." + PEFT: "transformer.",
+}
+KOHYA_OF = {
+    prefix: f"lora_{part}_" for prefix, part in PREFIXES.items() if prefix.startswith(("clip_", "te1.", "te2.", "te3."))
+}
+BARE = ("", PEFT, "lycoris_")
 
+_PREFIX = re.compile("|".join(re.escape(prefix) for prefix in sorted(PREFIXES, key=len, reverse=True)))
+
+
+@lru_cache(maxsize=50_000)
 def split(name: str) -> tuple[str, str]:
-    """The part ("model", "te1", "te2", "te3" or "te") and the path inside it that a module's name spells."""
-    for prefix, part in PREFIXES:
-        if name.startswith(prefix):
-            return part, name[len(prefix) :]
-    raise AssertionError("the empty prefix fits every name")
+    """The part ("model", "te1", "te2", "te3" or "te") and the path inside it that a module's name spells.
+
+    "te" is a text encoder whose number its name doesn't say; its path begins with the encoder's own name.
+    """
+    rest = name.removeprefix(PEFT)
+    match = _PREFIX.match(rest)
+    part = PREFIXES[match.group()] if match else "model"
+    path = rest[match.end() :].removeprefix(PEFT) if match else rest
+    if part == "model" and path.startswith(CLIP_PATHS):
+        part = "te1"
+    elif match is None and path.startswith(BARE_ENCODERS):
+        part = "te"
+    return part, path
 
 
 def is_text_encoder(name: str) -> bool:
@@ -64,30 +96,39 @@ def is_text_encoder(name: str) -> bool:
     return split(name)[0] != "model"
 
 
-def canonical(name: str) -> str:
-    """One name for all spellings of a weight: its part and its path with underscores.
-
-    Two modules with the same canonical name adapt the same weight: `lora_unet_mid_block_attentions_0_proj_in` and
-    `unet.mid_block.attentions.0.proj_in`; `lora_te_text_model_x` and `text_encoder.text_model.x`.
-    """
-    part, path = split(name)
-    flat = path.replace(".processor.", ".").replace(".", "_")
+def flatten(path: str) -> str:
+    """A path with underscores, the same for all spellings of it."""
+    flat = path.replace(".processor.", ".").replace(".", "_").lstrip("_")  # `lora_unet__blocks_0_...`: Wan Fun
     if ".processor." in path and flat.endswith("_to_out"):
         flat += "_0"  # the attention processors of old diffusers name the linear layer of to_out by its list
-    return f"{part}:{flat}"
+    return flat
+
+
+def canonical(name: str) -> str:
+    """One name for all spellings of a weight's path: its part and its path with underscores.
+
+    Two modules with the same canonical name adapt the same weight: `lora_unet_mid_block_attentions_0_proj_in` and
+    `unet.mid_block.attentions.0.proj_in`; `lora_te_text_model_x` and `text_encoder.text_model.x`. Paths that differ
+    may still mean one weight: that takes the architecture (architectures.target).
+    """
+    part, path = split(name)
+    return f"{part}:{flatten(path)}"
 
 
 def loadable(name: str) -> str:
-    """The name to write a module under: as it is, or kohya's spelling where ComfyUI has no entry for this one.
+    """The name to write a module of an unknown model under: as it is, or a spelling that ComfyUI has an entry for.
 
-    ComfyUI maps no dotted diffusers path of a U-Net except the attention processors' (comfy/lora.py,
-    model_lora_keys_unet), while kohya's spelling of the same path is in every map.
+    ComfyUI maps few dotted diffusers paths of a U-Net (comfy/lora.py, model_lora_keys_unet), while kohya's spelling of
+    the same path is in every map. Where the architecture is known, architectures.loadable says more.
     """
     part, path = split(name)
-    if part == "model" and path.startswith(DIFFUSERS_UNET_BLOCKS):
-        return "lora_unet_" + canonical(name).split(":", 1)[1]
-    if name.startswith("base_model.model.text_encoder"):
-        return name[len("base_model.model.") :]
-    if name.startswith("base_model.model.transformer."):
-        return name[len("base_model.model.") :]
-    return name
+    prefix = name[: len(name) - len(path)]
+    if part == "model":
+        if path.startswith((*DIFFUSERS_UNET_BLOCKS, "_")):
+            return "lora_unet_" + flatten(path)
+        return WRITTEN_AS.get(prefix, prefix) + path
+    if prefix in KOHYA_OF or (prefix in BARE and "." not in path):
+        return KOHYA_OF.get(prefix, "lora_te_") + flatten(path)
+    if part == "te":
+        return "text_encoders." + path
+    return ("text_encoder." if prefix in BARE else prefix.replace(PEFT, "")) + path

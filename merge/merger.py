@@ -210,7 +210,7 @@ def _exact_sum(meeting: Meeting, rank: int, compute: Compute) -> LoraModule:
     if not terms:
         return meeting.zero(compute.dtype)
     best = lowrank.truncate_product(*lowrank.stack(terms, torch.float64), lowrank.fixed_rank(rank))
-    return meeting.zero(compute.dtype) if best is None else meeting.module(best.up, best.down, compute.dtype)
+    return _cut(meeting, best, compute)
 
 
 def _on_deltas(meeting: Meeting, method: Method, density: float, seed: int, rank: int, compute: Compute) -> LoraModule:
@@ -221,7 +221,15 @@ def _on_deltas(meeting: Meeting, method: Method, density: float, seed: int, rank
     spare = max(MIN_OVERSAMPLING, rank // 2) + rank - start.shape[1]
     noise = _noise(meeting.rows, spare, Draw(seed, meeting.weight, 0, "start")).to(compute.device)
     best = lowrank.truncate_dense(dense, rank, start, noise, compute.check)
-    return meeting.zero(compute.dtype) if best is None else meeting.module(best.up, best.down, compute.dtype)
+    return _cut(meeting, best, compute)
+
+
+def _cut(meeting: Meeting, best: lowrank.Truncated | None, compute: Compute) -> LoraModule:
+    """The module from the best approximation of its rank; None stands for nothing but zeros."""
+    if best is None:
+        return meeting.zero(compute.dtype)
+    compute.report_cut(best.kept, best.total)
+    return meeting.module(best.up, best.down, compute.dtype)
 
 
 def _merged_delta(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> Tensor:

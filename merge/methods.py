@@ -99,6 +99,14 @@ FACTOR_MODES: tuple[str, ...] = tuple(method.name for method in METHODS if metho
 DELTA_MODES: tuple[str, ...] = tuple(method.name + SVD_SUFFIX for method in METHODS if method.on_deltas)
 
 
+def using_density(modes: Sequence[str]) -> list[str]:
+    return [mode for mode in modes if _BY_NAME[mode.removesuffix(SVD_SUFFIX)].uses_density]
+
+
+def using_seed(modes: Sequence[str]) -> list[str]:
+    return [mode for mode in modes if _BY_NAME[mode.removesuffix(SVD_SUFFIX)].uses_seed]
+
+
 def mode_tooltip(modes: Sequence[str]) -> str:
     """What each of these modes does, in one text."""
     lines = []

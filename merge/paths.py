@@ -26,8 +26,11 @@ def inside(folder: Path, file_name: str, extension: str) -> Path:
     for part in parts:
         _require_name(part, file_name)
     path = folder.joinpath(*parts[:-1], f"{parts[-1]}.{extension}")
-    root = folder.resolve()
-    if not path.parent.resolve().is_relative_to(root):
+    try:
+        leaves = not path.parent.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        leaves = True
+    if leaves:
         raise LoraError(
             f"The file name {file_name!r} leads out of {folder.name} through a link. Choose another folder."
         )

@@ -51,7 +51,7 @@ def read(path: Path, check: Callable[[], None]) -> tuple[dict[str, Tensor], dict
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         header, data_start = _read_header(file, size, path.name)
-        metadata = header.pop("__metadata__", {})
+        metadata = header.pop("__metadata__", None) or {}
         _require(_is_text_map(metadata), path.name, "its metadata is not a table of texts")
         entries = sorted(
             ((name, *_entry(name, entry, path.name)) for name, entry in header.items()),
@@ -99,7 +99,7 @@ def _entry(name: str, entry: object, source: str) -> tuple[torch.dtype, tuple[in
     """The dtype, shape, and begin and end of the data of one tensor, checked against each other."""
     _require(isinstance(entry, dict), source, f"the entry of tensor {name} is not a table")
     assert isinstance(entry, dict)
-    dtype = DTYPES.get(entry.get("dtype", ""))
+    dtype = DTYPES.get(str(entry.get("dtype")))
     if dtype is None:
         raise LoraError(f"{source}: tensor {name} is of a type ({entry.get('dtype')}) that can't be merged.")
     shape, offsets = entry.get("shape"), entry.get("data_offsets")

@@ -5,6 +5,7 @@ from .load import LoadLora, LoraStrength
 from .merge_loras import MergeLoras, MergeLorasSvd
 from .resize import ResizeLora
 from .save import SaveLora
+from .stack import LorasFromFolder, StackLoras
 
 # Ids are saved in workflows, also in those of the older Power-Merger pack: they never change.
 NODE_CLASSES = {
@@ -15,6 +16,8 @@ NODE_CLASSES = {
     "PM LoRA Resizer": ResizeLora,
     "PM LoRA Apply": ApplyLora,
     "PM LoRA Save": SaveLora,
+    "PM LoRA Stack": StackLoras,
+    "PM LoRA from Folder": LorasFromFolder,
 }
 
 DISPLAY_NAMES = {
@@ -25,4 +28,6 @@ DISPLAY_NAMES = {
     "PM LoRA Resizer": "PM Resize LoRA",
     "PM LoRA Apply": "PM Apply LoRA",
     "PM LoRA Save": "PM Save LoRA",
+    "PM LoRA Stack": "PM LoRA Stack",
+    "PM LoRA from Folder": "PM LoRA from Folder",
 }

@@ -69,6 +69,21 @@ def lora_path(name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise("loras", name))
 
 
+def find_lora(name: str) -> Path | None:
+    """The file of a name in ComfyUI's loras folders, whatever the slashes in it; None where there is none."""
+    path = folder_paths.get_full_path("loras", name) or folder_paths.get_full_path("loras", name.replace("\\", "/"))
+    return Path(path) if path else None
+
+
+def file_state(name: str) -> tuple[int, int] | None:
+    """What tells that a file of the loras list has changed: its size and the time of its last change."""
+    path = find_lora(name)
+    if path is None:
+        return None
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
 def save_folder() -> Path:
     """The first of ComfyUI's loras folders."""
     return Path(folder_paths.get_folder_paths("loras")[0])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..merge.lora import Lora, LoraError
+from ..merge.methods import mode_tooltip, using_density, using_seed
 
 CATEGORY = "LoRA PowerMerge"
 LORA = "LoRA"
@@ -44,15 +45,8 @@ def _is_grown(name: object) -> bool:
 
 
 def growing_loras(inputs: Mapping[str, object]) -> list[Lora]:
-    """The LoRAs among a node's keyword arguments in the order of their numbers.
-
-    Raises LoraError when there is none, or when one is no LoRA.
-    """
+    """The LoRAs among a node's keyword arguments in the order of their numbers. Raises LoraError when one is none."""
     numbered = sorted((int(name[4:]), name) for name in inputs if _is_grown(name) and inputs[name] is not None)
-    if not numbered:
-        raise LoraError(
-            "No LoRA is connected. Connect the output of PM Load LoRA to lora1, and further LoRAs below it."
-        )
     return [require_lora(inputs[name], name) for _, name in numbered]
 
 
@@ -77,6 +71,12 @@ def growing_lora_input() -> tuple[str, dict]:
 
 def strength_input(tooltip: str) -> tuple[str, dict]:
     return ("FLOAT", {"default": 1.0, "min": -20.0, "max": 20.0, "step": 0.01, "tooltip": tooltip})
+
+
+def mode_input(modes: Sequence[str], default: str) -> tuple[Sequence[str], dict]:
+    """A merge mode. The page greys out the widgets that ``uses`` names while the mode is none of theirs."""
+    uses = {"density": using_density(modes), "seed": using_seed(modes)}
+    return (modes, {"default": default, "tooltip": mode_tooltip(modes), "uses": uses})
 
 
 def density_input() -> tuple[str, dict]:

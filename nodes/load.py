@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import PureWindowsPath
 
-from ..merge.blocks import preset_files, with_block_weights
+from ..merge.blocks import preset_files, read_presets, with_block_weights
 from ..merge.files import load
-from ..merge.lora import Lora
+from ..merge.lora import Lora, LoraError
 from . import comfy_bridge
 from .inputs import CATEGORY, LORA, lora_input, require_lora, strength_input
+
+log = logging.getLogger(__name__)
 
 
 class LoadLora:
@@ -41,6 +44,7 @@ class LoadLora:
                     {
                         "default": "",
                         "multiline": False,
+                        "presets": _presets(),
                         "tooltip": "Block weights; empty counts every block as 1. A list that starts with the base "
                         "(1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1), the name of a preset (SD-OUT), or blocks by name "
                         "(%default=1,in1-3=0.5,mid=0). A block of weight 0 is taken out.",
@@ -58,6 +62,15 @@ class LoadLora:
     def load_lora(self, lora_name: str, strength_model: float, strength_clip: float, lbw: str = "") -> tuple[Lora]:
         lora = load(comfy_bridge.lora_path(lora_name), display_name(lora_name), comfy_bridge.check_interrupt)
         return (with_block_weights(lora.with_strengths(strength_model, strength_clip), lbw),)
+
+
+def _presets() -> dict[str, str]:
+    """The presets that the page offers beside lbw; none, and a line in the log, where their file is damaged."""
+    try:
+        return read_presets()
+    except LoraError as error:
+        log.warning("%s", error)
+        return {}
 
 
 def display_name(lora_name: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..merge.lora import Lora
+from ..merge.lora import Lora, LoraError
 from ..merge.merger import merge_deltas, merge_factors
-from ..merge.methods import DELTA_MODES, FACTOR_MODES, mode_tooltip
+from ..merge.methods import DELTA_MODES, FACTOR_MODES
 from . import comfy_bridge
 from .base_weights import with_base_weights
 from .inputs import (
@@ -19,9 +19,12 @@ from .inputs import (
     dtype_input,
     growing_lora_input,
     growing_loras,
+    mode_input,
     rank_input,
     seed_input,
 )
+from .result_line import ResultLine
+from .stack import stack_input, stacked_loras
 
 
 class MergeLoras:
@@ -39,18 +42,12 @@ class MergeLoras:
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "mode": (
-                    FACTOR_MODES,
-                    {
-                        "default": "concat",
-                        "tooltip": mode_tooltip(FACTOR_MODES),
-                    },
-                ),
+                "mode": mode_input(FACTOR_MODES, "concat"),
                 "density": density_input(),
                 "device": device_input(comfy_bridge.device_names()),
                 "dtype": dtype_input(),
             },
-            "optional": GrowingInputs({"lora1": growing_lora_input(), "seed": seed_input(), **base_model_inputs()}),
+            "optional": _optional_inputs(),
         }
 
     def merge(
@@ -62,10 +59,13 @@ class MergeLoras:
         seed: int = 0,
         model: Any = None,
         clip: Any = None,
+        lora_stack: object = None,
         **loras: object,
-    ) -> tuple[Lora]:
-        connected = [with_base_weights(lora, model, clip) for lora in growing_loras(loras)]
-        return (merge_factors(connected, mode, density, seed, comfy_bridge.compute(device, dtype)),)
+    ) -> dict:
+        line = ResultLine()
+        compute = line.watching(comfy_bridge.compute(device, dtype))
+        merged = merge_factors(_all_loras(loras, lora_stack, model, clip), mode, density, seed, compute)
+        return {"ui": {"text": [line.of(merged)]}, "result": (merged,)}
 
 
 class MergeLorasSvd:
@@ -83,13 +83,7 @@ class MergeLorasSvd:
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "mode": (
-                    DELTA_MODES,
-                    {
-                        "default": "add_svd",
-                        "tooltip": mode_tooltip(DELTA_MODES),
-                    },
-                ),
+                "mode": mode_input(DELTA_MODES, "add_svd"),
                 "density": density_input(),
                 "svd_rank": rank_input(
                     32,
@@ -102,7 +96,7 @@ class MergeLorasSvd:
                 "device": device_input(comfy_bridge.device_names()),
                 "dtype": dtype_input(),
             },
-            "optional": GrowingInputs({"lora1": growing_lora_input(), "seed": seed_input(), **base_model_inputs()}),
+            "optional": _optional_inputs(),
         }
 
     def merge(
@@ -116,8 +110,34 @@ class MergeLorasSvd:
         seed: int = 0,
         model: Any = None,
         clip: Any = None,
+        lora_stack: object = None,
         **loras: object,
-    ) -> tuple[Lora]:
-        connected = [with_base_weights(lora, model, clip) for lora in growing_loras(loras)]
-        compute = comfy_bridge.compute(device, dtype)
-        return (merge_deltas(connected, mode, density, svd_rank, svd_conv_rank, seed, compute),)
+    ) -> dict:
+        line = ResultLine()
+        compute = line.watching(comfy_bridge.compute(device, dtype))
+        connected = _all_loras(loras, lora_stack, model, clip)
+        merged = merge_deltas(connected, mode, density, svd_rank, svd_conv_rank, seed, compute)
+        return {"ui": {"text": [line.of(merged)]}, "result": (merged,)}
+
+
+def _optional_inputs() -> GrowingInputs:
+    return GrowingInputs(
+        {
+            **base_model_inputs(),
+            "lora_stack": stack_input(
+                "LoRAs as a stack, of this pack or another: merged after those of lora1, lora2, ..."
+            ),
+            "lora1": growing_lora_input(),  # the last socket, since the page adds lora2, lora3, ... at the end
+            "seed": seed_input(),
+        }
+    )
+
+
+def _all_loras(loras: dict[str, object], lora_stack: object, model: Any, clip: Any) -> list[Lora]:
+    connected = growing_loras(loras) + stacked_loras(lora_stack)
+    if not connected:
+        raise LoraError(
+            "No LoRA is connected. Connect the output of PM Load LoRA to lora1, and further LoRAs below it, "
+            "or a stack to lora_stack."
+        )
+    return [with_base_weights(lora, model, clip) for lora in connected]

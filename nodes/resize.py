@@ -39,6 +39,7 @@ class ResizeLora:
                     list(METHODS),
                     {
                         "default": "fixed",
+                        "uses": {"method_value": [name for name in METHODS if name != "fixed"]},
                         "tooltip": ". ".join(f"{name}: {what}" for name, what in METHODS.items()) + ".",
                     },
                 ),

@@ -9,19 +9,43 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lora_pack.merge import blocks
+from lora_pack.merge.architectures import ARCHITECTURES, Architecture, candidates, likely, target
 from lora_pack.merge.block_tables import BASE, FAMILIES, Family
 from lora_pack.merge.blocks import read_presets, with_block_weights
-from lora_pack.merge.keys import canonical
 from lora_pack.merge.lora import Lora, LoraError, LoraModule
 
-SD, SDXL, FLUX = FAMILIES
+FAMILY = {family.name: family for family in FAMILIES}
+ARCHITECTURE = {architecture.name: architecture for architecture in ARCHITECTURES}
+SD, SDXL, FLUX = FAMILY["SD 1.5/2"], FAMILY["SDXL"], FAMILY["Flux"]
 TEXT_ENCODER = "lora_te_text_model_encoder_layers_0_mlp_fc1"
 SHIPPED = Path(__file__).resolve().parents[1] / "block_presets.txt"
 
 
 def make_lora(*names: str, name: str = "some.safetensors") -> Lora:
-    modules = {n: LoraModule(n, torch.zeros(2, 1), torch.zeros(1, 2), alpha=1.0) for n in names}
+    modules = {
+        n: LoraModule(n, torch.zeros(rows, 1), torch.zeros(1, columns), 1.0) for n, (rows, columns) in shapes(names)
+    }
     return Lora(name, modules, strength_model=0.7, strength_clip=0.6, metadata={"k": "v"})
+
+
+def shapes(names: tuple[str, ...]) -> list[tuple[str, tuple[int, int]]]:
+    """The names with the shapes that the weights have in the first architecture that knows the names."""
+    known = next(iter(likely(candidates(dict.fromkeys(names, ())))), None)
+    return [(name, shape(name, known)) for name in names]
+
+
+def shape(name: str, architecture: Architecture | None) -> tuple[int, int]:
+    if "SelfAttention" in name:
+        return 4096, 4096  # T5
+    meaning = target(name, architecture)
+    found = architecture.own.find(meaning.weight.split(":")[1]) if architecture else None
+    rows, columns = architecture.shapes.get(found[0], (2, 2)) if architecture and found else (2, 2)
+    return int(rows * (meaning.stop - meaning.start)), columns
+
+
+def path_of(name: str, family: Family) -> str:
+    """The path in ComfyUI's model, whatever spelling the name has."""
+    return target(name, family.architectures[0]).weight.split(":", 1)[1]
 
 
 def weights(lora: Lora) -> dict[str, float]:
@@ -88,7 +112,7 @@ FLUX_PARTS = [
     for i in range(19)
     for part, context_part in [("norm1.linear", "norm1_context.linear"), ("ff.net.2", "ff_context.net.2")]
 ]
-ARCHITECTURES = [(SD, SD_UNET), (SDXL, SDXL_UNET), (FLUX, [*FLUX_BLOCKS, *FLUX_PARTS])]
+DRAWN = [(SD, SD_UNET), (SDXL, SDXL_UNET), (FLUX, [*FLUX_BLOCKS, *FLUX_PARTS])]
 
 
 def kohya(path: str) -> str:
@@ -105,29 +129,57 @@ SDXL_CONV = [*SDXL_ATTENTION, "lora_unet_down_blocks_0_resnets_0_conv1"]
 FLUX_ALL = [kohya(original) for _, _, original in FLUX_BLOCKS]
 WAN = ["diffusion_model.blocks.0.self_attn.q", "diffusion_model.blocks.1.self_attn.q"]
 QWEN = [f"transformer_blocks.{i}.attn.to_q" for i in range(60)]
-LENGTHS = {"SD 1.5/2": (17, 26), "SDXL": (12, 20), "Flux": (20, 58)}
+SD3 = [f"lora_unet_joint_blocks_{i}_x_block_attn_qkv" for i in range(24)]
+WAN_14B = [f"lora_unet_blocks_{i}_ffn_0" for i in range(40)]
+Z_IMAGE = [f"diffusion_model.layers.{i}.attention.to_q" for i in range(30)]
+UNKNOWN = ["transformer.joint_transformer_blocks.0.attn.to_q", "transformer.joint_transformer_blocks.1.attn.to_q"]
+LENGTHS = {
+    "SD 1.5/2": (17, 26),
+    "SDXL": (12, 20),
+    "SD 3": (25, 25),
+    "SD 3.5 Large": (39, 39),
+    "Flux": (20, 58),
+    "Flux 2": (9, 57),
+    "Flux 2 Klein 4B": (6, 26),
+    "Flux 2 Klein 9B": (9, 33),
+    "Qwen-Image": (61, 61),
+    "Wan 2.1/2.2 14B": (41, 41),
+    "Wan 1.3B/5B": (31, 31),
+    "HunyuanVideo": (21, 61),
+    "HunyuanVideo 1.5": (55, 55),
+    "Z-Image": (31, 31),
+    "Lumina 2": (27, 27),
+    "LTX-Video": (29, 29),
+    "LTX-Video 13B/LTX 2": (49, 49),
+}
 
 
-@pytest.mark.parametrize(("family", "modules"), ARCHITECTURES, ids=lambda x: x.name if isinstance(x, Family) else "")
-def test_every_row_of_the_tables_is_right_and_none_is_missing(family: Family, modules: list[tuple[str, str, str]]):
-    rows = {**family.attentions, **family.others}
-    used = set()
+@pytest.mark.parametrize(("family", "modules"), DRAWN, ids=lambda x: x.name if isinstance(x, Family) else "")
+def test_every_block_is_right_in_both_spellings_and_none_is_missing(
+    family: Family, modules: list[tuple[str, str, str]]
+):
     for block, *paths in modules:
-        for path in (path.replace(".", "_") for path in paths):
-            fitting = {start for start in rows if path.startswith(start)}
-            assert [rows[start] for start in fitting] == [block], path
-            used |= fitting
-    assert set(rows) - used == ({"distilled_guidance_layer_"} if family is FLUX else set())
+        assert [family.block_of(path_of(kohya(path), family)) for path in paths] == [block, block], paths
+    assert {block for block, *_ in modules} | {BASE} == set(family.full)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: architecture.name)
+def test_every_architecture_is_of_one_family_and_every_block_of_it_has_modules(architecture: Architecture):
+    (family,) = [family for family in FAMILIES if architecture in family.architectures]
+    found = {BASE}
+    for weight in architecture.weights:
+        for b in range(max(architecture.blocks.values(), default=1)):
+            numbers = {"b": str(b), "n": "0", "m": "0"}
+            if architecture.has_block(weight, numbers if "{b}" in weight else {}):
+                found.add(family.block_of(weight.format_map(numbers).replace(".", "_")) or BASE)
+    assert found == set(family.full)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_the_layouts_have_inspires_lengths_and_the_blocks_of_the_tables(family: Family):
     assert (len(family.short), len(family.full)) == LENGTHS[family.name]
     assert len(set(family.full)) == len(family.full)
-    assert {*family.attentions.values(), *family.others.values(), BASE} == set(family.full)
     assert [block for block in family.full if block in family.short] == list(family.short)
-    if family.attentions:
-        assert {BASE, *family.attentions.values()} == set(family.short)
 
 
 # by hand, from the drawings of the models
@@ -171,13 +223,41 @@ def test_the_layouts_have_inspires_lengths_and_the_blocks_of_the_tables(family: 
     ],
 )
 def test_block_of(family: Family, path: str, block: str | None):
-    assert family.block_of(path) == block
+    assert family.block_of(path_of(kohya(path), family)) == block
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "block"),
+    [
+        ("transformer.transformer_blocks.23.attn.to_q", "SD 3", "BLOCK23"),
+        ("lora_unet_joint_blocks_4_x_block_attn_qkv", "SD 3", "BLOCK04"),
+        ("transformer.norm_out.linear", "SD 3", None),
+        ("lora_unet_joint_blocks_37_x_block_mlp_fc1", "SD 3.5 Large", "BLOCK37"),
+        ("diffusion_model.blocks.39.self_attn.q", "Wan 2.1/2.2 14B", "BLOCK39"),
+        ("transformer.blocks.3.attn2.to_k", "Wan 2.1/2.2 14B", "BLOCK03"),
+        ("diffusion_model.vace_blocks.0.self_attn.q", "Wan 2.1/2.2 14B", None),
+        ("lora_unet_blocks_29_ffn_0", "Wan 1.3B/5B", "BLOCK29"),
+        ("transformer_blocks.59.attn.add_q_proj", "Qwen-Image", "BLOCK59"),
+        ("diffusion_model.img_in", "Qwen-Image", None),
+        ("diffusion_model.layers.29.attention.to_q", "Z-Image", "BLOCK29"),
+        ("lora_unet_layers_3_feed_forward_w1", "Z-Image", "BLOCK03"),
+        ("diffusion_model.noise_refiner.1.attention.to_q", "Z-Image", None),
+        ("diffusion_model.context_refiner.0.attention.out", "Z-Image", None),
+        ("transformer.single_transformer_blocks.47.attn.to_out", "Flux 2", "SINGLE47"),
+        ("transformer.double_blocks.19.img_attn_qkv", "HunyuanVideo", "DOUBLE19"),
+        ("transformer.txt_in.individual_token_refiner.blocks.1.mlp.fc1", "HunyuanVideo", None),
+        ("transformer.transformer_blocks.27.attn1.to_q", "LTX-Video", "BLOCK27"),
+        ("transformer.distilled_guidance_layer.layers.0.linear_1", "Flux", None),
+    ],
+)
+def test_block_of_other_models(name: str, family: str, block: str | None):
+    assert FAMILY[family].block_of(path_of(name, FAMILY[family])) == block
 
 
 @pytest.mark.parametrize(
     "prefix", ["lora_unet_", "lycoris_", "unet.", "diffusion_model.", "base_model.model.unet.", ""]
 )
-@pytest.mark.parametrize(("family", "modules"), ARCHITECTURES, ids=lambda x: x.name if isinstance(x, Family) else "")
+@pytest.mark.parametrize(("family", "modules"), DRAWN, ids=lambda x: x.name if isinstance(x, Family) else "")
 def test_a_vector_reaches_each_block_in_every_spelling(
     family: Family, modules: list[tuple[str, str, str]], prefix: str
 ):
@@ -189,7 +269,7 @@ def test_a_vector_reaches_each_block_in_every_spelling(
         assert weigh([*names, TEXT_ENCODER], spec) == [*(vector[block] for block, *_ in modules), 1.0]
 
 
-@pytest.mark.parametrize(("family", "modules"), ARCHITECTURES, ids=lambda x: x.name if isinstance(x, Family) else "")
+@pytest.mark.parametrize(("family", "modules"), DRAWN, ids=lambda x: x.name if isinstance(x, Family) else "")
 def test_what_lies_in_no_block_of_the_short_layout_takes_the_base(family: Family, modules: list[tuple[str, str, str]]):
     vector = {block: i + 1.0 for i, block in enumerate(family.short)}
     spec = " , ".join(str(weight) for weight in vector.values())
@@ -221,30 +301,56 @@ FITS = {
         ["lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_ff_net_2"],
         ["SD 1.5/2", "SDXL"],
     ),
-    "text encoder only": ([TEXT_ENCODER], ["SD 1.5/2", "SDXL", "Flux"]),
-    "nothing": ([], ["SD 1.5/2", "SDXL", "Flux"]),
+    "text encoder only": ([TEXT_ENCODER], ["SD 1.5/2", "SDXL", "SD 3", "SD 3.5 Large", "Flux"]),
+    "second text encoder only": (SDXL_ATTENTION[-1:], ["SDXL", "SD 3", "SD 3.5 Large"]),
+    "nothing": ([], [family.name for family in FAMILIES if not family.architectures[0].yields_to]),
     "flux": (FLUX_ALL, ["Flux"]),
-    "flux, double only": (["transformer.transformer_blocks.0.attn.add_q_proj"], ["Flux"]),
-    "flux, context norms": (["transformer.transformer_blocks.18.norm1_context.linear"], ["Flux"]),
+    "flux or another, double only": (
+        ["transformer.transformer_blocks.0.attn.add_q_proj"],
+        ["SD 3", "SD 3.5 Large", "Flux", "Qwen-Image"],
+    ),
+    "flux or sd3, context norms": (
+        ["transformer.transformer_blocks.18.norm1_context.linear"],
+        ["SD 3", "SD 3.5 Large", "Flux"],
+    ),
+    "flux, context norms and one single": (
+        ["transformer.transformer_blocks.18.norm1_context.linear", "transformer.single_transformer_blocks.0.proj_out"],
+        ["Flux"],
+    ),
     "flux, single only": (["transformer.single_transformer_blocks.37.attn.to_q"], ["Flux"]),
-    "flux, with both text encoders": ([*FLUX_ALL, "lora_te1_text_model_x", "lora_te2_encoder_x"], ["Flux"]),
+    "flux, with both text encoders": (
+        [*FLUX_ALL, TEXT_ENCODER, "lora_te2_encoder_block_0_layer_0_SelfAttention_q"],
+        ["Flux"],
+    ),
     "chroma": ([*FLUX_ALL, "lora_unet_distilled_guidance_layer_layers_0_in_layer"], ["Flux"]),
-    "too many double blocks": (["lora_unet_double_blocks_19_img_attn_qkv"], []),
+    "too many double blocks": (["lora_unet_double_blocks_19_img_attn_qkv"], ["HunyuanVideo", "HunyuanVideo 1.5"]),
     "too many single blocks": (
         ["lora_unet_single_blocks_0_linear1", "lora_unet_single_blocks_38_linear1"],
-        [],
+        ["Flux 2", "HunyuanVideo"],
     ),
-    "sd3": ([f"transformer.transformer_blocks.{i}.attn.add_q_proj" for i in range(24)], []),
+    "far too many blocks": (["lora_unet_double_blocks_99_img_attn_qkv"], []),
+    "sd3": (
+        [f"transformer.transformer_blocks.{i}.norm1_context.linear" for i in range(24)],
+        ["SD 3", "SD 3.5 Large", "HunyuanVideo 1.5"],
+    ),
+    "sd3 large": (["lora_unet_joint_blocks_24_x_block_attn_qkv"], ["SD 3.5 Large"]),
     "auraflow": (
         ["transformer.joint_transformer_blocks.0.attn.to_q", "single_transformer_blocks.0.attn.to_q"],
         [],
     ),
-    "qwen": (QWEN, []),
-    "qwen, few blocks": (["transformer_blocks.0.attn.add_q_proj", "transformer_blocks.0.img_mlp.net.2"], []),
-    "transformer blocks of who knows what": (["transformer_blocks.0.attn.to_q"], []),
-    "pixart": (["transformer.transformer_blocks.0.attn1.to_q"], []),
-    "wan": (WAN, []),
-    "z-image": (["diffusion_model.layers.0.attention.to_q"], []),
+    "qwen": (QWEN, ["Qwen-Image"]),
+    "qwen, few blocks": (
+        ["transformer_blocks.0.attn.add_q_proj", "transformer_blocks.0.img_mlp.net.2"],
+        ["Qwen-Image"],
+    ),
+    "transformer blocks of who knows what": (
+        ["transformer_blocks.0.attn.to_q"],
+        ["SD 3", "SD 3.5 Large", "Flux", "Qwen-Image"],
+    ),
+    "wan": (WAN, ["Wan 2.1/2.2 14B", "Wan 1.3B/5B"]),
+    "wan, all blocks": (WAN_14B, ["Wan 2.1/2.2 14B"]),
+    "z-image": (["diffusion_model.layers.0.attention.to_q"], ["Z-Image", "Lumina 2"]),
+    "z-image, all blocks": (Z_IMAGE, ["Z-Image"]),
     "sdxl refiner": (
         [
             "lora_unet_up_blocks_2_attentions_0_proj_in",
@@ -258,7 +364,8 @@ FITS = {
 
 @pytest.mark.parametrize(("names", "expected"), FITS.values(), ids=FITS.keys())
 def test_recognition(names: list[str], expected: list[str]):
-    assert [family.name for family in FAMILIES if family.fits(map(canonical, names))] == expected
+    found = likely(candidates(dict.fromkeys(names, ())))
+    assert [family.name for family in FAMILIES if any(a in found for a in family.architectures)] == expected
 
 
 @pytest.mark.parametrize(
@@ -272,6 +379,8 @@ def test_recognition(names: list[str], expected: list[str]):
         (FLUX_ALL, 57, "20 or 58 for Flux"),
         (FLUX_ALL, 12, "20 or 58 for Flux"),
         (["lora_unet_mid_block_attentions_0_proj_in"], 58, "17 or 26 for SD 1.5/2, 12 or 20 for SDXL"),
+        (WAN, 58, "41 for Wan 2.1/2.2 14B"),
+        (QWEN, 58, "61 for Qwen-Image"),
     ],
 )
 def test_a_wrong_length_says_which_lengths_fit(names: list[str], length: int, fitting: str):
@@ -304,14 +413,41 @@ def test_a_text_encoders_blocks_are_not_the_models():
     named_alike = "lora_te_mid_block_attentions_0_proj_in"
     assert weigh([*SD_ATTENTION, named_alike], "%base=0.5,default=2,mid=3")[-1] == 0.5
     assert weigh([*FLUX_ALL, t5], "%base=0.5,default=2")[-1] == 0.5
-    assert WAN[0] in message([t5, *WAN], "%in=0")
+    assert UNKNOWN[0] in message([t5, *UNKNOWN], "%in=0")
 
 
-@pytest.mark.parametrize("names", [WAN, QWEN], ids=["wan", "qwen"])
+@pytest.mark.parametrize(("names", "blocks"), [(SD3, 24), (QWEN, 60), (Z_IMAGE, 30), (WAN_14B, 40)])
+def test_blocks_in_one_row(names: list[str], blocks: int):
+    vector = [i / 8 for i in range(1, blocks + 2)]
+    assert weigh(names, ",".join(map(str, vector))) == vector[1:]
+    expected = [0.5 if 2 <= i <= 4 else 3.0 for i in range(1, blocks + 1)]
+    assert weigh(names, "%default=3,block2-4=0.5") == expected
+    text = message(names, f"%block{blocks + 1}=1")
+    assert f"This LoRA has block1 (BLOCK00) to block{blocks} (BLOCK{blocks - 1})." in text
+    assert "in1 matches no block of this LoRA: it is of" in message(names, "%in1=0")
+    assert message(names, "%in1=0").endswith("which has block.")
+
+
+def test_the_shape_tells_the_sizes_of_one_kin_apart():
+    for width, length in ((5120, 41), (1536, 31), (3072, 31)):
+        module = LoraModule(WAN[0], torch.zeros(width, 1), torch.zeros(1, width), alpha=1.0)
+        lora = Lora("wan", {WAN[0]: module})
+        assert weights(with_block_weights(lora, "1,0.5" + ",0" * (length - 2), {})) == {WAN[0]: 0.5}
+        with pytest.raises(LoraError, match=f"takes {length} for Wan"):
+            with_block_weights(lora, "1,0.5", {})
+
+
+def test_names_of_a_known_model_with_other_shapes_are_of_an_unknown_one():
+    module = LoraModule(WAN[0], torch.zeros(999, 1), torch.zeros(1, 999), alpha=1.0)
+    with pytest.raises(LoraError, match=r"block weights are known for .* and this is none"):
+        with_block_weights(Lora("wan", {WAN[0]: module}), "%block1=0.5", {})
+
+
+@pytest.mark.parametrize("names", [UNKNOWN], ids=["auraflow"])
 def test_other_architectures_take_one_weight_and_refuse_blocks(names: list[str]):
     for spec in ("1" + ",1" * 16, "%in=0", "%default=0,base=1", "%default=0,base=1,single=1"):
         text = message(names, spec)
-        assert "block weights are known for SD 1.5/2, SDXL and Flux LoRAs" in text
+        assert "block weights are known for SD 1.5/2, SDXL, SD 3, Flux, Flux 2, Qwen-Image, Wan, HunyuanVideo, " in text
         assert names[0] in text
     assert weigh(names, "%default=0.5") == [0.5] * len(names)
     assert weigh(names, "%base=0.5") == [0.5] * len(names)
@@ -408,8 +544,7 @@ def test_the_percent_form(names: list[str], family: Family, spec: str, expected:
         singles = {f"SINGLE{i:02}": 0.0 for i in range(37)}
         expected = vector_of(1, 1, DOUBLE00=0.2, DOUBLE01=0.2, **singles, SINGLE37=2)
     found = weigh([*names, TEXT_ENCODER], spec)
-    paths = [canonical(name).split(":", 1) for name in [*names, TEXT_ENCODER]]
-    located = [(family.block_of(path) if part == "model" else None) or BASE for part, path in paths]
+    located = [*(family.block_of(path_of(name, family)) or BASE for name in names), BASE]
     assert found == [expected.get(block, expected["default"]) for block in located]
 
 
@@ -564,6 +699,19 @@ def test_the_shipped_presets_of_flux():
 
 
 @pytest.mark.parametrize(
+    ("prefix", "names"),
+    [("SD3", SD3), ("WAN", WAN_14B), ("WAN30", WAN_14B[:30]), ("QWEN", QWEN), ("ZIMAGE", Z_IMAGE)],
+)
+def test_the_shipped_thirds_share_out_a_row_of_blocks(prefix: str, names: list[str]):
+    shipped = read_presets(SHIPPED)
+    thirds = [weigh([*names, TEXT_ENCODER], f"{prefix}-{third}", shipped) for third in ("IN", "MID", "OUT")]
+    assert [sum(weights) for weights in zip(*thirds, strict=True)] == [1.0] * len(names) + [3.0]
+    sizes = [sum(third) - 1 for third in thirds]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(sorted(third[:-1], reverse=i == 0) == third[:-1] for i, third in enumerate(thirds) if i != 1)
+
+
+@pytest.mark.parametrize(
     ("name", "names", "at_one"),
     [
         ("INALL", SD_CONV, {BASE, *(f"IN{i:02}" for i in range(12))}),
@@ -583,7 +731,8 @@ def test_the_older_packs_presets(name: str, names: list[str], at_one: set[str]):
     vector = [float(weight) for weight in read_presets(SHIPPED)[name].split(",")]
     assert {block for block, weight in zip(family.full, vector, strict=True) if weight == 1} == at_one
     assert set(vector) == {0.0, 1.0}
-    expected = [(family.block_of(canonical(n).split(":", 1)[1]) or BASE) in at_one for n in names]
+    te = [n for n in names if n.startswith("lora_te")]
+    expected = [n in te or (family.block_of(path_of(n, family)) or BASE) in at_one for n in names]
     assert weigh(names, name, read_presets(SHIPPED)) == [float(kept) for kept in expected]
 
 
@@ -592,11 +741,17 @@ def test_every_shipped_preset_works_on_a_lora_it_is_for():
         "SDXL": SDXL_ATTENTION,
         "SD": SD_ATTENTION,
         "FLUX": FLUX_ALL,
+        "SD3": SD3,
+        "SD35L": [f"lora_unet_joint_blocks_{i}_x_block_attn_qkv" for i in range(38)],
+        "WAN": WAN_14B,
+        "WAN30": WAN_14B[:30],
+        "QWEN": QWEN,
+        "ZIMAGE": Z_IMAGE,
         "DOUBLE": FLUX_ALL,
         "SINGLE": FLUX_ALL,
     }
     shipped = read_presets(SHIPPED)
-    assert len(shipped) == 7 + 4 * 5 + 7 + 6
+    assert len(shipped) == 7 + 4 * 5 + 7 + 6 * 3 + 6
     for name in shipped:
         start = "SDXL" if name.endswith("XL") else name.split("-")[0]
         result = with_block_weights(make_lora(*loras.get(start, SD_ATTENTION)), name, shipped)
@@ -607,8 +762,8 @@ def test_every_shipped_preset_works_on_a_lora_it_is_for():
 @pytest.mark.parametrize("group", ["IN", "MID", "OUT"])
 def test_the_plain_presets_fit_any_unet(names: list[str], group: str):
     family = SDXL if names[0] == SDXL_ATTENTION[0] else SD
-    paths = [canonical(name).split(":", 1)[1] for name in names]
-    expected = [float((family.block_of(path) or group).startswith(group)) for path in paths]
+    paths = [None if name.startswith("lora_te") else path_of(name, family) for name in names]
+    expected = [float(path is None or (family.block_of(path) or group).startswith(group)) for path in paths]
     assert weigh(names, group, read_presets(SHIPPED)) == expected
     assert "matches no block" in message(FLUX_ALL, group, read_presets(SHIPPED))
 
@@ -712,6 +867,7 @@ tokens = st.sampled_from(
         "out",
         "double",
         "single",
+        "block",
         "default",
         "base",
         "0",
@@ -722,7 +878,7 @@ tokens = st.sampled_from(
     + ["0.5", "-1", ".", "e", "R", "a", "nan", "inf", "SD-ALL", "IN", "x", "１", "\x00", "é"]
 )
 notation = st.lists(tokens, max_size=12).map("".join)
-LORAS = [SD_ATTENTION, SD_CONV, SDXL_ATTENTION, FLUX_ALL[:2], WAN, [TEXT_ENCODER], []]
+LORAS = [SD_ATTENTION, SD_CONV, SDXL_ATTENTION, FLUX_ALL[:2], WAN, Z_IMAGE[:2], UNKNOWN, [TEXT_ENCODER], []]
 
 
 @settings(max_examples=400, deadline=None)
@@ -756,7 +912,7 @@ def test_any_preset_file_gives_presets_or_a_lora_error(tmp_path_factory: pytest.
 def test_a_vector_of_any_numbers_arrives_exactly(vector: list[float]):
     spec = ",".join(map(repr, vector))
     order = SD.short[1:]
-    blocks_in_order = [SD.block_of(canonical(name).split(":", 1)[1]) for name in SD_ATTENTION]
+    blocks_in_order = [SD.block_of(path_of(name, SD)) for name in SD_ATTENTION]
     found = weigh([*SD_ATTENTION, TEXT_ENCODER], spec)
     expected = dict(zip(order, vector[1:], strict=True))
     assert found == [*(expected[block] for block in blocks_in_order if block), vector[0]]

@@ -38,7 +38,8 @@ class Rule:
     """Another spelling of a weight, or of some of its rows.
 
     ``prefixes`` are those under which every supported ComfyUI maps this spelling (with dots where the prefix ends in
-    one, flat where it ends in an underscore). ``diffusers``: it is the module's path in diffusers.
+    one, flat where it ends in an underscore). ``diffusers``: it is the module's path in diffusers. ``usual``: trainers
+    write it; what ComfyUI reads besides is no sign of the architecture.
     """
 
     alias: str
@@ -48,10 +49,7 @@ class Rule:
     swapped: bool = False
     prefixes: tuple[str, ...] = ()
     diffusers: bool = True
-
-    @property
-    def is_whole(self) -> bool:
-        return (self.start, self.stop) == WHOLE and not self.swapped
+    usual: bool = True
 
 
 def renamed(pairs: Iterable[tuple[str, str]], alias: str = "", weight: str = "", **options) -> list[Rule]:
@@ -113,12 +111,12 @@ class Architecture:
 
     Architectures of one ``kin`` read every name the same and differ in size; ``size`` is what two LoRAs must share to
     be mixed. ``blocks`` are the lists of blocks by their path, with how many there are: a name beyond them is of
-    another model. ``shapes`` are the shapes of weights, as far as they tell architectures apart: (rows, columns), with
-    1, 1 behind for a convolution that may also be stored as a matrix. ``prefixes`` are those under which every
-    supported ComfyUI maps the weights' own paths; those of ``unsure`` have no own path that all of them map.
-    ``kohya`` is how kohya's trainer writes: "own" paths or those of "diffusers". ``peft`` is what diffusers calls the
-    model. ``foreign`` are parts of raw names that rule this architecture out. ``yields_to``: the kin that is assumed
-    where a LoRA could be of either.
+    another model. ``shapes`` are the rows and columns of weights that tell architectures apart.
+
+    ``prefixes`` are those under which every supported ComfyUI maps the weights' own paths; those of ``unsure`` have no
+    own path that all of them map. ``kohya`` is how kohya's trainer writes: "own" paths or those of "diffusers".
+    ``peft`` is what diffusers calls the model. ``foreign`` are parts of raw names that rule this architecture out.
+    ``yields_to``: the kin that is assumed where a LoRA could be of either.
     """
 
     name: str
@@ -128,7 +126,7 @@ class Architecture:
     rules: tuple[Rule, ...] = ()
     encoders: tuple[Encoder, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict)
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     prefixes: tuple[str, ...] = GENERIC
     unsure: frozenset[str] = frozenset()
     kohya: str = "own"

@@ -41,7 +41,7 @@ def fill(pattern: str, numbers: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=50_000)
-def shape_of(path: str) -> tuple[str, tuple[str, ...]]:
+def outline_of(path: str) -> tuple[str, tuple[str, ...]]:
     """A flat path's outline, with # for each number that stands alone, and those numbers."""
     return _NUMBER.sub("#", path), tuple(_NUMBER.findall(path))
 
@@ -68,7 +68,7 @@ class Table(Generic[T]):
 
     def find(self, path: str) -> tuple[T, dict[str, str]] | None:
         """The value of the pattern that a flat path fits, and the numbers in its places."""
-        outline, numbers = shape_of(path)
+        outline, numbers = outline_of(path)
         for layout, values in self._layouts.get(outline, {}).items():
             own = tuple(number for number, place in zip(numbers, layout, strict=True) if place is None)
             if own in values:

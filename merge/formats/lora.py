@@ -83,6 +83,6 @@ def _module(name: str, tensors: Mapping[str, Tensor], up_suffix: str, down_suffi
 
 
 def _fold(mid: Tensor, down: Tensor, source: str) -> Tensor:
-    if mid.ndim != down.ndim or math.prod(down.shape[2:]) != 1 or mid.shape[1] != down.shape[0]:
+    if mid.ndim != down.ndim or math.prod(down.shape[2:]) != 1 or mid.shape[1] != down.shape[0] or 0 in mid.shape:
         raise LoraError(f"{source}: its lora_mid {shape_text(mid)} does not fit its down half {shape_text(down)}.")
     return torch.einsum("mn...,nj->mj...", mid.float(), down.flatten(1).float())

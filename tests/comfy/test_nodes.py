@@ -26,11 +26,16 @@ from safetensors.torch import load_file, save_file
 NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     "PM LoRA Loader": ("PM Load LoRA", ["lora_name", "strength_model", "strength_clip", "lbw"], [], ["LoRA"]),
     "PM LoRA Strength": ("PM LoRA Strength", ["lora", "strength_model", "strength_clip"], [], ["LoRA"]),
-    "PM LoRA Merger": ("PM Merge LoRA", ["mode", "density", "device", "dtype"], ["lora1", "seed"], ["LoRA"]),
+    "PM LoRA Merger": (
+        "PM Merge LoRA",
+        ["mode", "density", "device", "dtype"],
+        ["model", "clip", "lora_stack", "lora1", "seed"],  # lora1 is the last socket: the page adds lora2, ... behind
+        ["LoRA"],
+    ),
     "PM LoRA SVD Merger": (
         "PM Merge LoRA SVD",
         ["mode", "density", "svd_rank", "svd_conv_rank", "device", "dtype"],
-        ["lora1", "seed"],
+        ["model", "clip", "lora_stack", "lora1", "seed"],
         ["LoRA"],
     ),
     "PM LoRA Resizer": (
@@ -46,6 +51,18 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
         ["MODEL", "CLIP"],
     ),
     "PM LoRA Save": ("PM Save LoRA", ["lora", "file_name", "extension"], ["save_dtype", "overwrite"], []),
+    "PM LoRA Stack": (
+        "PM LoRA Stack",
+        [f"{part}_{row}" for row in range(1, 5) for part in ("lora", "strength_model", "strength_clip")],
+        ["lora_stack"],
+        ["LORA_STACK"],
+    ),
+    "PM LoRA from Folder": (
+        "PM LoRA from Folder",
+        ["folder", "pattern", "order", "limit", "strength_model", "strength_clip"],
+        [],
+        ["LORA_STACK"],
+    ),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "PM LoRA Loader": {"strength_model": 1.0, "strength_clip": 1.0, "lbw": ""},

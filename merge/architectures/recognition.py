@@ -1,0 +1,144 @@
+"""Which architecture a LoRA is for, from its modules' names and the shapes of the weights that they change.
+
+1. Names. An architecture knows a name that its tables hold, its block among the model's blocks. Those that know the
+   most of the LoRA's names are left, if that is nine in ten at least; none that a part of a name rules out.
+2. Shapes. Of these, those that no shape contradicts: how wide the text is that attention takes in (768 SD 1.5, 1024
+   SD 2, 2048 SDXL), how wide the model is. Names like those of a known model with other shapes are of an unknown one.
+3. Blocks. If there are modules in all blocks of a list of some of them, these are left: Flux has 19 double blocks,
+   HunyuanVideo 20 that are called the same.
+4. Several that are left are one answer if they are of one kin, so that they read every name the same; the first of
+   them is named. One that nothing but a part of it tells from a far more common one yields to that. Else the LoRA
+   could be of any of them, and there is no answer: the text encoder alone, or a few layers that several have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from .. import keys
+from .model import Architecture, Encoder, Target
+from .naming import in_encoder
+from .registry import ARCHITECTURES
+
+Shape = Sequence[int]
+KNOWN_SHARE = 0.9
+
+
+def candidates(modules: Mapping[str, Shape]) -> tuple[Architecture, ...]:
+    """The architectures that modules of these names and weight shapes can be of, the likeliest first.
+
+    All of them where there are no modules; none where no architecture knows the names. A shape of fewer than two
+    sizes (a bias, a norm, one that isn't known) says nothing.
+    """
+    parsed = [(*keys.split(name), shape) for name, shape in modules.items()]
+    paths = [(part, path, keys.flatten(path), shape) for part, path, shape in parsed]
+    counts = {a: sum(_knows(a, part, path, flat) for part, path, flat, _ in paths) for a in ARCHITECTURES}
+    most = max(counts.values())
+    if most < KNOWN_SHARE * len(paths):
+        return ()
+    known = [a for a in ARCHITECTURES if counts[a] == most and not _ruled_out(a, modules)]
+    fitting = [a for a in known if all(_fits(a, *module) for module in paths)]
+    return tuple([a for a in fitting if _is_full(a, paths)] or fitting)
+
+
+def recognise(modules: Mapping[str, Shape]) -> Architecture | None:
+    """The architecture that modules of these names and weight shapes are of; None where it can't be told."""
+    return decide(candidates(modules))
+
+
+def decide(found: Sequence[Architecture]) -> Architecture | None:
+    """The one that several candidates come to; None where they read names differently."""
+    left = likely(found)
+    return left[0] if left and len({a.kin for a in left}) == 1 else None
+
+
+def likely(found: Sequence[Architecture]) -> tuple[Architecture, ...]:
+    """The candidates without those that yield to another of them."""
+    kins = {architecture.kin for architecture in found}
+    return tuple(a for a in found if not kins.intersection(a.yields_to))
+
+
+def compatible(first: Architecture, second: Architecture) -> bool:
+    """Whether LoRAs of the two can be merged: they read names the same and are of one size, as Flux and Chroma."""
+    return first is second or (first.kin == second.kin and first.size == second.size)
+
+
+def clash(found: Sequence[Sequence[Architecture]]) -> tuple[int, int] | None:
+    """The first two of several LoRAs, told by their candidates, that can't be for one model."""
+    for i, first in enumerate(found):
+        for j in range(i):
+            if found[j] and first and not any(compatible(a, b) for a in found[j] for b in first):
+                return j, i
+    return None
+
+
+def shared(found: Sequence[Sequence[Architecture]]) -> Architecture | None:
+    """The architecture of a merge of LoRAs with these candidates: what one of them leaves open another may decide."""
+    told = [one for one in found if one]
+    if not told:
+        return None
+    common = [a for a in ARCHITECTURES if all(a in one for one in told)]
+    return decide(common or [a for a in ARCHITECTURES if all(any(compatible(a, b) for b in one) for one in told)])
+
+
+def _knows(architecture: Architecture, part: str, path: str, flat: str) -> bool:
+    if part != "model":
+        found = in_encoder(part, path, architecture)
+        return found is not None and found[0].table.find(found[1]) is not None
+    weight = _in_model(architecture, flat)
+    return weight is not None and architecture.has_block(*weight)
+
+
+def _is_full(architecture: Architecture, paths: Iterable[tuple[str, str, str, Shape]]) -> bool:
+    """Whether one of the architecture's lists of blocks has a module in every block."""
+    blocks: dict[str, set[str]] = {}
+    for part, _, flat, _ in paths:
+        found = _in_model(architecture, flat) if part == "model" else None
+        if found is not None and "b" in found[1]:
+            blocks.setdefault(found[0].split(".{b}", 1)[0], set()).add(found[1]["b"])
+    return any(len(numbers) == architecture.blocks[root] for root, numbers in blocks.items())
+
+
+def _in_model(architecture: Architecture, flat: str) -> tuple[str, dict[str, str]] | None:
+    """The pattern of the weight that a flat path means, and its numbers."""
+    own = architecture.own.find(flat)
+    if own is not None:
+        return own
+    alias = architecture.aliases.find(flat)
+    return None if alias is None or not alias[0].usual else (alias[0].weight, alias[1])
+
+
+def _ruled_out(architecture: Architecture, names: Iterable[str]) -> bool:
+    return bool(architecture.foreign) and any(part in name for name in names for part in architecture.foreign)
+
+
+def _fits(architecture: Architecture, part: str, path: str, flat: str, shape: Shape) -> bool:
+    """Whether a shape is not another than the one that the architecture is known to have there."""
+    if len(shape) < 2:
+        return True  # a bias or a norm
+    if part != "model":
+        found = in_encoder(part, path, architecture)
+        return found is None or _fits_encoder(found[0], flat, shape)
+    own = architecture.own.find(flat)
+    if own is not None:
+        return _is_of(shape, architecture.shapes.get(own[0]), Target(""))
+    alias = architecture.aliases.find(flat)
+    if alias is None:
+        return True
+    rule = alias[0]
+    return _is_of(shape, architecture.shapes.get(rule.weight), Target("", rule.start, rule.stop))
+
+
+def _is_of(shape: Shape, weight: tuple[int, int] | None, rows: Target) -> bool:
+    # 1x1 convolutions and linear layers are stored as either
+    return weight is None or (
+        shape[0] == weight[0] * (rows.stop - rows.start) and shape[1] == weight[1] and math.prod(shape[2:]) == 1
+    )
+
+
+def _fits_encoder(encoder: Encoder, flat: str, shape: Shape) -> bool:
+    attention = flat.endswith(
+        ("_q_proj", "_k_proj", "_v_proj", "_SelfAttention_q", "_SelfAttention_k", "_SelfAttention_v")
+    )
+    return encoder.width is None or not attention or shape[1] == encoder.width

@@ -1,0 +1,38 @@
+"""The architectures that are known. Where a LoRA could be of several, the first of them is named first."""
+
+from __future__ import annotations
+
+from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
+from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
+from .ltx import LTX, LTX2, LTX_13B
+from .lumina import LUMINA2, Z_IMAGE
+from .model import Architecture
+from .qwen_image import QWEN_IMAGE
+from .sd3 import SD3, SD35_LARGE
+from .unet import SD2, SD15, SDXL
+from .wan import WAN_1_3B, WAN_5B, WAN_14B
+
+ARCHITECTURES: tuple[Architecture, ...] = (
+    SD15,
+    SD2,
+    SDXL,
+    SD3,
+    SD35_LARGE,
+    FLUX,
+    CHROMA,
+    FLUX2,
+    KLEIN_4B,
+    KLEIN_9B,
+    QWEN_IMAGE,
+    WAN_14B,
+    WAN_1_3B,
+    WAN_5B,
+    HUNYUAN_VIDEO,
+    HUNYUAN_VIDEO_15,
+    HUNYUAN_IMAGE,
+    Z_IMAGE,
+    LUMINA2,
+    LTX,
+    LTX_13B,
+    LTX2,
+)

@@ -1,0 +1,52 @@
+"""The line that a merger shows on its node: how much was merged, in what time, and what the cut to a rank lost."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+
+from ..merge.compute import Compute
+from ..merge.lora import Lora
+
+
+class ResultLine:
+    """Watches one merge: `line = ResultLine()`, merge with `line.watching(compute)`, then `line.of(lora)`."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._kept = 0.0
+        self._total = 0.0
+
+    def watching(self, compute: Compute) -> Compute:
+        return replace(compute, report_cut=self._add)
+
+    def of(self, lora: Lora) -> str:
+        if not lora.modules:
+            return "No modules: every LoRA has strength 0."
+        ranks = [module.rank for module in lora.modules.values()]
+        low, high = min(ranks), max(ranks)
+        parts = [
+            f"{len(ranks)} module{'s' * (len(ranks) > 1)}",
+            f"rank {high}" if low == high else f"rank {low} to {high}",
+            f"{time.perf_counter() - self._start:.1f} s",
+        ]
+        if self._total > 0:
+            parts.append(f"{_percent(self.lost)} lost to the rank")
+        return ", ".join(parts)
+
+    @property
+    def lost(self) -> float:
+        """The norm of what the cuts took away as a share of the norm of all deltas."""
+        # the two norms are summed apart: where nothing is cut, rounding can put them a hair either way
+        return math.sqrt(max(0.0, 1 - self._kept / self._total)) if self._total else 0.0
+
+    def _add(self, kept: float, total: float) -> None:
+        self._kept += kept
+        self._total += total
+
+
+def _percent(share: float) -> str:
+    if share < 0.0005:
+        return "0 %"
+    return f"{100 * share:.1f} %"

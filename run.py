@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Everything that a contributor runs. Needs nothing but Python 3.10 or newer; installs what it needs into .venv.
+
+    python run.py demo [FILE ...]     merge two generated LoRAs, or the given ones, in a real ComfyUI
+    python run.py comfyui [ARGS ...]  start ComfyUI with the pack and tell where its page is
+    python run.py test                lint, check types, run every test
+    python run.py test ARGS ...       only pytest, with these arguments
+
+ComfyUI is the one at COMFYUI_PATH (run by COMFYUI_PYTHON, or by the Python found beside it); else the one in whose
+custom_nodes this folder lies; else one from the package index.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036 - where it is started with an older one, say so
+    sys.exit(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}.")
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.comfy_server import PACK_FOLDER, free_port, is_free, prepare_base
+from tools.demo import BASE, check_files, run_demo
+from tools.environment import ROOT, Environment, prepare
+
+
+def demo(args: list[str]) -> int:
+    files = [Path(arg).absolute() for arg in args]
+    check_files(files)
+    run_demo(prepare(), files)
+    return 0
+
+
+def test(args: list[str]) -> int:
+    environment = prepare(tests=True)
+    python = str(environment.python)
+    # What the fixtures in tests/comfy start. Relative paths on the command line mean the repository.
+    variables = os.environ | {
+        "COMFYUI_PATH": str(environment.comfyui),
+        "COMFYUI_PYTHON": str(environment.comfyui_python),
+    }
+    checks = {
+        "ruff check": ["ruff", "check"],
+        "ruff format --check": ["ruff", "format", "--check"],
+        "pyright": ["pyright", "--pythonpath", python],
+    }
+    failed = []
+    for name, check in checks.items() if not args else ():
+        print(f"$ {name}", flush=True)
+        if subprocess.run([python, "-m", *check], cwd=ROOT).returncode:
+            failed.append(name)
+    if failed:
+        print(f"Failed: {', '.join(failed)}; see above. The tests run all the same.", flush=True)
+    code = subprocess.run([python, "-m", "pytest", *args], cwd=ROOT, env=variables).returncode
+    return code or (1 if failed else 0)
+
+
+def comfyui(args: list[str]) -> int:
+    environment = prepare()
+    command = [str(environment.comfyui_python), str(environment.comfyui / "main.py"), *_pack_arguments(environment)]
+    if "--port" not in args:
+        args = ["--port", str(8188 if is_free(8188) else free_port()), *args]
+    if "--cpu" not in args and not _has_accelerator(environment):
+        args = ["--cpu", *args]
+    print(f"ComfyUI will be at http://127.0.0.1:{args[args.index('--port') + 1]} (Ctrl+C ends it)", flush=True)
+    return subprocess.run([*command, *args], cwd=environment.comfyui).returncode
+
+
+def _pack_arguments(environment: Environment) -> list[str]:
+    """The user's own ComfyUI keeps its models and settings and is not changed; the one from the index uses .demo."""
+    prepare_base(BASE, ROOT)
+    if not environment.users_own:
+        return ["--base-directory", str(BASE), "--database-url", "sqlite:///:memory:"]
+    installed = environment.comfyui / "custom_nodes"
+    if installed.is_dir() and any(entry.resolve() == ROOT.resolve() for entry in installed.iterdir()):
+        return []
+    config = BASE / "extra_model_paths.yaml"
+    config.write_text(json.dumps({PACK_FOLDER: {"custom_nodes": str(BASE / "custom_nodes")}}), "utf-8")
+    return ["--extra-model-paths-config", str(config)]
+
+
+def _has_accelerator(environment: Environment) -> bool:
+    code = "import sys, torch; sys.exit(not (torch.cuda.is_available() or torch.backends.mps.is_available()"
+    code += " or hasattr(torch, 'xpu') and torch.xpu.is_available()))"
+    return subprocess.run([str(environment.comfyui_python), "-c", code]).returncode == 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"demo": demo, "comfyui": comfyui, "test": test}
+
+
+def main() -> int:
+    verb, *args = sys.argv[1:] or ["help"]
+    if verb not in VERBS:
+        print((__doc__ or "").strip())
+        return 0 if verb in ("help", "-h", "--help") else 2
+    # Ended from outside, the servers that were started are stopped too, as for Ctrl+C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return VERBS[verb](args)
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+// @ts-check
+// A combo below lbw that writes a preset of block weights into it. It only helps to write: it is not saved.
+
+const CHOOSE = 'choose…'
+
+/**
+ * @param {any} node
+ */
+export function offerPresets(node) {
+  const presets = node.constructor.nodeData?.input?.required?.lbw?.[1]?.presets
+  const lbw = node.widgets?.find((/** @type {any} */ widget) => widget.name === 'lbw')
+  if (!lbw || !presets || !Object.keys(presets).length) return
+  const combo = node.addWidget(
+    'combo',
+    'lbw preset',
+    CHOOSE,
+    (/** @type {string} */ name) => {
+      if (!(name in presets)) return
+      lbw.value = `${name}:${presets[name]}`
+      lbw.callback?.(lbw.value)
+      combo.value = CHOOSE
+    },
+    { values: [CHOOSE, ...Object.keys(presets)], serialize: false }
+  )
+  combo.serialize = false
+  combo.tooltip = 'Writes the weights of a preset into lbw, where they can be changed.'
+}

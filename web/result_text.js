@@ -1,0 +1,36 @@
+// @ts-check
+// Text that a node gives to the page when it has run, shown on the node: neither saved nor part of the prompt.
+import { app } from '../../scripts/app.js'
+import { ComfyWidgets } from '../../scripts/widgets.js'
+
+const NAME = 'result'
+const PLACEHOLDER = 'What the run did is shown here.'
+const SHOW_TEXT = ['PM LoRA Merger', 'PM LoRA SVD Merger', 'PM LoRA Save']
+
+/**
+ * Give a new node of these its text box. Not only when there is something to show: Nodes 2.0 of front end 1.32 draws no
+ * widget that comes after the first link.
+ * @param {any} node
+ */
+export function makeRoomForText(node) {
+  if (!SHOW_TEXT.includes(node.constructor.nodeData.name)) return
+  const options = { multiline: true, placeholder: PLACEHOLDER }
+  const { widget } = ComfyWidgets.STRING(node, NAME, ['STRING', options], app)
+  widget.serialize = false
+  Object.assign(widget.options, { serialize: false, read_only: true, getMinHeight: () => 48 })
+  const element = widget.inputEl ?? widget.element
+  if (element) element.readOnly = true
+}
+
+/**
+ * @param {any} node
+ * @param {string[]} lines
+ */
+export function showText(node, lines) {
+  const widget = node.widgets?.find((/** @type {any} */ each) => each.name === NAME)
+  if (!widget) return
+  widget.value = lines.join('\n')
+  // what tells Nodes 2.0 of front end 1.32 of a new value
+  widget.callback?.(widget.value)
+  node.setDirtyCanvas?.(true, true)
+}
