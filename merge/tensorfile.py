@@ -51,7 +51,8 @@ def read(path: Path, check: Callable[[], None]) -> tuple[dict[str, Tensor], dict
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         header, data_start = _read_header(file, size, path.name)
-        metadata = header.pop("__metadata__", None) or {}
+        metadata = header.pop("__metadata__", None)
+        metadata = {} if metadata is None else metadata
         _require(_is_text_map(metadata), path.name, "its metadata is not a table of texts")
         entries = sorted(
             ((name, *_entry(name, entry, path.name)) for name, entry in header.items()),
