@@ -18,8 +18,8 @@ RankRule = Callable[[Tensor], int]
 
 # Singular values below this share of the largest are rounding of the float64 arithmetic, no part of the sum.
 EXACT_FLOOR = 1e-12
-# The same for dense float32 deltas: all that is dropped stays below 1e-6 of the norm even for 3000 values.
-DENSE_FLOOR = 1e-8
+# The same for dense float32 deltas, whose Gram matrix in float64 gives no singular values below this share.
+DENSE_FLOOR = 1e-7
 # Cholesky of a Gram matrix loses precision as the square of the factor's condition; above this QR takes over.
 MAX_CONDITION = 1e5
 # Elements per block of rows of a dense delta.

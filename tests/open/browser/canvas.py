@@ -1,0 +1,97 @@
+"""What the browser tests do on a page of ComfyUI. Everything waits for what it is to lead to, never for a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lora_pack.tools.comfy_server import Prompt, Server
+
+CLASSIC, NODES2 = "classic", "nodes2"
+CANVASES = (CLASSIC, NODES2)
+SCREENSHOTS = Path(__file__).resolve().parents[2] / ".artifacts"
+DEADLINE = 20_000  # milliseconds, for what hangs
+
+# No dialogs, no tours; node names in the language of the code.
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Workflow.Persist": False,
+    "Comfy.Workflow.ShowMissingNodesWarning": True,
+    "Comfy.Locale": "en",
+}
+
+
+def compact(value: object) -> str:
+    """JSON as JSON.stringify writes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+class Canvas:
+    def __init__(self, page: Any, server: Server, kind: str):
+        self.page = page
+        self.server = server
+        self.kind = kind
+        self._errors: list[str] = []
+        page.on("pageerror", lambda error: self._errors.append(str(error)))
+
+    @classmethod
+    def open(cls, browser: Any, server: Server, kind: str, **settings: object) -> Canvas:
+        """Load ComfyUI's page, with the user's settings at these."""
+        wanted = {**SETTINGS, "Comfy.VueNodes.Enabled": kind == NODES2, **settings}
+        server.post("/settings", wanted)
+        page = browser.new_context(viewport={"width": 1600, "height": 1000}).new_page()
+        page.set_default_timeout(DEADLINE)
+        # nothing of the world outside: it would only be waited for
+        page.route(lambda url: not url.startswith((server.url, "data:", "blob:")), lambda route: route.abort())
+        canvas = cls(page, server, kind)
+        page.goto(server.url)
+        canvas.until("window.app?.vueAppReady && window.app.graph && window.LiteGraph")
+        page.add_script_tag(path=Path(__file__).with_name("page.js"))
+        canvas.until("pm.idle()")
+        return canvas
+
+    def call(self, function: str, *arguments: object) -> Any:
+        """Call a function of page.js with arguments that JSON can hold."""
+        return self.page.evaluate(f"async arguments => await pm.{function}(...arguments)", list(arguments))
+
+    def until(self, condition: str, argument: object = None) -> None:
+        """Wait for a condition, an expression over `argument`."""
+        self.page.wait_for_function(f"argument => ({condition})", arg=argument)
+
+    def until_equal(self, expression: str, id: object, wanted: object) -> None:
+        """Wait until an expression over the node `id` has this value."""
+        try:
+            self.until(f"(id => JSON.stringify({expression}))(argument[0]) === argument[1]", [id, compact(wanted)])
+        except Exception as error:
+            found = self.page.evaluate(f"id => {expression}", id)
+            raise AssertionError(f"{expression} of node {id} is {found}, not {wanted}") from error
+
+    def drag(self, start: list[float], end: list[float]) -> None:
+        """Press the mouse at a place on the screen, move and release it; each step is drawn before the next."""
+        mouse = self.page.mouse
+        mouse.move(*start)
+        self.call("frame")
+        mouse.down()
+        for share in (0.1, 0.4, 0.7, 1.0, 1.0):
+            mouse.move(*(a + share * (b - a) for a, b in zip(start, end, strict=True)))
+            self.call("frame")
+        mouse.up()
+        self.call("frame")
+
+    def clear(self) -> None:
+        self.call("load", {"nodes": [], "links": [], "version": 0.4, "last_node_id": 0, "last_link_id": 0})
+        self.page.mouse.move(800, 900)
+        self._errors.clear()
+
+    def take_errors(self) -> list[str]:
+        errors, self._errors = self._errors, []
+        return errors
+
+    def screenshot(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=file)
+
+    def prompt(self) -> Prompt:
+        """The prompt that the page would queue now."""
+        return self.call("prompt")

@@ -1,0 +1,212 @@
+// Helpers for the browser tests, in the page as `pm`.
+window.pm = (() => {
+  const { app, LiteGraph } = window
+  const root = () => app.rootGraph ?? app.graph
+  const workflow = () => app.extensionManager.workflow.activeWorkflow
+  const frame = () => new Promise(requestAnimationFrame)
+  const linkOf = (graph, id) => graph.getLink?.(id) ?? graph._links.get(id)
+  const isLora = (name) => /^lora\d+$/.test(name)
+  const slotOf = (node, name) => {
+    const slot = node.inputs.findIndex((each) => each.name === name)
+    if (slot < 0) throw new Error(`node ${node.id} has no input ${name}`)
+    return slot
+  }
+
+  /** The node of an id: 3, or "5:3" for one in the subgraph of node 5. */
+  function node(id) {
+    const [first, ...rest] = String(id).split(':')
+    let found = root().getNodeById(Number(first))
+    for (const inner of rest) found = found.subgraph.getNodeById(Number(inner))
+    return found
+  }
+
+  const pm = {
+    node,
+    frame,
+    idle: () => !app.configuringGraph,
+
+    /** Put a workflow in the place of the graph, in the same tab. */
+    async load(saved) {
+      await app.loadGraphData(saved, true, true, workflow())
+      app.canvas.ds.reset()
+      await frame()
+    },
+
+    serialize: () => JSON.parse(JSON.stringify(root().serialize())),
+
+    async reload() {
+      await pm.load(pm.serialize())
+    },
+
+    /** What stands in the text boxes of a node of Nodes 2.0. */
+    drawn: (id) => [...document.querySelectorAll(`[data-node-id="${id}"] textarea`)].map(({ value }) => value),
+
+    async prompt() {
+      return (await app.graphToPrompt()).output
+    },
+
+    add(type, x, y, widgets = {}) {
+      const added = LiteGraph.createNode(type)
+      added.pos = [x, y]
+      root().add(added)
+      for (const [name, value] of Object.entries(widgets)) pm.widget(added.id, name).value = value
+      return added.id
+    },
+
+    connect(from, to, input, output = 0) {
+      node(from).connect(output, node(to), slotOf(node(to), input))
+    },
+
+    disconnect(id, input) {
+      node(id).disconnectInput(slotOf(node(id), input))
+    },
+
+    remove(id) {
+      node(id).graph.remove(node(id))
+    },
+
+    /** 0 always, 2 muted, 4 bypassed */
+    setMode(id, mode) {
+      node(id).mode = mode
+    },
+
+    widget: (id, name) => node(id).widgets.find((each) => each.name === name),
+
+    firstWidget: (id) => node(id).widgets[0].name,
+
+    /** Set a widget as a user does. */
+    choose(id, name, value) {
+      const widget = pm.widget(id, name)
+      widget.value = value
+      widget.callback?.(value, app.canvas, node(id))
+    },
+
+    /** Run the workflow. */
+    queue: () => app.queuePrompt(0, 1),
+
+    widgets: (id) => Object.fromEntries(node(id).widgets.map(({ name, value }) => [name, value])),
+
+    /**
+     * A node's LoRA inputs in its order, [name, id of the origin or null], or what is wrong with the link. Ids are
+     * numbers on some front ends and texts on others.
+     */
+    loras(id) {
+      const target = node(id)
+      return target.inputs.flatMap((input, index) => {
+        if (!isLora(input.name)) return []
+        if (input.link == null) return [[input.name, null]]
+        const link = linkOf(target.graph, input.link)
+        if (!link) return [[input.name, 'its link is gone']]
+        if (link.target_slot !== index || link.target_id != target.id) {
+          return [[input.name, `its link ends at node ${link.target_id}, slot ${link.target_slot}`]]
+        }
+        return [[input.name, String(link.origin_id)]]
+      })
+    },
+
+    /** The ids of the nodes that a node's links come from, by input. */
+    origins(id) {
+      const { graph, inputs } = node(id)
+      const connected = inputs.filter(({ link }) => link != null)
+      return Object.fromEntries(connected.map(({ name, link }) => [name, String(linkOf(graph, link).origin_id)]))
+    },
+
+    /** The LoRA inputs that the page draws on a node of Nodes 2.0. */
+    shown(id) {
+      const slots = document.querySelectorAll(`[data-node-id="${id}"] .lg-slot--input`)
+      return [...slots].map((each) => each.textContent.trim()).filter(isLora)
+    },
+
+    /** How many nodes of a type there are, and their ids. */
+    ids: (type) => root().nodes.filter((each) => each.type === type).map(({ id }) => id),
+
+    select(ids) {
+      app.canvas.deselectAll()
+      for (const id of ids) app.canvas.select(node(id))
+    },
+
+    /** Copy and paste nodes; the ids of the new ones. */
+    paste(ids, connectInputs = false) {
+      const before = new Set(root().nodes.map(({ id }) => id))
+      pm.select(ids)
+      app.canvas.copyToClipboard()
+      app.canvas.pasteFromClipboard({ connectInputs, position: [900, 300] })
+      return root().nodes.map(({ id }) => id).filter((id) => !before.has(id))
+    },
+
+    /** What the node menu's Clone does. */
+    clone(id) {
+      const before = new Set(root().nodes.map((each) => each.id))
+      LiteGraph.LGraphCanvas.active_canvas = app.canvas // as a click on it does
+      pm.select([id])
+      LiteGraph.LGraphCanvas.onMenuNodeClone(null, null, null, null, node(id))
+      return root().nodes.map((each) => each.id).filter((each) => !before.has(each))
+    },
+
+    /** Tell the page that a change is complete, as it notices itself on keys and clicks. */
+    changed() {
+      const { changeTracker } = workflow()
+      // newer pages count what follows within 50 ms as part of a change, which no hand is fast enough for
+      if (changeTracker.squashState) {
+        changeTracker.squashState.cancel?.()
+        changeTracker.squashState = () => {}
+      }
+      ;(changeTracker.captureCanvasState ?? changeTracker.checkState).call(changeTracker)
+    },
+
+    undo: () => workflow().changeTracker.undo(),
+    redo: () => workflow().changeTracker.redo(),
+
+    /** Turn nodes into a subgraph; the id of the node that stands for it. */
+    toSubgraph(ids) {
+      pm.select(ids)
+      return root().convertToSubgraph(new Set(ids.map(node))).node.id
+    },
+
+    innerId: (id, type) => `${id}:${node(id).subgraph.nodes.find((each) => each.type === type).id}`,
+
+    /** A reroute in the middle of the link to an input. */
+    reroute(id, input) {
+      const { graph, inputs } = node(id)
+      graph.createReroute([400, 300], linkOf(graph, inputs[slotOf(node(id), input)].link))
+    },
+
+    /** The reroutes on the way to an input. */
+    reroutes(id, input) {
+      const { graph, inputs } = node(id)
+      let number = 0
+      let { parentId } = linkOf(graph, inputs[slotOf(node(id), input)].link)
+      for (; parentId != null; number++) ({ parentId } = graph.reroutes.get(parentId))
+      return number
+    },
+
+    /** The middle of a socket on the screen. */
+    socket(id, name, output = false) {
+      const target = node(id)
+      const slot = output ? 0 : slotOf(target, name)
+      const dot = document.querySelector(`[data-slot-key="${id}-${output ? 'out' : 'in'}-${slot}"]`)
+      if (dot) {
+        const { x, y, width, height } = dot.getBoundingClientRect()
+        return [x + width / 2, y + height / 2]
+      }
+      return app.canvasPosToClientPos(output ? target.getOutputPos(slot) : target.getInputPos(slot))
+    },
+
+    /** A place on a node's title or body, as shares of its width and height. */
+    place(id, x, y) {
+      const { pos, size } = node(id)
+      return app.canvasPosToClientPos([pos[0] + x * size[0], pos[1] + y * size[1]])
+    },
+
+    /** Drop a file on the canvas, as from the desktop. */
+    async drop(name, type, base64) {
+      const bytes = Uint8Array.from(atob(base64), (each) => each.charCodeAt(0))
+      const dataTransfer = new DataTransfer()
+      dataTransfer.items.add(new File([bytes], name, { type }))
+      const at = { clientX: 800, clientY: 500, bubbles: true, cancelable: true, dataTransfer }
+      app.canvasEl.dispatchEvent(new DragEvent('dragover', at))
+      app.canvasEl.dispatchEvent(new DragEvent('drop', at))
+    }
+  }
+  return pm
+})()

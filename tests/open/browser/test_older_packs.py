@@ -1,0 +1,105 @@
+"""Workflows saved by the older Power-Merger packs open with their links and values, mended where the pack differs.
+
+silveroxides.json and 2024_in_a_later_front_end.json were saved by those packs on ComfyUI 0.3.75; 2024.json is the
+former in the form that the front end of 2024 gave it, where widgets were no inputs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from lora_pack.tests.browser.canvas import Canvas
+from lora_pack.tests.browser.test_growing_inputs import expect_loras
+
+WORKFLOWS = Path(__file__).with_name("workflows")
+LOADERS = ("1", "2", "3")
+MERGER, SVD_MERGER, RESIZER, SAVE, APPLY, MODES, RANKS, STRENGTHS = 4, 5, 6, 7, 9, 10, 11, 12
+SVD_SETTINGS = {
+    "2024": {"mode": "dare_ties_svd"},
+    "silveroxides": {"mode": "magnitude_prune_svd"},
+}
+
+
+def load(canvas: Canvas, name: str) -> dict:
+    """The prompt of a saved workflow, as loaded and once more as saved and loaded again by this pack."""
+    canvas.call("load", json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8")))
+    prompt = canvas.prompt()
+    canvas.call("reload")
+    assert canvas.prompt() == prompt
+    return prompt
+
+
+def settings(prompt: dict, node: int) -> dict:
+    return {name: value for name, value in prompt[str(node)]["inputs"].items() if not isinstance(value, list)}
+
+
+def links(prompt: dict, node: int) -> dict:
+    return {name: value for name, value in prompt[str(node)]["inputs"].items() if isinstance(value, list)}
+
+
+@pytest.mark.parametrize("edition", SVD_SETTINGS)
+def test_mergers(canvas: Canvas, edition: str):
+    prompt = load(canvas, edition)
+    for merger in (MERGER, SVD_MERGER):
+        expect_loras(canvas, merger, *LOADERS)
+        assert links(prompt, merger) == {f"lora{n}": [loader, 0] for n, loader in enumerate(LOADERS, 1)}
+    assert settings(prompt, MERGER) == {"mode": "ties", "density": 0.6, "device": "cpu", "dtype": "bfloat16", "seed": 0}
+    common = {"density": 0.7, "svd_rank": 24, "svd_conv_rank": 2, "device": "cpu", "dtype": "float16", "seed": 0}
+    assert settings(prompt, SVD_MERGER) == common | SVD_SETTINGS[edition]
+    canvas.call("disconnect", SVD_MERGER, "lora1")
+    expect_loras(canvas, SVD_MERGER, *LOADERS[1:])
+
+
+@pytest.mark.parametrize("edition", SVD_SETTINGS)
+def test_the_other_nodes(canvas: Canvas, edition: str):
+    prompt = load(canvas, edition)
+    assert prompt["2"]["inputs"] == {
+        "lora_name": "b.safetensors",
+        "strength_model": 0.75,
+        "strength_clip": 1,
+        "lbw": "SD-OUT",
+    }
+    assert links(prompt, RESIZER) == {"lora": [str(SVD_MERGER), 0]}
+    resizer = {"new_rank": 12, "device": "cpu", "dtype": "float32"}
+    assert settings(prompt, RESIZER) == resizer | {"conv_rank": 0, "method": "fixed", "method_value": 0.9}
+    assert links(prompt, SAVE) == {"lora": [str(RESIZER), 0]}
+    save = {"file_name": "old_pack", "extension": "safetensors"}
+    assert settings(prompt, SAVE) == save | {"save_dtype": "as merged", "overwrite": False}
+    assert links(prompt, APPLY) == {"model": ["8", 0], "clip": ["8", 1], "lora": [str(MERGER), 0]}
+    assert settings(prompt, APPLY) == {"strength_model": 1, "strength_clip": 1}
+
+
+@pytest.mark.parametrize("edition", SVD_SETTINGS)
+def test_xy_nodes(canvas: Canvas, edition: str):
+    load(canvas, edition)
+    canvas.until_equal("pm.origins(id)", MODES, {"lora_a_override": "1", "lora_b_override": "2"})
+    canvas.until_equal("pm.origins(id)", RANKS, {"lora_a_override": "1", "lora_b_override": "2"})
+    files = {"lora_a": "a.safetensors", "lora_b": "a.safetensors"}
+    densities = {"min_density": 0.25, "max_density": 0.75, "density_steps": 3}
+    assert canvas.call("widgets", MODES) == (
+        files | {"modes": "add, ties"} | densities | {"device": "cpu", "dtype": "float16", "seed": 0}
+    )
+    ranks = {"min_rank": 2, "max_rank": 40, "rank_steps": 5}
+    assert canvas.call("widgets", RANKS) == (
+        files | {"mode": "ties_svd", "density": 0.5} | ranks | {"device": "cpu", "dtype": "bfloat16", "seed": 0}
+    )
+    strengths = {"min_strength": 0.1, "max_strength": 0.8, "apply_strength": "model", "steps": 3}
+    assert canvas.call("widgets", STRENGTHS) == (
+        {"lora_a": "a.safetensors", "lora_b": "b.safetensors", "mode": "concat", "density": 0.9}
+        | {"device": "cpu", "dtype": "float16"}
+        | strengths
+        | {"seed": 0}
+    )
+
+
+def test_2024_in_a_later_front_end_that_named_its_widgets_lora(canvas: Canvas):
+    prompt = load(canvas, "2024_in_a_later_front_end")
+    for merger in (MERGER, SVD_MERGER):
+        expect_loras(canvas, merger, LOADERS[0])
+        assert links(prompt, merger) == {"lora1": ["1", 0]}
+    assert settings(prompt, MERGER) == {"mode": "ties", "density": 0.6, "device": "cpu", "dtype": "bfloat16", "seed": 0}
+    assert settings(prompt, SVD_MERGER)["mode"] == "dare_ties_svd"
+    canvas.call("connect", 2, MERGER, "lora2")
+    expect_loras(canvas, MERGER, *LOADERS[:2])

@@ -1,0 +1,51 @@
+"""One cell of a plot: the settings that its merge depends on, and the merge itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..merge.compute import Compute
+from ..merge.lora import Lora
+from ..merge.merger import merge_deltas, merge_factors
+from ..merge.methods import SVD_SUFFIX, Method, delta_method, factor_method
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The settings of one merge of LoRA a and LoRA b, by the names that the axes use.
+
+    Modes that end in _svd merge as PM Merge LoRA SVD does, with ``rank`` for both of its ranks (0: the largest among
+    the inputs), the others as PM Merge LoRA.
+    """
+
+    mode: str
+    strength_a: float = 1.0
+    strength_b: float = 1.0
+    density: float = 1.0
+    rank: int = 0
+
+    @property
+    def method(self) -> Method:
+        """Raises LoraError for an unknown mode."""
+        return delta_method(self.mode) if self.on_deltas else factor_method(self.mode)
+
+    @property
+    def on_deltas(self) -> bool:
+        return self.mode.endswith(SVD_SUFFIX)
+
+    def essential(self) -> Cell:
+        """The same with what its mode ignores left at the default: cells with equal ones have the same merge."""
+        return replace(
+            self,
+            density=self.density if self.method.uses_density else 1.0,
+            rank=self.rank if self.on_deltas else 0,
+        )
+
+    def merge(self, a: Lora, b: Lora, seed: int, compute: Compute) -> Lora:
+        """What the merger node gives for a as its first and b as its second input, to the bit.
+
+        Both are passed on at any strength: a LoRA's number counts in the dare modes. Raises LoraError as the mergers do.
+        """
+        if self.on_deltas:
+            return merge_deltas([a, b], self.mode, self.density, self.rank, self.rank, seed, compute)
+        return merge_factors([a, b], self.mode, self.density, seed, compute)

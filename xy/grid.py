@@ -1,0 +1,177 @@
+"""PM XY Grid."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+import nodes as comfy_nodes  # ComfyUI's, not ours: those are ..nodes
+
+from ..merge.lora import LoraError
+from ..nodes.inputs import CATEGORY, MAX_SEED
+from .capsule import XY, Axis
+from .grid_axis import GridAxis, read_axis, samplings
+from .grid_run import Inputs, sample_cells
+from .picture import labelled_grid
+from .sampling import Sampling
+
+log = logging.getLogger(__name__)
+
+
+class XyGrid:
+    DESCRIPTION = (
+        "Samples a picture for every pair of values of two axes, with any model that ComfyUI can sample, and shows "
+        "them as one labelled grid."
+    )
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["xy plot", "xyz plot", "compare loras", "lora grid", "power merge"]
+    RETURN_TYPES = ("IMAGE", "IMAGE")
+    RETURN_NAMES = ("grid", "cells")
+    OUTPUT_TOOLTIPS = ("The grid with its labels, as one picture.", "The pictures of the cells, row by row.")
+    OUTPUT_NODE = True
+    FUNCTION = "draw"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        axis = (
+            "An axis: an XY node of this pack, capsules of another pack, or the axes of efficiency-nodes-comfyui for "
+            "seeds, steps, cfg, samplers, schedulers, denoise and prompts."
+        )
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "The model to sample with. Each cell gets a copy with its own LoRA."}),
+                "vae": ("VAE", {"tooltip": "Decodes the pictures."}),
+                "latent_image": (
+                    "LATENT",
+                    {"tooltip": "The latent that every cell starts from. Of a batch only the first is used."},
+                ),
+                "positive": _text("What the pictures should show. Every cell encodes it with its own text encoder."),
+                "negative": _text("What they should not show."),
+                "seed": (
+                    "INT",
+                    {
+                        "default": 0,
+                        "min": 0,
+                        "max": MAX_SEED,
+                        "control_after_generate": True,
+                        "tooltip": "The seed of the noise, the same for every cell unless an axis changes it.",
+                    },
+                ),
+                "steps": ("INT", {"default": 20, "min": 1, "max": 10000, "tooltip": "Sampling steps of each cell."}),
+                "cfg": (
+                    "FLOAT",
+                    {
+                        "default": 7.0,
+                        "min": 0.0,
+                        "max": 100.0,
+                        "step": 0.1,
+                        "tooltip": "How closely to follow the text.",
+                    },
+                ),
+                "sampler_name": (comfy.samplers.KSampler.SAMPLERS, {"tooltip": "The sampler, as in KSampler."}),
+                "scheduler": (comfy.samplers.KSampler.SCHEDULERS, {"tooltip": "The scheduler, as in KSampler."}),
+                "denoise": (
+                    "FLOAT",
+                    {
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 1.0,
+                        "step": 0.01,
+                        "tooltip": "1 for an empty latent; less keeps some of the picture in it.",
+                    },
+                ),
+            },
+            "optional": {
+                "clip": (
+                    "CLIP",
+                    {"tooltip": "The text encoder. Not needed where both conditionings below are connected."},
+                ),
+                "X": (XY, {"tooltip": f"The columns. {axis}"}),
+                "Y": (XY, {"tooltip": f"The rows. {axis}"}),
+                "positive_cond": _conditioning("positive"),
+                "negative_cond": _conditioning("negative"),
+            },
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+    def draw(
+        self,
+        model: Any,
+        vae: Any,
+        latent_image: dict[str, Any],
+        positive: str,
+        negative: str,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        denoise: float,
+        clip: Any = None,
+        X: Axis | None = None,
+        Y: Axis | None = None,
+        positive_cond: Any = None,
+        negative_cond: Any = None,
+        prompt: Any = None,
+        extra_pnginfo: Any = None,
+    ) -> dict[str, Any]:
+        x, y = read_axis("X", X), read_axis("Y", Y)
+        base = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
+        given = {"positive": positive_cond, "negative": negative_cond}
+        _require_texts(x, y, given)
+        inputs = Inputs(model, clip, vae, _first(latent_image), given)
+        grid, cells = draw_grid(inputs, x, y, base)
+        saved = comfy_nodes.PreviewImage().save_images(grid, "PM.XY", prompt, extra_pnginfo)  # pyright: ignore[reportAttributeAccessIssue]
+        return {"ui": saved["ui"], "result": (grid, cells)}
+
+
+def draw_grid(inputs: Inputs, x: GridAxis, y: GridAxis, base: Sampling) -> tuple[Tensor, Tensor]:
+    """The labelled grid, and the cells row by row."""
+    plan = samplings(base, x, y)
+    pictures: dict[tuple[int, int], Tensor] = {}
+    for place, picture in sample_cells(inputs, x, y, plan):
+        if pictures and picture.shape != next(iter(pictures.values())).shape:
+            raise LoraError("The pictures of an axis are of different sizes, so they make no grid.")
+        pictures[place] = picture
+    cells = torch.cat([pictures[place] for place in plan])
+    return labelled_grid(cells, len(x.values), x.labels(base), y.labels(base)), cells
+
+
+def _require_texts(x: GridAxis, y: GridAxis, given: dict[str, Any]) -> None:
+    """Raise LoraError for an axis that replaces words in a text which a conditioning stands in for."""
+    for name, axis in (("X", x), ("Y", y)):
+        text = axis.sampling.prompt if axis.sampling else None
+        if text and given[text] is not None:
+            raise LoraError(
+                f"{name} replaces words in the {text} prompt, but a conditioning is connected to {text}_cond, so that "
+                "the prompt isn't used. Disconnect one of them."
+            )
+
+
+def _first(latent: dict[str, Any]) -> dict[str, Any]:
+    """The latent with the first of a batch alone: a cell is one picture."""
+    samples = latent["samples"]
+    if samples.is_nested or samples.shape[0] == 1:
+        return latent
+    log.info("PM XY Grid samples the first of %d latents.", samples.shape[0])
+    first = {**latent, "samples": samples[:1]}
+    for per_picture in ("noise_mask", "batch_index"):
+        if first.get(per_picture) is not None:
+            first[per_picture] = first[per_picture][:1]
+    return first
+
+
+def _text(tooltip: str) -> tuple[str, dict]:
+    return ("STRING", {"default": "", "multiline": True, "dynamicPrompts": True, "tooltip": tooltip})
+
+
+def _conditioning(prompt: str) -> tuple[str, dict]:
+    tooltip = (
+        f"Used in place of the {prompt} text, for what a text alone can't give (ControlNet, guidance, references). "
+        "The text encoder's part of the LoRAs doesn't reach it."
+    )
+    return ("CONDITIONING", {"tooltip": tooltip})

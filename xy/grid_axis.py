@@ -1,0 +1,79 @@
+"""An XY input as PM XY Grid sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..merge.lora import LoraError
+from .capsule import CAPSULE_TYPE
+from .sampling import SAMPLING_AXES, Sampling, SamplingAxis
+
+CAPSULE_METHODS = ("getLabel", "set_x_capsule", "pre_define_model", "get_result", "set_result")
+
+
+@dataclass(frozen=True)
+class GridAxis:
+    """The values of an axis: capsules of any pack, or what ``sampling`` says; nothing connected is one value, None."""
+
+    values: list[Any]
+    sampling: SamplingAxis | None = None
+
+    def labels(self, base: Sampling) -> list[str]:
+        """One for each value; none where nothing is connected."""
+        if self.sampling is not None:
+            texts = [self.sampling.label(value, self.change(base, value)) for value in self.values]
+        else:
+            texts = [str(capsule.getLabel()) for capsule in self.values if capsule is not None]
+        return [" ".join(text.split()) for text in texts]
+
+    def change(self, sampling: Sampling, value: Any) -> Sampling:
+        return sampling if self.sampling is None else self.sampling.change(sampling, value)
+
+    def capsule(self, index: int) -> Any:
+        """The capsule at a place; None where the axis is of another type."""
+        return self.values[index] if self.sampling is None else None
+
+
+def read_axis(name: str, axis: Any) -> GridAxis:
+    """The axis that is connected to ``name`` (X or Y). Raises LoraError for one that the grid can't draw."""
+    if axis is None:
+        return GridAxis([None])
+    if not (isinstance(axis, tuple) and len(axis) == 2 and isinstance(axis[1], list)):
+        raise LoraError(f"What is connected to {name} is no XY axis but a {type(axis).__name__}.")
+    kind, values = axis
+    if not values:
+        raise LoraError(f"The axis connected to {name} has no values.")
+    if kind in SAMPLING_AXES:
+        return GridAxis(values, SAMPLING_AXES[kind])
+    if kind != CAPSULE_TYPE:
+        raise LoraError(
+            f"{name} is an axis of the type {kind}, which PM XY Grid doesn't draw. It takes the XY nodes of this pack, "
+            f"capsules of other packs, and the types {', '.join(SAMPLING_AXES)} of efficiency-nodes-comfyui."
+        )
+    for value in values:
+        missing = [method for method in CAPSULE_METHODS if not callable(getattr(value, method, None))]
+        if missing:
+            raise LoraError(f"{name} holds a {type(value).__name__}, which is no XY capsule: it has no {missing[0]}.")
+    return GridAxis(values)
+
+
+def samplings(base: Sampling, x: GridAxis, y: GridAxis) -> dict[tuple[int, int], Sampling]:
+    """The sampling of every cell (column, row). Raises LoraError for an axis that looks for words no prompt has."""
+    columns = [x.change(base, value) for value in x.values]
+    _require_found("X", x, [base])
+    _require_found("Y", y, columns)
+    return {
+        (column, row): y.change(sampling, value)
+        for row, value in enumerate(y.values)
+        for column, sampling in enumerate(columns)
+    }
+
+
+def _require_found(name: str, axis: GridAxis, before: list[Sampling]) -> None:
+    if axis.sampling is None or axis.sampling.prompt is None:
+        return
+    prompt = axis.sampling.prompt
+    for found, _ in axis.values:
+        if not any(found in getattr(sampling, prompt) for sampling in before):
+            raise LoraError(f"{name} is to replace {found!r} in the {prompt} prompt, but that isn't in it.")

@@ -1,0 +1,152 @@
+"""Sampling the cells of a grid, with ComfyUI's own nodes for encoding, sampling and decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import nodes as comfy_nodes  # ComfyUI's, not ours: those are ..nodes
+
+from ..merge.lora import LoraError
+from ..nodes import comfy_bridge
+from .capsule import Capsule
+from .grid_axis import GridAxis
+from .progress import GridProgress
+from .sampling import Sampling
+
+Place = tuple[int, int]  # column, row
+
+
+@dataclass
+class Inputs:
+    """What all cells start from."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    latent: dict[str, Any]
+    given: dict[str, Any]  # the conditionings that stand in for the texts "positive" and "negative"; None: encode it
+
+
+@dataclass
+class Patched:
+    """Model and text encoder of the cells that have the same capsules, and who may have a result for them."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    capsule: Any
+
+
+@dataclass
+class Encoder:
+    """Encodes texts, each once per state of the text encoder; of patched ones only the last is remembered."""
+
+    unpatched: Any
+    _known: dict[tuple[object, ...], Any] = field(default_factory=dict)
+
+    def encode(self, clip: Any, text: str) -> Any:
+        key = (*self._state(clip), text)
+        if key not in self._known:
+            keep = self._state(clip), self._state(self.unpatched)
+            self._known = {k: v for k, v in self._known.items() if k[:-1] in keep}
+            self._known[key] = comfy_nodes.CLIPTextEncode().encode(clip, text)[0]  # pyright: ignore[reportAttributeAccessIssue]
+        return self._known[key]
+
+    @staticmethod
+    def _state(clip: Any) -> tuple[object, ...]:
+        # a clone has its origin's id until something is patched
+        return clip.patcher.patches_uuid, clip.layer_idx
+
+
+def sample_cells(
+    inputs: Inputs, x: GridAxis, y: GridAxis, cells: dict[Place, Sampling]
+) -> Iterator[tuple[Place, Tensor]]:
+    """The picture (1, height, width, 3) of every cell, as they get done: not in the order of their places.
+
+    Cells that differ in seeds, prompts and the like alone follow each other, so that the model is patched once for
+    them. Only one patched model is alive at a time. Raises ComfyUI's interrupt when the user stops it, and LoraError
+    for a text to encode without a text encoder, before anything is sampled.
+    """
+    _require_clip(inputs)
+    encoder = Encoder(inputs.clip)
+    with GridProgress(sum(sampling.steps for sampling in cells.values())) as progress:
+        for group in _with_the_same_capsules(x, y, list(cells)):
+            patched = _patch(inputs, x.capsule(group[0][0]), y.capsule(group[0][1]), y)
+            for place in group:
+                comfy_bridge.check_interrupt()
+                yield place, _sample(inputs, patched, encoder, cells[place], progress)
+            del patched  # before the next one is made
+
+
+def _require_clip(inputs: Inputs) -> None:
+    texts = [prompt for prompt, conditioning in inputs.given.items() if conditioning is None]
+    if texts and inputs.clip is None:
+        raise LoraError(
+            f"The {' and the '.join(texts)} text can't be encoded, since no clip is connected. Connect clip, or a "
+            f"conditioning to {' and '.join(text + '_cond' for text in texts)}."
+        )
+
+
+def _with_the_same_capsules(x: GridAxis, y: GridAxis, places: list[Place]) -> list[list[Place]]:
+    groups: dict[tuple[int, int], list[Place]] = {}
+    for column, row in sorted(places):
+        of_x = -1 if x.capsule(column) is None else column
+        of_y = -1 if y.capsule(row) is None else row
+        groups.setdefault((of_x, of_y), []).append((column, row))
+    return list(groups.values())
+
+
+def _patch(inputs: Inputs, of_x: Any, of_y: Any, y: GridAxis) -> Patched:
+    """As Efficiency's KSampler does it, but for one thing: where a foreign Y meets our X, ours is applied too."""
+    model, clip = inputs.model.clone(), None if inputs.clip is None else inputs.clip.clone()
+    vae = inputs.vae
+    inner = of_x if of_y is None else of_y
+    if inner is None:
+        return Patched(model, clip, vae, None)
+    if of_x is not None and of_y is not None:
+        if isinstance(of_x, Capsule) and not isinstance(of_y, Capsule):
+            model, clip, vae = of_x.pre_define_model(model, clip, vae)
+        of_y.set_x_capsule(of_x)
+    model, clip, vae = inner.pre_define_model(model, clip, vae)
+    # beside an axis of another type, a capsule on X is not asked for results: it would take one cell for another
+    return Patched(model, clip, vae, inner if of_y is not None or y.sampling is None else None)
+
+
+def _sample(inputs: Inputs, patched: Patched, encoder: Encoder, sampling: Sampling, progress: GridProgress) -> Tensor:
+    if patched.capsule is not None:
+        result = patched.capsule.get_result(patched.model, patched.clip, patched.vae)
+        if result is not None:
+            with progress.sampling(sampling.steps):
+                return _one_picture(result[0])
+    positive, negative = (
+        encoder.encode(patched.clip, getattr(sampling, prompt)) if given is None else given
+        for prompt, given in inputs.given.items()
+    )
+    with progress.sampling(sampling.steps):
+        (latent,) = comfy_nodes.common_ksampler(  # pyright: ignore[reportAttributeAccessIssue]
+            patched.model,
+            sampling.seed,
+            sampling.steps,
+            sampling.cfg,
+            sampling.sampler_name,
+            sampling.scheduler,
+            positive,
+            negative,
+            inputs.latent,
+            denoise=sampling.denoise,
+        )
+    comfy_bridge.check_interrupt()
+    (image,) = comfy_nodes.VAEDecode().decode(patched.vae, latent)  # pyright: ignore[reportAttributeAccessIssue]
+    if patched.capsule is not None:
+        patched.capsule.set_result(image, latent)
+    return _one_picture(image)
+
+
+def _one_picture(image: Tensor) -> Tensor:
+    """The first picture, or the first frame of a video, without transparency."""
+    return image[:1, :, :, :3].to("cpu", torch.float32)

@@ -1,0 +1,111 @@
+"""XY: PM Sampling: an axis of seeds, steps, cfg, samplers, schedulers, denoise or words of a prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import comfy.samplers
+
+from ..merge.lora import LoraError
+from ..nodes.inputs import CATEGORY
+from .capsule import XY, Axis
+
+
+class PlotSampling:
+    DESCRIPTION = (
+        "An axis for an XY plot that changes how the pictures are sampled: a merge over several seeds, prompts or cfg "
+        "values tells more than one picture does."
+    )
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["xy plot", "seeds", "prompt search replace", "prompt s/r", "cfg axis", "steps axis"]
+    RETURN_TYPES = (XY,)
+    RETURN_NAMES = ("X or Y",)
+    OUTPUT_TOOLTIPS = ("The axis. Connect it to X or Y of PM XY Grid, or of XY Plot of efficiency-nodes-comfyui.",)
+    FUNCTION = "plot"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {
+                "axis": (list(AXES), {"default": "seed +", "tooltip": "What changes from cell to cell."}),
+                "values": (
+                    "STRING",
+                    {
+                        "default": "0, 1, 2, 3",
+                        "multiline": True,
+                        "dynamicPrompts": False,
+                        "tooltip": "The values, with commas between them, or one a line. seed +: what is added to the "
+                        "seed. positive and negative prompt: the first is looked for in the prompt and the others take "
+                        "its place in turn.",
+                    },
+                ),
+            }
+        }
+
+    def plot(self, axis: str, values: str) -> tuple[Axis]:
+        kind, read = AXES[axis]
+        found = list(dict.fromkeys(read(axis, values)))
+        if not found:
+            raise LoraError(f"The {axis} axis has no values. Write them with commas between them, or one a line.")
+        return ((kind, found),)
+
+
+Reader = Callable[[str, str], list[Any]]
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,;]+", text) if word]
+
+
+def _numbers(kind: type, least: float, most: float) -> Reader:
+    def read(axis: str, text: str) -> list[Any]:
+        numbers = []
+        for word in _words(text):
+            try:
+                number = kind(word)
+            except ValueError:
+                what = "a whole number" if kind is int else "a number"
+                raise LoraError(f"The {axis} axis has the value {word!r}, which is not {what}.") from None
+            if not least <= number <= most:
+                raise LoraError(f"The {axis} axis has the value {word}; it must be between {least:g} and {most:g}.")
+            numbers.append(number)
+        return numbers
+
+    return read
+
+
+def _samplers(axis: str, text: str) -> list[Any]:
+    # None: with the scheduler that the sampler is set to
+    return [(name, None) for name in _known(axis, _words(text), comfy.samplers.KSampler.SAMPLERS)]
+
+
+def _schedulers(axis: str, text: str) -> list[Any]:
+    return _known(axis, _words(text), comfy.samplers.KSampler.SCHEDULERS)
+
+
+def _known(axis: str, names: list[str], known: Sequence[str]) -> list[str]:
+    for name in names:
+        if name not in known:
+            raise LoraError(f"There is no {axis} {name!r}. There are {', '.join(known)}.")
+    return names
+
+
+def _replacements(axis: str, text: str) -> list[Any]:
+    """Lines where there are several, since prompts hold commas, else what stands between commas."""
+    lines = text.strip().splitlines()
+    found, *others = [part.strip() for part in (lines if len(lines) > 1 else text.split(",")) if part.strip()] or [""]
+    return [(found, None), *((found, other) for other in others)] if found else []
+
+
+AXES: dict[str, tuple[str, Reader]] = {
+    "seed +": ("Seeds++ Batch", _numbers(int, 0, 2**63)),
+    "steps": ("Steps", _numbers(int, 1, 10000)),
+    "cfg": ("CFG Scale", _numbers(float, 0, 100)),
+    "sampler": ("Sampler", _samplers),
+    "scheduler": ("Scheduler", _schedulers),
+    "denoise": ("Denoise", _numbers(float, 0, 1)),
+    "positive prompt": ("Positive Prompt S/R", _replacements),
+    "negative prompt": ("Negative Prompt S/R", _replacements),
+}
