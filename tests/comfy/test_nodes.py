@@ -348,9 +348,9 @@ def test_a_broken_file_fails_at_its_loader_and_the_queue_lives_on(server: Server
 
 def test_what_is_not_merged_yet_is_refused_by_name(server: Server):
     tensors = load_file(server.loras / "a.safetensors")
-    tensors["lora_unet_mid_block_attentions_0_proj_in.oft_blocks"] = torch.zeros(2, 4, 4)
+    tensors["lora_unet_mid_block_attentions_0_proj_in.oft_diag"] = torch.zeros(2, 4, 4)
     save_file(tensors, server.loras / "foreign.safetensors")
-    with pytest.raises(NodeError, match="OFT module lora_unet_mid_block_attentions_0_proj_in"):
+    with pytest.raises(NodeError, match="OFT with a diagonal module lora_unet_mid_block_attentions_0_proj_in"):
         server.run({"a": loader("foreign.safetensors"), "save": saver("a", "foreign_out")})
 
 
