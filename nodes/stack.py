@@ -1,4 +1,4 @@
-"""LORA_STACK, the list of (file, model strength, text encoder strength) that many packs exchange, and nodes that make one.
+"""LORA_STACK, the list of (file, model strength, text encoder strength) that many packs exchange, and nodes for it.
 
 Efficiency's LoRA Stacker, Comfyroll and Lora-Manager emit them, among others.
 """

@@ -107,7 +107,8 @@ def test_a_large_delta_asks_often_whether_to_stop(mode: str, monkeypatch: pytest
     loras = [make_lora(s, shapes={LINEAR: (300, 400)}) for s in (1, 2)]
     never = StopAt(0)
     merge(mode, loras, 0.5, rank=8, compute=Compute(check=never))
-    assert never.calls > 15  # the blocks of rows in one pass
+    passes = 3 if mode in ("ties_svd", "magnitude_prune_svd") else 1  # a threshold for each, then the merge
+    assert never.calls > 15 * passes  # the blocks of rows in a pass
 
 
 def test_an_empty_lora_is_no_trouble():

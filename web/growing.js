@@ -25,22 +25,27 @@ export function loraSlots(node) {
  */
 export function tidy(node) {
   const fitted = node.size[1] <= node.computeSize()[1] + 1
-  const changed = closeGaps(node) | trim(node) | grow(node)
-  if (!changed) return
+  const moved = closeGaps(node)
+  const trimmed = trim(node)
+  const grown = grow(node)
+  if (!moved && !trimmed && !grown) return
   if (fitted) node.setSize([node.size[0], node.computeSize()[1]])
   repaint(node)
 }
 
-/** @param {any} node */
+/**
+ * Each of these three says whether it changed anything.
+ * @param {any} node
+ */
 function closeGaps(node) {
   const slots = loraSlots(node)
   const connected = slots.filter(({ index }) => node.isInputConnected(index))
-  let moved = 0
+  let moved = false
   for (const [place, { index }] of connected.entries()) {
     const target = slots[place].index
     if (index !== target) {
       moveLink(node, index, target)
-      moved = 1
+      moved = true
     }
   }
   return moved
@@ -67,12 +72,12 @@ function moveLink(node, from, to) {
  * @param {any} node
  */
 function trim(node) {
-  let removed = 0
+  let removed = false
   for (let slots = loraSlots(node); slots.length > 1; slots.pop()) {
     const [before, last] = slots.slice(-2)
     if (node.isInputConnected(last.index) || node.isInputConnected(before.index)) break
     node.removeInput(last.index)
-    removed = 1
+    removed = true
   }
   return removed
 }
@@ -80,9 +85,9 @@ function trim(node) {
 /** @param {any} node */
 function grow(node) {
   const last = loraSlots(node).at(-1)
-  if (last && !node.isInputConnected(last.index)) return 0
+  if (last && !node.isInputConnected(last.index)) return false
   node.addInput(`lora${(last?.number ?? 0) + 1}`, 'LoRA')
-  return 1
+  return true
 }
 
 /**

@@ -38,8 +38,11 @@ function* allNodes(graph) {
   }
 }
 
-/** @param {any} nodeData a node's entry in /object_info */
-const isOurs = (nodeData) => nodeData?.category === 'LoRA PowerMerge'
+/**
+ * By its id: the page translates categories and titles.
+ * @param {any} nodeData a node's entry in /object_info
+ */
+const isOurs = (nodeData) => /^(XY: )?PM /.test(nodeData?.name ?? '')
 
 /** @param {any} nodeData */
 const growsLoras = (nodeData) => Boolean(nodeData?.input?.optional?.lora1?.[1]?.growing)

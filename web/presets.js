@@ -23,5 +23,6 @@ export function offerPresets(node) {
     { values: [CHOOSE, ...Object.keys(presets)], serialize: false }
   )
   combo.serialize = false
+  node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])])
   combo.tooltip = 'Writes the weights of a preset into lbw, where they can be changed.'
 }

@@ -20,6 +20,8 @@ export function makeRoomForText(node) {
   Object.assign(widget.options, { serialize: false, read_only: true, getMinHeight: () => 48 })
   const element = widget.inputEl ?? widget.element
   if (element) element.readOnly = true
+  const [width, height] = node.size
+  node.setSize([width, Math.max(height, node.computeSize()[1])])
 }
 
 /**

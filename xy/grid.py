@@ -9,10 +9,9 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-import nodes as comfy_nodes  # ComfyUI's, not ours: those are ..nodes
-
 from ..merge.lora import LoraError
 from ..nodes.inputs import CATEGORY, MAX_SEED
+from . import comfy_sampling
 from .capsule import XY, Axis
 from .grid_axis import GridAxis, read_axis, samplings
 from .grid_run import Inputs, sample_cells
@@ -125,8 +124,7 @@ class XyGrid:
         _require_texts(x, y, given)
         inputs = Inputs(model, clip, vae, _first(latent_image), given)
         grid, cells = draw_grid(inputs, x, y, base)
-        saved = comfy_nodes.PreviewImage().save_images(grid, "PM.XY", prompt, extra_pnginfo)  # pyright: ignore[reportAttributeAccessIssue]
-        return {"ui": saved["ui"], "result": (grid, cells)}
+        return {"ui": comfy_sampling.show(grid, prompt, extra_pnginfo), "result": (grid, cells)}
 
 
 def draw_grid(inputs: Inputs, x: GridAxis, y: GridAxis, base: Sampling) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import nodes as comfy_nodes  # ComfyUI's, not ours: those are ..nodes
-
 from ..merge.lora import LoraError
 from ..nodes import comfy_bridge
+from . import comfy_sampling
 from .capsule import Capsule
 from .grid_axis import GridAxis
 from .progress import GridProgress
@@ -54,7 +53,7 @@ class Encoder:
         if key not in self._known:
             keep = self._state(clip), self._state(self.unpatched)
             self._known = {k: v for k, v in self._known.items() if k[:-1] in keep}
-            self._known[key] = comfy_nodes.CLIPTextEncode().encode(clip, text)[0]  # pyright: ignore[reportAttributeAccessIssue]
+            self._known[key] = comfy_sampling.encode(clip, text)
         return self._known[key]
 
     @staticmethod
@@ -128,20 +127,9 @@ def _sample(inputs: Inputs, patched: Patched, encoder: Encoder, sampling: Sampli
         for prompt, given in inputs.given.items()
     )
     with progress.sampling(sampling.steps):
-        (latent,) = comfy_nodes.common_ksampler(  # pyright: ignore[reportAttributeAccessIssue]
-            patched.model,
-            sampling.seed,
-            sampling.steps,
-            sampling.cfg,
-            sampling.sampler_name,
-            sampling.scheduler,
-            positive,
-            negative,
-            inputs.latent,
-            denoise=sampling.denoise,
-        )
+        latent = comfy_sampling.sample(patched.model, sampling, positive, negative, inputs.latent)
     comfy_bridge.check_interrupt()
-    (image,) = comfy_nodes.VAEDecode().decode(patched.vae, latent)  # pyright: ignore[reportAttributeAccessIssue]
+    image = comfy_sampling.decode(patched.vae, latent)
     if patched.capsule is not None:
         patched.capsule.set_result(image, latent)
     return _one_picture(image)

@@ -18,7 +18,8 @@ class KeptMerges:
     """Merged LoRAs by their cell's settings, never patched models: those would hold on to an old base model.
 
     An axis of LoRA settings beside one of seeds comes by the same merge again and again. What has to go is the least
-    recently used; merges that no density changes go last, since every row or column of a plot over densities asks for them.
+    recently used; merges that no density changes go last, since every row or column of a plot over densities asks for
+    them.
     """
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:

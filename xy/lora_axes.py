@@ -20,7 +20,7 @@ from ..nodes.inputs import (
 )
 from .capsule import XY, Axis, axis
 from .cell import Cell
-from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Sweep, file_state
+from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Sweep
 from .values import decimals, evenly_spaced, evenly_spaced_integers, named_value
 
 MOST_STEPS = 320
@@ -35,13 +35,13 @@ class LoraPairNode:
 
     @classmethod
     def IS_CHANGED(cls, lora_a: str | None = None, lora_b: str | None = None, **_: object) -> str:
-        return str([file_state(comfy_bridge.lora_path(name)) for name in (lora_a, lora_b) if name])
+        return str([comfy_bridge.file_state(name) for name in (lora_a, lora_b) if name])
 
 
 class PlotStrengths(LoraPairNode):
     DESCRIPTION = (
-        "Axes for an XY plot: the merge of two LoRAs at every pair of strengths, LoRA a's along X and LoRA b's along Y. "
-        "An axis that isn't connected leaves its LoRA at strength 1."
+        "Axes for an XY plot: the merge of two LoRAs at every pair of strengths, LoRA a's along X and LoRA b's along "
+        "Y. An axis that isn't connected leaves its LoRA at strength 1."
     )
     SEARCH_ALIASES = ["xy plot", "lora strength grid", "compare lora strengths", "power merge"]
     RETURN_TYPES = (XY, XY)
@@ -153,7 +153,7 @@ class PlotModes(LoraPairNode):
         densities = evenly_spaced("density", min_density, max_density, density_steps)
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
         sweep = Sweep(a, b, Cell(names[0], density=max_density), device=device, dtype=dtype, seed=seed)
-        sweep.check()
+        sweep.check(names)
         along_x = [({"mode": name}, name) for name in names]
         along_y = [({"density": d}, f"density {text}") for d, text in zip(densities, decimals(densities), strict=True)]
         return axis(sweep, along_x), axis(sweep, along_y)

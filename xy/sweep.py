@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..merge.files import load
 from ..merge.keys import is_text_encoder
 from ..merge.lora import Lora
-from ..merge.merger import meet
 from ..nodes import comfy_bridge
 from ..nodes.apply import apply_lora
+from ..nodes.base_weights import with_base_weights
 from ..nodes.load import display_name
 from .cell import Cell
 from .kept import KeptMerges
@@ -31,11 +31,10 @@ class LoraFile:
         self._read_as: tuple[int, int] | None = None
 
     def lora(self) -> Lora:
-        """Raises LoraError for a file that is missing, damaged, or no LoRA."""
-        path = comfy_bridge.lora_path(self._lora_name)
-        state = file_state(path)
+        """Raises LoraError for a file that is damaged or no LoRA, FileNotFoundError for one that is gone."""
+        state = comfy_bridge.file_state(self._lora_name)
         if self._lora is None or state != self._read_as:
-            self._lora = load(path, self.name, comfy_bridge.check_interrupt)
+            self._lora = load(comfy_bridge.lora_path(self._lora_name), self.name, comfy_bridge.check_interrupt)
             self._read_as = state
         return self._lora
 
@@ -49,12 +48,6 @@ class GivenLora:
 
     def lora(self) -> Lora:
         return self._lora
-
-
-def file_state(path: Path) -> tuple[int, int]:
-    """What tells that a file has changed: its size and the time of its last change."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 class Sweep:
@@ -80,34 +73,45 @@ class Sweep:
         self._device, self._dtype, self._seed = device, dtype, seed
         self._strengths = tuple(1.0 if part in apply_strength else 0.0 for part in ("model", "clip"))
         self._merges = KeptMerges()
-        self._merged_from: tuple[Lora, Lora] | None = None
+        self._merged_from: tuple[object, ...] = ()
 
-    def check(self) -> None:
-        """Read the LoRAs and raise LoraError for what would fail in the middle of the sampling."""
-        meet([self._a.lora(), self._b.lora()])
-        _ = self._defaults.method
-
-    def merged(self, settings: Mapping[str, Any]) -> Lora:
-        """The merge for the defaults with these settings in their place. Raises LoraError as the mergers do."""
+    def check(self, modes: Iterable[str] = ()) -> None:
+        """Read the LoRAs and raise LoraError for what would fail in the middle of the sampling, in any of the modes."""
         pair = (self._a.lora(), self._b.lora())
-        if self._merged_from != pair:  # a file has changed
-            self._merges.clear()
-            self._merged_from = pair
-        cell = replace(self._defaults, **settings)
-        return self._merges.get(cell, lambda: self._merge(cell, *pair))
-
-    def _merge(self, cell: Cell, a: Lora, b: Lora) -> Lora:
-        for_model, for_clip = self._strengths
-        a = a.with_strengths(cell.strength_a * for_model, cell.strength_a * for_clip)
-        b = b.with_strengths(cell.strength_b * for_model, cell.strength_b * for_clip)
-        return cell.merge(a, b, self._seed, comfy_bridge.compute(self._device, self._dtype))
+        for mode in modes or [self._defaults.mode]:
+            replace(self._defaults, mode=mode).check(pair)
 
     def apply(self, model: Any, clip: Any, settings: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Clones of model and clip (may be None) with the merge on them.
+        """Clones of model and clip (may be None) with the merge for these settings on them.
 
-        A text encoder that the merge doesn't touch comes back as it is, so that its texts need no new encoding.
+        A text encoder that the merge doesn't touch comes back as it is, so that its texts need no new encoding. Raises
+        LoraError as the mergers do.
         """
-        lora = self.merged(settings)
-        if any(is_text_encoder(name) for name in lora.modules):
+        lora = self._merged(replace(self._defaults, **settings), model, clip)
+        if any(is_text_encoder(module.name) for module in lora.modules.values()):
             return apply_lora(model, clip, lora)
         return apply_lora(model, None, lora)[0], clip
+
+    def _merged(self, cell: Cell, model: Any, clip: Any) -> Lora:
+        pair = (self._a.lora(), self._b.lora())
+        source: tuple[object, ...] = pair  # changes with the files
+        if any(module.needs_base for lora in pair for module in lora.modules.values()):
+            source += tuple(weakref.ref(part) for part in _base_models(model, clip))
+        if self._merged_from != source:
+            self._merges.clear()
+            self._merged_from = source
+
+        def merge() -> Lora:
+            for_model, for_clip = self._strengths
+            a, b = (
+                with_base_weights(lora.with_strengths(strength * for_model, strength * for_clip), model, clip)
+                for lora, strength in zip(pair, (cell.strength_a, cell.strength_b), strict=True)
+            )
+            return cell.merge(a, b, self._seed, comfy_bridge.compute(self._device, self._dtype))
+
+        return self._merges.get(cell, merge)
+
+
+def _base_models(model: Any, clip: Any) -> list[Any]:
+    """What all clones of a model and a text encoder share: it holds their own weights."""
+    return [model.model] if clip is None else [model.model, clip.cond_stage_model]

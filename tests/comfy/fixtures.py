@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 import torch
 from lora_pack.tests.comfy.events import Events
-from lora_pack.tools.comfy_server import Server, prepare_base, start, unlink_folder
+from lora_pack.tools.comfy_server import Server, link_folder, prepare_base, start, unlink_folder
 from lora_pack.tools.make_lora import small_modules, write_lora
 from lora_pack.tools.workflows import CHECKPOINT
 
@@ -45,9 +45,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
     models/checkpoints: small.safetensors, whose modules are all SD 1.5's.
     models/loras: a.safetensors (rank 8, float16) and b.safetensors (rank 4, float32), 84 modules, all of which it has.
     Tests may add files there, under names of their own; ComfyUI sees them at once.
+    EFFICIENCY_NODES_PATH: a copy of efficiency-nodes-comfyui that is linked into custom_nodes too.
     """
     base = tmp_path_factory.mktemp("comfyui")
     prepare_base(base, ROOT)
+    custom_nodes = base / "custom_nodes"
+    if "EFFICIENCY_NODES_PATH" in os.environ:
+        link_folder(Path(os.environ["EFFICIENCY_NODES_PATH"]), custom_nodes / "efficiency-nodes-comfyui")
     running = None
     try:
         make_checkpoint = ROOT / "tools" / "make_checkpoint.py"
@@ -61,7 +65,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
     finally:
         if running is not None:
             running.stop()
-        unlink_folder(base / "custom_nodes" / "lora-power-merger")  # before pytest deletes old temporary folders
+        for link in custom_nodes.iterdir():
+            unlink_folder(link)  # before pytest deletes old temporary folders
         (base / "models" / "checkpoints" / CHECKPOINT).unlink(missing_ok=True)  # pytest keeps the rest for a look
 
 

@@ -23,11 +23,13 @@ from lora_pack.tools.workflows import CHECKPOINT
 Axis = tuple[str, list[Any]]
 Picture = dict[str, list[Any]]
 
+# few modules, so that the many merges here take little time
+A, B = "capsules/a.safetensors", "capsules/b.safetensors"
 SEEDS: Axis = ("Seeds++ Batch", [0, 1])
 PROMPTS: Axis = ("Positive Prompt S/R", [("cat", None), ("cat", "dog")])
 STRENGTHS = {
-    "lora_a": "a.safetensors",
-    "lora_b": "b.safetensors",
+    "lora_a": A,
+    "lora_b": B,
     "mode": "concat",
     "density": 1.0,
     "device": "cpu",
@@ -38,8 +40,8 @@ STRENGTHS = {
     "steps": 2,
 }
 MODES = {
-    "lora_a": "a.safetensors",
-    "lora_b": "b.safetensors",
+    "lora_a": A,
+    "lora_b": B,
     "modes": "add, dare_linear",
     "min_density": 0.3,
     "max_density": 0.8,
@@ -48,8 +50,8 @@ MODES = {
     "dtype": "float32",
 }
 RANKS = {
-    "lora_a": "a.safetensors",
-    "lora_b": "b.safetensors",
+    "lora_a": A,
+    "lora_b": B,
     "mode": "add_svd",
     "density": 1.0,
     "min_rank": 1,
@@ -92,7 +94,7 @@ class Pack:
         return contents(model.patches), contents(clip.patcher.patches)
 
     def merge(self, a: float | tuple[float, float], b: float | tuple[float, float], mode: str, **settings: Any) -> Any:
-        loras = {"lora1": self.load("a.safetensors", a), "lora2": self.load("b.safetensors", b)}
+        loras = {"lora1": self.load(A, a), "lora2": self.load(B, b)}
         merger = "PM LoRA SVD Merger" if mode.endswith("_svd") else "PM LoRA Merger"
         settings = {"density": 1.0, "device": "cpu", "dtype": "float32"} | settings
         return self.nodes[merger]().merge(mode=mode, **settings, **loras)["result"][0]
@@ -119,6 +121,12 @@ def contents(patches: dict[str, Any]) -> Picture:
     return {key: plain(list(added)) for key, added in patches.items()}
 
 
+def few_modules() -> list[tuple[str, int, int, bool]]:
+    """Some of the U-Net, some of the text encoder."""
+    modules = small_modules()
+    return modules[:6] + modules[-6:]
+
+
 @pytest.fixture(scope="module")
 def pack(comfy: ModuleType, server: Server) -> Iterator[Pack]:
     import comfy.sd
@@ -126,6 +134,9 @@ def pack(comfy: ModuleType, server: Server) -> Iterator[Pack]:
     from lora_pack import nodes, xy
 
     folder_paths.add_model_folder_path("loras", str(server.loras))
+    (server.loras / "capsules").mkdir()
+    write_lora(server.loras / A, rank=8, seed=1, modules=few_modules())
+    write_lora(server.loras / B, rank=4, seed=2, dtype=torch.float32, modules=few_modules())
     loaded = comfy.sd.load_checkpoint_guess_config(str(server.checkpoints / CHECKPOINT), output_vae=False)
     with torch.inference_mode():  # as ComfyUI runs nodes
         yield Pack(xy, nodes, loaded[0], loaded[1])
@@ -280,10 +291,10 @@ def test_strengths_for_one_part(pack: Pack, part: str):
 
 
 def test_overrides_count_with_their_own_strengths(pack: Pack):
-    x, y = pack.strengths(lora_a_override=pack.load("b.safetensors", (0.5, 2.0)), steps=1, min_strength=0.5)
+    x, y = pack.strengths(lora_a_override=pack.load(B, (0.5, 2.0)), steps=1, min_strength=0.5)
     found = pack.plot(x, y)
     assert found.column_labels == ["b 0.50"]
-    loras = {"lora1": pack.load("b.safetensors", (0.25, 1.0)), "lora2": pack.load("b.safetensors", 0.5)}
+    loras = {"lora1": pack.load(B, (0.25, 1.0)), "lora2": pack.load(B, 0.5)}
     merged = pack.nodes["PM LoRA Merger"]().merge("concat", 1.0, "cpu", "float32", **loras)["result"][0]
     model, clip = pack.apply(pack.model, pack.clip, merged)
     assert pairs(found.cells) == {(0, 0): (contents(model.patches), contents(clip.patcher.patches))}
@@ -347,15 +358,15 @@ def test_an_axis_of_seeds_makes_no_new_merges(pack: Pack, count: dict[str, int])
 
 def test_a_file_that_changes_is_read_again(pack: Pack, server: Server, count: dict[str, int]):
     path = server.loras / "changing.safetensors"
-    write_lora(path, rank=2, seed=5, modules=small_modules())
+    write_lora(path, rank=2, seed=5, modules=few_modules())
     x, _ = pack.strengths(lora_b="changing.safetensors", steps=1, min_strength=1.0)
     before = pack.plot(x, None).cells
-    write_lora(path, rank=2, seed=6, modules=small_modules())
+    write_lora(path, rank=2, seed=6, modules=few_modules())
     os.utime(path, ns=(1, 1))  # a file system's clock may be too coarse to tell the two apart
     after = pack.plot(x, None).cells
     assert before != after and count["load"] == 3
     changed = pack.xy["XY: PM LoRA Strengths"].IS_CHANGED
-    assert changed(lora_a="a.safetensors", lora_b="changing.safetensors") != changed(lora_a="a.safetensors")
+    assert changed(lora_a=A, lora_b="changing.safetensors") != changed(lora_a=A)
 
 
 def test_merges_that_are_large_are_not_kept(pack: Pack):
@@ -388,12 +399,12 @@ def test_merges_that_are_large_are_not_kept(pack: Pack):
         ({"steps": 0}, "0 steps"),
         ({"mode": "tie"}, "no merge mode 'tie'.*dare_linear"),
         ({"lora_b": "torn.safetensors"}, "torn"),
-        ({"lora_b": "wide.safetensors"}, "a and wide are not for the same model"),
+        ({"lora_b": "wide.safetensors"}, "capsules/a and wide are not for the same model"),
     ],
 )
 def test_faults_show_in_the_xy_node(pack: Pack, server: Server, settings: dict[str, Any], message: str):
     (server.loras / "torn.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
-    wide = [(name, 2 * rows, columns, conv) for name, rows, columns, conv in small_modules()]
+    wide = [(name, 2 * rows, columns, conv) for name, rows, columns, conv in few_modules()]
     write_lora(server.loras / "wide.safetensors", rank=1, modules=wide)
     with pytest.raises(LoraError, match=message):
         pack.strengths(**settings)

@@ -19,6 +19,7 @@ SETTINGS = {
     "Comfy.Workflow.Persist": False,
     "Comfy.Workflow.ShowMissingNodesWarning": True,
     "Comfy.Locale": "en",
+    "Comfy.Minimap.Visible": False,
 }
 
 
@@ -78,6 +79,17 @@ class Canvas:
             self.call("frame")
         mouse.up()
         self.call("frame")
+
+    def open_help(self, node: object) -> str:
+        """Select a node by its title, press its info button, and return what the help panel shows."""
+        self.call("frame")
+        self.call("frame")
+        self.page.mouse.click(*self.call("title", node))
+        self.page.locator("[data-testid=info-button]").click()
+        panel = self.page.locator(".node-help-content")
+        panel.locator("h1, h2, h3, table").first.wait_for()
+        self.until("[...document.querySelectorAll('.node-help-content img')].every(image => image.naturalWidth > 0)")
+        return panel.inner_text()
 
     def clear(self) -> None:
         self.call("load", {"nodes": [], "links": [], "version": 0.4, "last_node_id": 0, "last_link_id": 0})

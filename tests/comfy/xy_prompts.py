@@ -89,9 +89,14 @@ def cells(server: Server, outputs: Outputs, columns: int, output: str = "cells")
     return {(n % columns, n // columns): pixels(file) for n, file in enumerate(files)}
 
 
-def own_picture(server: Server, loras: Sequence[tuple[str, float, float]], **settings: Any) -> np.ndarray:
+def own_picture(
+    server: Server, loras: Sequence[tuple[str, float, float]], clip_skip: int = -1, **settings: Any
+) -> np.ndarray:
     """ComfyUI's own picture, the LoRAs loaded one after the other with its own loader."""
     nodes, model, clip = lora_chain(loras)
+    if clip_skip != -1:
+        nodes["skip"] = node("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=clip_skip)
+        clip = ["skip", 0]
     outputs = server.run({**checkpoint(), **nodes, **picture(model, clip, **settings)})
     return pixels(server.images(outputs, "picture")[0])
 

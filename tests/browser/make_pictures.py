@@ -2,8 +2,8 @@
 
     COMFYUI_PATH=... COMFYUI_PYTHON=... python -m pytest tests/browser/make_pictures.py
 
-To be run by hand when nodes look different; pytest takes it only when it is named. A scene is a list of nodes (name, id,
-place, widgets, links), each link being input=(name, output).
+To be run by hand when nodes look different; pytest takes it only when it is named. A scene is a list of nodes (name,
+id, place, widgets, links), each link being input=(name, output).
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
     "block_weighted_merge": [
         note(
             "## Merge with block weights\n\nOne LoRA for the composition, one for the look: the first counts in the "
-            "input and middle blocks, the second in the output blocks.\n\nChoose presets with **lbw preset** (these are "
-            "for SD 1.5; take the SDXL or FLUX ones for other models) and change the numbers in **lbw** as you like."
+            "input and middle blocks, the second in the output blocks.\n\nChoose presets with **lbw preset** (these "
+            "are for SD 1.5; take the SDXL or FLUX ones for other models) and change the numbers in **lbw**."
         ),
         loader("a", A, 0, "%default=0,base=1,in=1,mid=1"),
         loader("b", B, 1, "SD-OUT:1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"),

@@ -117,6 +117,9 @@ window.pm = (() => {
       return [...slots].map((each) => each.textContent.trim()).filter(isLora)
     },
 
+    /** The types of the nodes that this ComfyUI does not have. */
+    missing: () => root().nodes.map(({ type }) => type).filter((type) => !LiteGraph.registered_node_types[type]),
+
     /** How many nodes of a type there are, and their ids. */
     ids: (type) => root().nodes.filter((each) => each.type === type).map(({ id }) => id),
 
@@ -196,6 +199,12 @@ window.pm = (() => {
     place(id, x, y) {
       const { pos, size } = node(id)
       return app.canvasPosToClientPos([pos[0] + x * size[0], pos[1] + y * size[1]])
+    },
+
+    /** A place on a node's title. */
+    title(id) {
+      const { pos } = node(id)
+      return app.canvasPosToClientPos([pos[0] + 80, pos[1] - 15])
     },
 
     /** Drop a file on the canvas, as from the desktop. */

@@ -27,11 +27,9 @@ def expect_loras(canvas: Canvas, merger: object, *origins: object, drawn: bool =
 def linked(canvas: Canvas, merger: object) -> list[str]:
     """The ids of the nodes whose LoRAs the queued prompt merges, in order; no gap in the numbers."""
     inputs = canvas.prompt()[str(merger)]["inputs"]
-    names = sorted(
-        (name for name in inputs if name.startswith("lora") and name[4:].isdigit()), key=lambda n: int(n[4:])
-    )
-    assert names == [f"lora{number}" for number in range(1, len(names) + 1)]
-    return [inputs[name][0] for name in names]
+    numbers = sorted(int(name[4:]) for name in inputs if name.startswith("lora") and name[4:].isdigit())
+    assert numbers == list(range(1, len(numbers) + 1))
+    return [inputs[f"lora{number}"][0] for number in numbers]
 
 
 def merger_with(canvas: Canvas, count: int, kind: str = MERGER) -> tuple[int, list[int]]:

@@ -6,6 +6,8 @@ import pytest
 from lora_pack.tests.browser.canvas import Canvas
 from lora_pack.tests.browser.test_growing_inputs import LOADER, expect_loras, linked, merger_with, texts
 
+EMPTY = [950, 650]  # a place on the canvas where neither nodes nor the page's own panels lie
+
 
 def drag_lora(canvas: Canvas, loader: int, target: list[float]) -> None:
     canvas.drag(canvas.call("socket", loader, "LoRA", True), target)
@@ -39,7 +41,7 @@ def test_dropped_on_a_connected_input_it_takes_its_place(canvas: Canvas):
 def test_pulled_off_the_rest_closes_up(canvas: Canvas):
     merger, (a, b, c) = merger_with(canvas, 3)
     canvas.page.keyboard.down("Shift")  # else a search box opens where the link is dropped
-    canvas.drag(canvas.call("socket", merger, "lora1"), [1100, 800])
+    canvas.drag(canvas.call("socket", merger, "lora1"), EMPTY)
     canvas.page.keyboard.up("Shift")
     canvas.page.keyboard.press("Escape")
     expect_loras(canvas, merger, b, c)

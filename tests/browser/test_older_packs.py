@@ -94,6 +94,24 @@ def test_xy_nodes(canvas: Canvas, edition: str):
     )
 
 
+def test_a_linked_random_n_iter_goes_with_its_link(canvas: Canvas):
+    workflow = json.loads((WORKFLOWS / "silveroxides.json").read_text("utf-8"))
+    merger = next(node for node in workflow["nodes"] if node["id"] == SVD_MERGER)
+    slot = next(n for n, entry in enumerate(merger["inputs"]) if entry["name"] == "random_n_iter")
+    merger["inputs"][slot]["link"] = 99
+    workflow["links"].append([99, 50, 0, SVD_MERGER, slot, "INT"])
+    outputs = [{"name": "INT", "type": "INT", "links": [99], "widget": {"name": "random_n_iter"}}]
+    primitive = {"id": 50, "type": "PrimitiveNode", "pos": [50, 900], "size": [210, 82], "widgets_values": [6, "fixed"]}
+    workflow["nodes"].append(primitive | {"flags": {}, "order": 0, "mode": 0, "properties": {}, "outputs": outputs})
+    canvas.call("load", workflow)
+    expect_loras(canvas, SVD_MERGER, *LOADERS)
+    origins = canvas.page.evaluate("id => pm.origins(id)", SVD_MERGER)
+    assert origins == {"lora1": "1", "lora2": "2", "lora3": "3"}
+    saved = canvas.call("serialize")
+    assert 99 not in [link[0] for link in saved["links"]]
+    assert settings(canvas.prompt(), SVD_MERGER)["device"] == "cpu"
+
+
 def test_2024_in_a_later_front_end_that_named_its_widgets_lora(canvas: Canvas):
     prompt = load(canvas, "2024_in_a_later_front_end")
     for merger in (MERGER, SVD_MERGER):

@@ -1,0 +1,69 @@
+"""The help panel shows a page with a picture for every node, and its texts are in the user's language."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lora_pack.tests.browser.canvas import CLASSIC, SCREENSHOTS, Canvas
+from lora_pack.tools.comfy_server import Server
+
+DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
+# By file: a page's node id is its name, except that no file name may hold the colon of "XY: ...".
+PAGES = sorted(path.stem for path in DOCS.glob("*.md"))
+
+
+def node_id(page: str) -> str:
+    return page.replace("XY PM", "XY: PM")
+
+
+def test_every_node_has_a_page(server: Server):
+    ours = {name for name, info in server.object_info().items() if info["category"].startswith("LoRA PowerMerge")}
+    pages = {node_id(page) for page in PAGES}
+    assert pages <= ours
+    assert {name for name in ours - pages if "XY" not in name} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_tells_of_every_input(server: Server, page: str):
+    text = (DOCS / f"{page}.md").read_text("utf-8")
+    info = server.object_info(node_id(page))
+    assert text.startswith(f"# {info['display_name']}\n")
+    assert "](pictures/" in text
+    names = [name for section in ("required", "optional") for name in info["input"].get(section, {})]
+    assert [name for name in names if name not in text and name.rstrip("234") not in text] == []
+
+
+@pytest.mark.parametrize("page", ["PM LoRA Merger", *[page for page in PAGES if page == "XY PM LoRA Strengths"]])
+def test_the_panel_shows_it(canvas: Canvas, page: str):
+    node = canvas.call("add", node_id(page), 700, 300)
+    shown = canvas.open_help(node)
+    title = (DOCS / f"{page}.md").read_text("utf-8").splitlines()[0].removeprefix("# ")
+    assert shown.startswith(title)
+    pictures = canvas.page.locator(".node-help-content img").evaluate_all("all => all.map(image => image.src)")
+    assert len(pictures) == 1
+    canvas.screenshot(SCREENSHOTS / f"help-{canvas.kind}-{page.replace(' ', '_')}.png")
+
+
+def test_in_chinese(browser, server: Server):
+    version = server.get("/system_stats")["system"]["comfyui_version"]
+    if version.startswith("0.3."):
+        pytest.skip("Its front end (1.32) puts its own Chinese texts in the place of those that packs bring.")
+    canvas = Canvas.open(browser, server, CLASSIC, **{"Comfy.Locale": "zh"})
+    try:
+        canvas.clear()  # a new user's page opens with an example of ComfyUI's
+        merger = canvas.call("add", "PM LoRA Merger", 700, 150)
+        loader = canvas.call("add", "PM LoRA Loader", 300, 150)
+        grid = canvas.call("add", "XY: PM LoRA Strengths", 300, 500)
+        titles = {canvas.page.evaluate("id => pm.node(id).title", node) for node in (merger, loader, grid)}
+        assert titles == {"PM 合并 LoRA", "PM 加载 LoRA", "XY：LoRA 合并强度"}
+        labels = canvas.page.evaluate("id => pm.node(id).widgets.map(widget => widget.label ?? widget.name)", merger)
+        assert labels[:2] == ["模式", "密度"]
+        canvas.call("connect", loader, merger, "lora1")
+        canvas.until("pm.loras(argument).length === 2", merger)
+        inputs = canvas.prompt()[str(merger)]["inputs"]
+        assert {"lora1", "mode", "density", "seed"} <= set(inputs)
+        canvas.screenshot(SCREENSHOTS / "chinese.png")
+    finally:
+        canvas.page.context.close()
+        server.post("/settings", {"Comfy.Locale": "en"})

@@ -1,0 +1,220 @@
+"""The loop of PM XY Grid with stand-ins for models and sampling: who is asked what, in which order, how often."""
+
+from __future__ import annotations
+
+import gc
+import uuid
+import weakref
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lora_pack.merge.lora import LoraError
+
+
+class Model:
+    """Knows what was applied to it."""
+
+    alive: weakref.WeakSet[Model] = weakref.WeakSet()
+
+    def __init__(self, applied: tuple[str, ...] = ()) -> None:
+        self.applied = applied
+
+    def clone(self) -> Model:
+        cloned = Model(self.applied)
+        Model.alive.add(cloned)
+        return cloned
+
+    def patched(self, by: str) -> Model:
+        cloned = self.clone()
+        cloned.applied += (by,)
+        return cloned
+
+
+class Clip:
+    """A text encoder whose patches have an id, as ComfyUI's do."""
+
+    layer_idx = None
+
+    def __init__(self, patches_uuid: uuid.UUID) -> None:
+        self.patcher = SimpleNamespace(patches_uuid=patches_uuid)
+
+    def clone(self) -> Clip:
+        return Clip(self.patcher.patches_uuid)
+
+
+class Foreign:
+    """A capsule of another pack, that patches the text encoder too if ``encoder``."""
+
+    def __init__(self, name: str, log: list[str], encoder: bool = False, result: Any = None) -> None:
+        self.name, self.log, self.encoder, self.result = name, log, encoder, result
+        self.partner: Any = None
+
+    def getLabel(self) -> str:
+        return f"{self.name}\nlabel"
+
+    def set_x_capsule(self, capsule: Any) -> None:
+        self.log.append(f"{self.name}.set_x {getattr(capsule, 'name', capsule)}")
+
+    def pre_define_model(self, model: Model, clip: Clip, vae: Any) -> tuple[Model, Clip, Any]:
+        assert_alone(model)
+        self.log.append(f"{self.name}.pre_define")
+        return model.patched(self.name), Clip(uuid.uuid4()) if self.encoder else clip, vae
+
+    def get_result(self, model: Any, clip: Any, vae: Any) -> Any:
+        self.log.append(f"{self.name}.get_result")
+        return self.result
+
+    def set_result(self, image: torch.Tensor, latent: dict[str, Any]) -> None:
+        self.log.append(f"{self.name}.set_result {tuple(image.shape)} {latent['by']}")
+
+
+def assert_alone(model: Model) -> None:
+    gc.collect()
+    assert {other for other in Model.alive if other.applied} <= {model}, "another patched model is still there"
+
+
+class Runs:
+    """The pack's grid, with a list of what ComfyUI would have sampled, and of the texts it would have encoded."""
+
+    def __init__(self, grid: ModuleType, axis: ModuleType, run: ModuleType, sampling: Any) -> None:
+        self.grid, self.axis, self.run, self.base = grid, axis, run, sampling
+        self.sampled: list[tuple[tuple[str, ...], int, Any]] = []
+        self.encoded: list[str] = []
+
+    def draw(self, x: Any, y: Any, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        texts = {"positive": None, "negative": None} | given
+        inputs = self.run.Inputs(Model(), Clip(uuid.uuid4()), "vae", {"samples": torch.zeros(1, 4, 8, 8)}, texts)
+        return self.grid.draw_grid(inputs, self.axis.read_axis("X", x), self.axis.read_axis("Y", y), self.base)
+
+
+@pytest.fixture
+def runs(comfy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    from lora_pack.xy import comfy_sampling, grid, grid_axis, grid_run
+    from lora_pack.xy.sampling import Sampling
+
+    runs = Runs(grid, grid_axis, grid_run, Sampling(2**64 - 1, 2, 7.0, "euler", "normal", 1.0, "a cat", "bad"))
+
+    def encode(clip: Clip, text: str) -> str:
+        runs.encoded.append(text)
+        return f"{text} by {clip.patcher.patches_uuid}"
+
+    def sample(model: Model, sampling: Any, positive: Any, negative: Any, latent: Any) -> dict[str, Any]:
+        assert_alone(model)
+        runs.sampled.append((model.applied, sampling.seed, positive.partition(" by")[0]))
+        return latent | {"by": model.applied}
+
+    monkeypatch.setattr(comfy_sampling, "encode", encode)
+    monkeypatch.setattr(comfy_sampling, "sample", sample)
+    monkeypatch.setattr(
+        comfy_sampling, "decode", lambda vae, latent: torch.full((1, 16, 16, 3), len(runs.sampled) / 100)
+    )
+    return runs
+
+
+def capsules(*values: Any) -> tuple[str, list[Any]]:
+    return "XY_Capsule", list(values)
+
+
+SEEDS = ("Seeds++ Batch", [0, 1, 2])
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_capsule_is_applied_once_for_all_seeds(runs: Runs, swap: bool):
+    log: list[str] = []
+    axis = capsules(Foreign("p", log), Foreign("q", log))
+    _, cells = runs.draw(*((SEEDS, axis) if swap else (axis, SEEDS)))
+    seeds = [2**64 - 1, 0, 1]  # past the largest it goes on at 0
+    assert [entry[:2] for entry in runs.sampled] == [((name,), seed) for name in "pq" for seed in seeds]
+    assert log.count("p.pre_define") == log.count("q.pre_define") == 1
+    numbers = [round(float(cell.mean()) * 100) for cell in cells]
+    assert numbers == ([1, 2, 3, 4, 5, 6] if swap else [1, 4, 2, 5, 3, 6])  # row by row
+    # on X beside seeds it is not asked for results, which it would take one for another
+    assert (("p.get_result" in log), ("p.set_result" in str(log))) == (swap, swap)
+
+
+def test_two_foreign_capsules_as_efficiency_drives_them(runs: Runs):
+    log: list[str] = []
+    runs.draw(capsules(Foreign("p", log)), capsules(Foreign("q", log)))
+    assert log == ["q.set_x p", "q.pre_define", "q.get_result", "q.set_result (1, 16, 16, 3) ('q',)"]
+
+
+@pytest.mark.parametrize("ours_on_x", [True, False])
+def test_ours_and_a_foreign_one_are_both_applied(runs: Runs, ours_on_x: bool):
+    from lora_pack.xy.capsule import Capsule
+
+    class Sweep:
+        def apply(self, model: Model, clip: Clip, settings: dict[str, Any]) -> tuple[Model, Clip]:
+            return model.patched(f"ours {settings}"), clip
+
+    ours: Any = Capsule(Sweep(), {"rank": 1}, "rank 1", 0)  # type: ignore[arg-type]
+    foreign = Foreign("p", [])
+    x, y = (ours, foreign) if ours_on_x else (foreign, ours)
+    runs.draw(capsules(x), capsules(y))
+    applied = ("ours {'rank': 1}", "p")
+    assert [entry[0] for entry in runs.sampled] == [applied if ours_on_x else applied[::-1]]
+
+
+def test_a_result_of_a_capsule_takes_the_place_of_sampling(runs: Runs):
+    ready = torch.full((1, 16, 16, 3), 0.5)
+    _, cells = runs.draw(capsules(Foreign("p", [], result=(ready, {})), Foreign("q", [])), None)
+    assert torch.equal(cells[:1], ready) and [entry[0] for entry in runs.sampled] == [("q",)]
+
+
+def test_texts_are_encoded_no_more_often_than_needed(runs: Runs):
+    words = ("Positive Prompt S/R", [("cat", None), ("cat", "dog")])
+    runs.draw(capsules(Foreign("p", []), Foreign("q", [])), words)
+    assert sorted(runs.encoded) == ["a cat", "a dog", "bad"]
+    assert [entry[2] for entry in runs.sampled] == ["a cat", "a dog"] * 2
+    runs.encoded.clear()
+    runs.draw(capsules(Foreign("p", [], encoder=True), Foreign("q", [], encoder=True)), words)
+    assert sorted(runs.encoded) == ["a cat", "a cat", "a dog", "a dog", "bad", "bad"]
+    runs.encoded.clear()
+    runs.draw(SEEDS, None, negative="given")
+    assert runs.encoded == ["a cat"]
+
+
+def test_replacements_on_both_axes_follow_each_other(runs: Runs):
+    runs.base = replace(runs.base, positive="a cat on a mat")
+    x = ("Positive Prompt S/R", [("cat", None), ("cat", "dog")])
+    runs.draw(x, ("Positive Prompt S/R", [("dog", None), ("dog", "fox")]))
+    assert {entry[2] for entry in runs.sampled} == {"a cat on a mat", "a dog on a mat", "a fox on a mat"}
+
+
+def test_labels(runs: Runs):
+    axis = runs.axis.read_axis
+    labels = {
+        "Steps": ([4], "4 steps"),
+        "CFG Scale": ([7.0], "cfg 7"),
+        "Denoise": ([0.25], "denoise 0.25"),
+        "Sampler": ([("heun", None)], "heun"),
+        "Scheduler": (["karras"], "karras"),
+        "Negative Prompt S/R": ([("bad", "worse")], "worse"),
+        "XY_Capsule": ([Foreign("p", [])], "p label"),
+    }
+    for kind, (values, label) in labels.items():
+        assert axis("X", (kind, values)).labels(runs.base) == [label]
+    assert axis("X", ("Sampler", [("heun", "karras")])).labels(runs.base) == ["heun, karras"]
+    assert axis("X", None).labels(runs.base) == []
+
+
+@pytest.mark.parametrize(
+    ("axis", "message"),
+    [
+        (("Checkpoint", [("a", None, None)]), "X is an axis of the type Checkpoint, which PM XY Grid doesn't draw"),
+        (("XY_Capsule", []), "The axis connected to X has no values"),
+        (("XY_Capsule", ["text"]), "X holds a str, which is no XY capsule: it has no getLabel"),
+        ("text", "What is connected to X is no XY axis but a str"),
+    ],
+)
+def test_axes_that_are_refused(runs: Runs, axis: Any, message: str):
+    with pytest.raises(LoraError, match=message):
+        runs.draw(axis, None)
+
+
+def test_pictures_of_different_sizes(runs: Runs):
+    other = Foreign("p", [], result=(torch.zeros(1, 8, 8, 3), {}))
+    with pytest.raises(LoraError, match="different sizes"):
+        runs.draw(capsules(Foreign("q", []), other), None)
