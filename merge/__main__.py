@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from .compute import Compute
 from .files import load, save
+from .formats import architecture_of
 from .keys import is_text_encoder
 from .lora import Lora, LoraError, LoraModule
 from .merger import merge_deltas, merge_factors
@@ -163,6 +164,8 @@ def _info(options: argparse.Namespace) -> None:
         low_rank = [module for module in modules if isinstance(module, LoraModule)]
         dtypes = (tensor.dtype for module in modules for suffix, tensor in module.tensors() if suffix != ".alpha")
         print(text)
+        architecture = architecture_of(modules)
+        print(f"  model     {architecture.name if architecture else 'not recognised by its names'}")
         print(f"  families  {_counted(module.family for module in modules)}, {convolutions} with kernels above 1x1")
         print(f"  modules   {len(modules) - text_encoder} of the model, {text_encoder} of text encoders")
         print(f"  ranks     {_counted(module.rank for module in low_rank)}")

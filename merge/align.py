@@ -9,25 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import keys
+from .architectures import Architecture, Target, candidates, clash, shared, target
 from .formats.based import needs_model
-from .join import low_rank, same_weight, shape_text
-from .lora import Adapter, Lora, LoraError, LoraModule, Replacement
-
-
-@dataclass(frozen=True, eq=False)
-class Share:
-    """One LoRA's part in a weight of the merge: the adapter, its strength, and the LoRA's number among the inputs."""
-
-    adapter: Adapter
-    strength: float
-    number: int
-    lora: str
-
-    @property
-    def gain(self) -> float:
-        """What the product of the factors is multiplied by in the end: strength times alpha / rank."""
-        return self.strength * self.adapter.scale
+from .join import low_rank
+from .lora import WEIGHT, Lora, LoraError, LoraModule, Replacement
+from .share import Share, require_same_weight, same_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +81,11 @@ class Meeting:
 def meet(loras: Sequence[Lora]) -> list[Meeting]:
     """The parameters of all LoRAs, each with those that change it at a strength other than 0, in order of appearance.
 
-    Raises LoraError, before any work is done, where two LoRAs take one weight for different shapes, where one replaces
-    what another changes, and for modules that need a model's weight.
+    Spellings that mean one weight meet. Raises LoraError, before any work is done, where LoRAs are for different
+    models, where one replaces what another changes, and for modules that need a model's weight.
     """
-    shares: dict[str, list[Share]] = {}
+    architecture = common_architecture(loras)
+    shares: dict[str, list[tuple[Share, Target]]] = {}
     for number, lora in enumerate(loras, 1):
         for adapter in lora.modules.values():
             strength = lora.strength_of(adapter)
@@ -108,31 +95,26 @@ def meet(loras: Sequence[Lora]) -> list[Meeting]:
                 continue
             if adapter.needs_base:
                 raise LoraError(f"{lora.name}: {needs_model(adapter)}")
-            share = Share(adapter, strength, number, lora.name)
-            present = shares.setdefault(parameter_name(adapter), [])
-            if present:
-                _require_same_weight(present[0], share)
-            present.append(share)
-    return [Meeting(weight, tuple(present)) for weight, present in shares.items()]
+            meaning = target(adapter.name, architecture)
+            parameter = meaning.weight if adapter.parameter == WEIGHT else f"{meaning.weight}_{adapter.parameter}"
+            shares.setdefault(parameter, []).append((Share(adapter, strength, number, lora.name), meaning))
+    meetings = []
+    for parameter, present in shares.items():
+        for weight, same in same_rows(parameter, present, architecture):
+            for share in same[1:]:
+                require_same_weight(same[0], share)
+            meetings.append(Meeting(weight, tuple(same)))
+    return meetings
 
 
-def parameter_name(adapter: Adapter) -> str:
-    """The canonical name of what an adapter changes, the same for all spellings."""
-    name = keys.canonical(adapter.name)
-    return name if adapter.parameter == "weight" else f"{name}_{adapter.parameter}"
-
-
-def _require_same_weight(first: Share, second: Share) -> None:
-    a, b = first.adapter, second.adapter
-    if not same_weight(a.weight_shape, b.weight_shape):
+def common_architecture(loras: Sequence[Lora]) -> Architecture | None:
+    """What the LoRAs are for together; None where their names don't tell. Raises LoraError naming two that clash."""
+    found = [candidates({m.name: m.weight_shape for m in lora.modules.values()}) for lora in loras]
+    pair = clash(found)
+    if pair is not None:
+        first, second = pair
         raise LoraError(
-            f"{first.lora} and {second.lora} are not for the same model: module {a.name} adapts a weight of shape "
-            f"{shape_text(a.weight_shape)} in {first.lora} and {shape_text(b.weight_shape)} in {second.lora}."
+            f"{loras[first].name} and {loras[second].name} are not for the same model: {loras[first].name} is for "
+            f"{found[first][0].name} and {loras[second].name} for {found[second][0].name}."
         )
-    if isinstance(a, Replacement) != isinstance(b, Replacement) or (
-        isinstance(a, Replacement) and isinstance(b, Replacement) and not torch.equal(a.value, b.value)
-    ):
-        raise LoraError(
-            f"{first.lora} and {second.lora} can't be merged: one replaces module {a.name} as a whole (set_weight) and "
-            "the other changes or replaces it differently. Leave one of them out."
-        )
+    return shared(found)

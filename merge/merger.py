@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from . import lowrank, recipe
-from .align import Meeting, Share, meet
+from .align import Meeting, meet
 from .compute import CPU, Compute
 from .kernels import Draw, Mask, keep_all, weighted_sum
 from .lora import Adapter, Difference, Lora, LoraError, LoraModule, by_key, with_block_weight
 from .methods import Method, delta_method, factor_method
+from .share import Share
 
 # Columns beyond the rank that the search for a dense delta's dominant subspace carries along.
 MIN_OVERSAMPLING = 16

@@ -7,8 +7,8 @@ from typing import Any
 
 import comfy.sd
 
-from ..merge.formats import to_state_dict
-from ..merge.keys import is_text_encoder, loadable
+from ..merge.formats import file_names, to_state_dict
+from ..merge.keys import is_text_encoder
 from ..merge.lora import Lora
 from . import comfy_bridge
 from .inputs import CATEGORY, lora_input, require_lora, strength_input
@@ -67,7 +67,7 @@ def apply_lora(model: Any, clip: Any, lora: Lora) -> tuple[Any, Any]:
 def _report(model: Any, clip: Any, lora: Lora) -> None:
     """Say in the log what part of the LoRA finds its weight: ComfyUI passes over the rest."""
     mapped = comfy_bridge.key_map(model, clip)
-    fits = [loadable(module.name) in mapped for module in lora.modules.values()]
+    fits = [name in mapped for name in file_names(lora).values()]
     if not any(fits):
         log.warning(
             "None of the %d modules of %s fits this model: it is for another kind of model.",

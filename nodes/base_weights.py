@@ -14,8 +14,8 @@ from typing import Any
 import comfy.lora
 from torch import Tensor
 
+from ..merge.formats import file_names
 from ..merge.formats.based import BasedModule
-from ..merge.keys import loadable
 from ..merge.lora import Adapter, Lora, LoraError
 from . import comfy_bridge
 
@@ -59,17 +59,17 @@ def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:
         return lora
     targets = comfy_bridge.key_map(model, clip)
     weights = comfy_bridge.base_weights(model, clip)
-    modules = {
-        key: _resolved(module, lora, targets, weights) if isinstance(module, BasedModule) else module
-        for key, module in lora.modules.items()
-    }
+    names = file_names(lora)
+    modules = dict(lora.modules)
+    for key, module in lora.modules.items():
+        if isinstance(module, BasedModule):
+            modules[key] = _resolved(module, names[module.name], lora, targets, weights)
     return replace(lora, modules=modules)
 
 
 def _resolved(
-    module: BasedModule, lora: Lora, targets: dict[str, Any], weights: dict[str, comfy_bridge.BaseWeight]
+    module: BasedModule, name: str, lora: Lora, targets: dict[str, Any], weights: dict[str, comfy_bridge.BaseWeight]
 ) -> Adapter:
-    name = loadable(module.name)
     target = targets.get(name)
     key, window, function = _parts(target)
     if key not in weights:

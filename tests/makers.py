@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 from lora_pack.merge.kernels import Draw
-from lora_pack.merge.keys import canonical
 from lora_pack.merge.lora import Lora, LoraModule
 from torch import Tensor
 
@@ -156,10 +155,10 @@ def tensor_bytes(tensor: Tensor) -> bytes:
 
 
 def drawn_masks(seed: int, weight: str, density: float) -> Callable[[int, str, Shape], np.ndarray]:
-    """The masks that DARE is to use on a weight, for the oracle: what the core's stream of integers says."""
+    """The masks that DARE is to use on a weight, by its canonical name: what the core's stream of integers says."""
 
     def mask(number: int, side: str, shape: Shape) -> np.ndarray:
-        draw = Draw(seed, canonical(weight), number, side)
+        draw = Draw(seed, weight, number, side)
         return (draw.integers(0, int(np.prod(shape))) < density * 2**32).reshape(shape)
 
     return mask

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from lora_pack.merge.align import common_architecture
+from lora_pack.merge.architectures import target
 from lora_pack.merge.compute import CPU, Compute
 from lora_pack.merge.lora import Lora
 from lora_pack.merge.merger import merge_deltas, merge_factors
@@ -44,8 +46,10 @@ def plain(mode: str) -> str:
     return mode.removesuffix("_svd")
 
 
-def masks_for(mode: str, seed: int, weight: str, density: float) -> oracle.Masks | None:
-    return drawn_masks(seed, weight, density) if "dare" in mode else None
+def masks_for(mode: str, seed: int, loras: Sequence[Lora], name: str, density: float) -> oracle.Masks | None:
+    if "dare" not in mode:
+        return None
+    return drawn_masks(seed, target(name, common_architecture(loras)).weight, density)
 
 
 def merge(
@@ -66,7 +70,7 @@ def merge(
 def expected_delta(mode: str, loras: Sequence[Lora], name: str, density: float, seed: int = 0) -> np.ndarray:
     """What the merge adds to one weight, uncut."""
     adapters = oracle.parts(loras)[name]
-    masks = masks_for(mode, seed, name, density)
+    masks = masks_for(mode, seed, loras, name, density)
     if mode in FACTOR_MODES:
         up, down = oracle.merged_factors(mode, adapters, density, masks)
         return up @ down
@@ -77,7 +81,7 @@ def assert_factors(merged: Lora, mode: str, loras: Sequence[Lora], density: floa
     expected = oracle.parts(loras)
     assert list(merged.modules) == list(expected)
     for name, adapters in expected.items():
-        up, down = oracle.merged_factors(mode, adapters, density, masks_for(mode, seed, name, density))
+        up, down = oracle.merged_factors(mode, adapters, density, masks_for(mode, seed, loras, name, density))
         module = oracle.part(merged.modules[name])
         if not (np.any(up) and np.any(down)):  # a side that has lost everything: the product is nothing
             assert not np.any(oracle.delta(module)), name

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from .. import keys
+from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, go_on
 from ..join import join
 from ..lora import Adapter, Lora, LoraError, by_key, require_finite
@@ -51,23 +51,42 @@ def from_state_dict(
     Raises LoraError, naming the module, for tensors of no known family, missing halves, shapes that disagree, alphas
     that are no single finite number, and NaN or infinite values.
     """
-    adapters: dict[str, Adapter] = {}
+    adapters: list[Adapter] = []
     for prefix, group in _by_prefix(layouts.normalised(tensors, name), name).items():
         check()
         source = f"{name}: module {prefix}"
         for suffix, tensor in group.items():
             require_finite(tensor, f"{source} ({suffix.lstrip('._')})")
         for family, members in _by_family(group).items():
-            for adapter in family.read(prefix, members, source):
-                weight = f"{keys.canonical(prefix)}.{adapter.parameter}"
-                if weight in adapters:
-                    log.warning(
-                        "%s changes one weight twice, as %s and as %s: both count; ComfyUI's own loader keeps one.",
-                        *(name, adapters[weight].name, prefix),
-                    )
-                    adapter = join(adapters[weight], adapter, source)
-                adapters[weight] = adapter
-    return Lora(name, by_key(adapters.values()), metadata=metadata or {})
+            adapters += family.read(prefix, members, source)
+    return Lora(name, by_key(_joined(adapters, name)), metadata=metadata or {})
+
+
+def architecture_of(adapters: Iterable[Adapter]) -> Architecture | None:
+    """The kind of model that these are for; None where their names and shapes don't tell."""
+    return recognise({adapter.name: adapter.weight_shape for adapter in adapters})
+
+
+def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
+    """The adapters of a file with those of one weight, under two of its names, as one."""
+    architecture = architecture_of(adapters)
+    by_weight: dict[tuple[Target, str], Adapter] = {}
+    for adapter in adapters:
+        weight = (target(adapter.name, architecture), adapter.parameter)
+        if weight in by_weight:
+            log.warning(
+                "%s changes one weight twice, as %s and as %s: both count; ComfyUI's own loader keeps one.",
+                *(name, by_weight[weight].name, adapter.name),
+            )
+            adapter = join(by_weight[weight], adapter, f"{name}: module {adapter.name}")
+        by_weight[weight] = adapter
+    return by_weight.values()
+
+
+def file_names(lora: Lora) -> dict[str, str]:
+    """The name that each module is written under, by the module's own: one that every supported ComfyUI loads."""
+    architecture = architecture_of(lora.modules.values())
+    return {module.name: loadable(module.name, architecture) for module in lora.modules.values()}
 
 
 def _by_prefix(tensors: Mapping[str, Tensor], name: str) -> dict[str, Group]:
@@ -123,9 +142,10 @@ def to_state_dict(lora: Lora, dtype: torch.dtype | None = None, check: Check = g
     own. Raises LoraError when a value is too large for ``dtype``.
     """
     tensors: dict[str, Tensor] = {}
+    names = file_names(lora)
     for module in lora.modules.values():
         check()
-        prefix = keys.loadable(module.name)
+        prefix = names[module.name]
         for suffix, tensor in module.tensors():
             keep = dtype is None or suffix == ALPHA or not tensor.is_floating_point()
             target = tensor if keep else tensor.to(dtype)
