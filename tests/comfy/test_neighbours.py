@@ -66,7 +66,7 @@ def write(path: Path, text: str) -> None:
 
 
 def test_every_pack_is_loaded(crowded: Server):
-    assert "IMPORT FAILED" not in crowded.log()
+    assert "(IMPORT FAILED)" not in crowded.log()  # without brackets: nodes of ComfyUI's own
     assert crowded.object_info("PM LoRA Resizer")["python_module"] == f"custom_nodes.{FOLDER}"
 
 
