@@ -1,0 +1,118 @@
+"""DoRA, GLoRA, OFT and BOFT with their model connected: the merged file gives the picture of ComfyUI's own loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lora_pack.merge.files import load
+from lora_pack.tools.comfy_server import NodeError, Server
+from lora_pack.tools.workflows import CLIP, MODEL, checkpoint, lora_chain, node, picture
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+UNET = [f"lora_unet_up_blocks_3_attentions_{n}_transformer_blocks_0_attn{m}_to_q" for n in (0, 1) for m in (1, 2)]
+TEXT = ["lora_te_text_model_encoder_layers_1_self_attn_q_proj"]
+SIZES = {name: 320 for name in UNET} | {name: 768 for name in TEXT}
+
+
+def values(*size: int, seed: int, scale: float) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def dora(size: int, seed: int) -> dict[str, Tensor]:
+    return {
+        "lora_up.weight": values(size, 4, seed=seed, scale=0.2),
+        "lora_down.weight": values(4, size, seed=seed + 1, scale=0.2),
+        "alpha": torch.tensor(4.0),
+        "dora_scale": values(size, 1, seed=seed + 2, scale=0.2).abs() + 0.9,
+    }
+
+
+def glora(size: int, seed: int) -> dict[str, Tensor]:
+    first = {f"{part}1.weight": values(size, 4, seed=seed + n, scale=0.1) for n, part in enumerate("ab")}
+    return first | {f"{part}2.weight": values(4, size, seed=seed + n + 2, scale=0.1) for n, part in enumerate("ab")}
+
+
+def oft(size: int, seed: int) -> dict[str, Tensor]:
+    return {"oft_blocks": values(size // 16, 16, 16, seed=seed, scale=0.1), "alpha": torch.tensor(0.0)}
+
+
+def boft(size: int, seed: int) -> dict[str, Tensor]:
+    return {"oft_blocks": values(2, size // 16, 16, 16, seed=seed, scale=0.1), "alpha": torch.tensor(0.0)}
+
+
+FAMILIES: dict[str, Callable[[int, int], dict[str, Tensor]]] = {"DoRA": dora, "GLoRA": glora, "OFT": oft, "BOFT": boft}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def file(request: pytest.FixtureRequest, server: Server) -> str:
+    """A LoRA file of the family; its name is the family's."""
+    make = FAMILIES[request.param]
+    tensors = {
+        f"{name}.{suffix}": tensor
+        for seed, (name, size) in enumerate(SIZES.items())
+        for suffix, tensor in make(size, 10 * seed).items()
+    }
+    save_file(tensors, server.loras / f"{request.param}.safetensors")
+    return f"{request.param}.safetensors"
+
+
+def pixels(server: Server, prompt: dict) -> np.ndarray:
+    (image,) = server.images(server.run(prompt), "picture")
+    with Image.open(image) as opened:
+        return np.asarray(opened.convert("RGB"), dtype=np.int16)
+
+
+def loaded(file: str, strength: float) -> dict:
+    return node("PM LoRA Loader", lora_name=file, strength_model=strength, strength_clip=strength, lbw="")
+
+
+def merged(kind: str, **inputs) -> dict:
+    return node(kind, device="cpu", dtype="float32", **inputs)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+@pytest.mark.parametrize("operation", ["SVD merge", "concat", "resize"])
+def test_the_merged_file_gives_comfyuis_picture(server: Server, file: str, operation: str, strength: float):
+    nodes, model, clip = lora_chain([(file, strength, strength)])
+    wanted = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    base = {"model": MODEL, "clip": CLIP}
+    operations = {
+        "SVD merge": merged(
+            "PM LoRA SVD Merger", mode="add_svd", density=1.0, svd_rank=768, svd_conv_rank=0, lora1=["l", 0], **base
+        ),
+        "concat": merged("PM LoRA Merger", mode="concat", density=1.0, lora1=["l", 0], **base),
+        "resize": merged("PM LoRA Resizer", lora=["l", 0], new_rank=768, **base),
+    }
+    prompt = {
+        **checkpoint(),
+        "l": loaded(file, strength),
+        "m": operations[operation],
+        "save": node("PM LoRA Save", lora=["m", 0], file_name=f"plain_{file[:-12]}", extension="safetensors"),
+    }
+    written = Path(server.run(prompt)["save"]["text"][0])
+    assert {module.family for module in load(written).modules.values()} == {"LoRA"}
+    nodes, model, clip = lora_chain([(written.name, 1.0, 1.0)])
+    found = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    plain = pixels(server, {**checkpoint(), **picture()})
+    assert np.abs(wanted - plain).mean() > 1
+    assert np.abs(found - wanted).max() <= 3 and np.abs(found - wanted).mean() < 0.1
+
+
+def test_without_the_model_it_says_what_to_connect(server: Server, file: str):
+    merge = merged("PM LoRA SVD Merger", mode="ties_svd", density=0.5, svd_rank=8, svd_conv_rank=0, lora1=["l", 0])
+    save = node("PM LoRA Save", lora=["m", 0], file_name="never", extension="safetensors")
+    with pytest.raises(NodeError, match=rf"{file[:-12]} module lora_.*Connect the model and clip"):
+        server.run({"l": loaded(file, 1.0), "m": merge, "save": save})
+
+
+def test_the_wrong_model_is_refused(server: Server, file: str):
+    merge = merged("PM LoRA Merger", mode="concat", density=1.0, lora1=["l", 0], model=MODEL)  # no clip
+    save = node("PM LoRA Save", lora=["m", 0], file_name="never", extension="safetensors")
+    with pytest.raises(NodeError, match="lora_te_text_model.*has no weight in the connected model"):
+        server.run({**checkpoint(), "l": loaded(file, 1.0), "m": merge, "save": save})
