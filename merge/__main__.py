@@ -22,6 +22,7 @@ from .merger import merge_deltas, merge_factors
 from .methods import DELTA_MODES, FACTOR_MODES
 from .resize import METHODS as RESIZE_METHODS
 from .resize import resize
+from .spelling import STYLES
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -82,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace the output file (default: count its name up)")
+    parser.add_argument(
+        "--names",
+        choices=STYLES,
+        help="whose names the file uses (default: those of the first file)",
+    )
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the result (default float32)")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps (default cpu)")
 
@@ -124,7 +130,7 @@ def _load_weighted(text: str) -> Lora:
 
 
 def _write(lora: Lora, options: argparse.Namespace) -> None:
-    written = save(lora, options.output, overwrite=options.overwrite)
+    written = save(lora, options.output, overwrite=options.overwrite, style=options.names)
     print(f"{written}: {len(lora.modules)} modules, {written.stat().st_size / 1e6:.1f} MB")
 
 

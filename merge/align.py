@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,10 +78,15 @@ class Meeting:
             )
 
 
-def meet(loras: Sequence[Lora]) -> list[Meeting]:
+# What a module's name means to a model at hand; None where it has no weight of that name.
+Meanings = Callable[[str], Target | None]
+
+
+def meet(loras: Sequence[Lora], meanings: Meanings | None = None) -> list[Meeting]:
     """The parameters of all LoRAs, each with those that change it at a strength other than 0, in order of appearance.
 
-    Spellings that mean one weight meet. Raises LoraError, before any work is done, where LoRAs are for different
+    Spellings that mean one weight meet: by the architecture that the names tell, and where they tell none by
+    ``meanings``. Raises LoraError, before any work is done, where LoRAs are for different
     models, where one replaces what another changes, and for modules that need a model's weight.
     """
     architecture = common_architecture(loras)
@@ -95,7 +100,8 @@ def meet(loras: Sequence[Lora]) -> list[Meeting]:
                 continue
             if adapter.needs_base:
                 raise LoraError(f"{lora.name}: {needs_model(adapter)}")
-            meaning = target(adapter.name, architecture)
+            meaning = meanings(adapter.name) if meanings is not None and architecture is None else None
+            meaning = meaning or target(adapter.name, architecture)
             parameter = meaning.weight if adapter.parameter == WEIGHT else f"{meaning.weight}_{adapter.parameter}"
             shares.setdefault(parameter, []).append((Share(adapter, strength, number, lora.name), meaning))
     meetings = []

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from . import tensorfile
+from .architectures import Style
 from .compute import Check, go_on
-from .formats import from_state_dict, to_state_dict
+from .formats import from_state_dict, to_peft_state_dict, to_state_dict
 from .lora import Lora, LoraError
+from .spelling import respelled
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +73,22 @@ def save(
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
     check: Check = go_on,
+    style: Style | None = None,
 ) -> Path:
     """Write a LoRA with its strengths and block weights in its alphas, and return the path written.
 
     Unless told to overwrite, an existing file is left alone and the name counts up (name_00002). The file appears
-    whole under its name or not at all. ``dtype`` None keeps each tensor's own. Raises LoraError for an empty LoRA.
+    whole under its name or not at all. ``dtype`` None keeps each tensor's own, ``style`` None the names
+    that it has. Raises LoraError for an empty LoRA, and for what a style has no name for.
     """
     baked = lora.baked()
     if not baked.modules:
         raise LoraError(
             f"{lora.name} holds no weights, so there is nothing to save: it is empty or its strengths are all 0."
         )
-    tensors = to_state_dict(baked, dtype, check)
+    if style is not None:
+        baked = respelled(baked, style)
+    tensors = (to_peft_state_dict if style == "peft" else to_state_dict)(baked, dtype, check)
     return write_whole(Path(path), tensors, baked.metadata, overwrite, check)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import lowrank, recipe
-from .align import Meeting, meet
+from .align import Meanings, Meeting, meet
 from .compute import CPU, Compute
 from .kernels import Draw, Mask, keep_all, weighted_sum
 from .lora import Adapter, Difference, Lora, LoraError, LoraModule, by_key, with_block_weight
@@ -21,7 +21,12 @@ MIN_OVERSAMPLING = 16
 
 
 def merge_factors(
-    loras: Sequence[Lora], mode: str = "concat", density: float = 1.0, seed: int = 0, compute: Compute = CPU
+    loras: Sequence[Lora],
+    mode: str = "concat",
+    density: float = 1.0,
+    seed: int = 0,
+    compute: Compute = CPU,
+    meanings: Meanings | None = None,
 ) -> Lora:
     """PM Merge LoRA: the mode acts on the factors, as PEFT's add_weighted_adapter does; ``concat`` is exact.
 
@@ -31,7 +36,7 @@ def merge_factors(
     """
     method = factor_method(mode)
     _require_density(density)
-    meetings = meet(loras)
+    meetings = meet(loras, meanings)
     if method.consensus is not None:
         require_factors(meetings, mode)
     modules: list[Adapter] = []
@@ -56,6 +61,7 @@ def merge_deltas(
     conv_rank: int = 0,
     seed: int = 0,
     compute: Compute = CPU,
+    meanings: Meanings | None = None,
 ) -> Lora:
     """PM Merge LoRA SVD: the mode acts on the deltas, and the result is cut to a rank by SVD.
 
@@ -68,7 +74,7 @@ def merge_deltas(
     for name, value in (("rank", rank), ("conv rank", conv_rank)):
         if value < 0:
             raise LoraError(f"The {name} is {value}; it must be 0 (as the inputs) or more.")
-    meetings = meet(loras)
+    meetings = meet(loras, meanings)
     modules: list[Adapter] = []
     for done, meeting in enumerate(meetings, 1):
         wanted = (conv_rank if meeting.is_convolution else rank) or meeting.rank

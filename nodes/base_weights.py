@@ -9,13 +9,17 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import comfy.lora
 from torch import Tensor
 
+from ..merge.align import Meanings
+from ..merge.architectures import Target
 from ..merge.formats import file_names
 from ..merge.formats.based import BasedModule
+from ..merge.keys import loadable
 from ..merge.lora import Adapter, Lora, LoraError
 from . import comfy_bridge
 
@@ -65,6 +69,28 @@ def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:
         if isinstance(module, BasedModule):
             modules[key] = _resolved(module, names[module.name], lora, targets, weights)
     return replace(lora, modules=modules)
+
+
+def meanings(model: Any, clip: Any) -> Meanings | None:
+    """What names mean to these models, by ComfyUI's own key map: for models whose names the pack doesn't know."""
+    if model is None and clip is None:
+        return None
+    targets = comfy_bridge.key_map(model, clip)
+    weights = comfy_bridge.base_weights(model, clip)
+
+    def meaning(name: str) -> Target | None:
+        found = targets.get(name, targets.get(loadable(name)))
+        if found is None:
+            return None
+        key, window, function = _parts(found)
+        start, stop = Fraction(0), Fraction(1)
+        if window is not None:
+            rows = weights[key].shape[window[0]]
+            start, stop = Fraction(window[1], rows), Fraction(window[1] + window[2], rows)
+        # the only function in ComfyUI's maps swaps shift and scale
+        return Target(key.removesuffix(".weight"), start, stop, function is not None)
+
+    return meaning
 
 
 def _resolved(

@@ -8,7 +8,7 @@ from ..merge.lora import Lora, LoraError
 from ..merge.merger import merge_deltas, merge_factors
 from ..merge.methods import DELTA_MODES, FACTOR_MODES
 from . import comfy_bridge
-from .base_weights import with_base_weights
+from .base_weights import meanings, with_base_weights
 from .inputs import (
     CATEGORY,
     LORA,
@@ -64,7 +64,8 @@ class MergeLoras:
     ) -> dict:
         line = ResultLine()
         compute = line.watching(comfy_bridge.compute(device, dtype))
-        merged = merge_factors(_all_loras(loras, lora_stack, model, clip), mode, density, seed, compute)
+        connected = _all_loras(loras, lora_stack, model, clip)
+        merged = merge_factors(connected, mode, density, seed, compute, meanings(model, clip))
         return {"ui": {"text": [line.of(merged)]}, "result": (merged,)}
 
 
@@ -116,7 +117,7 @@ class MergeLorasSvd:
         line = ResultLine()
         compute = line.watching(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
-        merged = merge_deltas(connected, mode, density, svd_rank, svd_conv_rank, seed, compute)
+        merged = merge_deltas(connected, mode, density, svd_rank, svd_conv_rank, seed, compute, meanings(model, clip))
         return {"ui": {"text": [line.of(merged)]}, "result": (merged,)}
 
 

@@ -6,15 +6,18 @@ import logging
 
 import torch
 
+from ..merge.architectures import Style
 from ..merge.files import save
 from ..merge.lora import Lora
 from ..merge.paths import inside
+from ..merge.spelling import STYLES
 from . import comfy_bridge
 from .inputs import CATEGORY, DTYPES, lora_input, require_lora
 
 log = logging.getLogger(__name__)
 
 AS_MERGED = "as merged"
+AS_FIRST_INPUT = "as first input"
 
 
 class SaveLora:
@@ -54,14 +57,30 @@ class SaveLora:
                         "tooltip": "Replace a file of that name. Off: the name counts up (merged_00002).",
                     },
                 ),
+                "save_format": (
+                    [AS_FIRST_INPUT, *STYLES.values()],
+                    {
+                        "default": AS_FIRST_INPUT,
+                        "tooltip": "Whose names the file uses. As first input: those of the first LoRA that has the "
+                        "module, which every ComfyUI loads. PEFT / diffusers is for diffusers, kohya for sd-scripts "
+                        "and other user interfaces.",
+                    },
+                ),
             },
         }
 
     def lora_save(
-        self, lora: Lora, file_name: str, extension: str, save_dtype: str = AS_MERGED, overwrite: bool = False
+        self,
+        lora: Lora,
+        file_name: str,
+        extension: str,
+        save_dtype: str = AS_MERGED,
+        overwrite: bool = False,
+        save_format: str = AS_FIRST_INPUT,
     ) -> dict:
         path = inside(comfy_bridge.save_folder(), file_name, extension)
+        style: Style | None = next((key for key, name in STYLES.items() if name == save_format), None)
         dtype = getattr(torch, save_dtype) if save_dtype in DTYPES else None
-        written = save(require_lora(lora, "lora"), path, dtype, overwrite, comfy_bridge.check_interrupt)
+        written = save(require_lora(lora, "lora"), path, dtype, overwrite, comfy_bridge.check_interrupt, style)
         log.info("Saved %s as %s", lora.name, written)
         return {"ui": {"text": [str(written)]}}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from fractions import Fraction
 
 import pytest
 import torch
+from lora_pack.merge.architectures import Target
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.lora import Lora, LoraError, LoraModule
 from lora_pack.merge.merger import merge_deltas, merge_factors
@@ -162,3 +164,14 @@ def test_two_names_of_one_weight_in_a_file_are_joined(caplog: pytest.LogCaptureF
         joined = only(from_state_dict(state, "both"))
     assert joined.name == a.name and close(acts(joined), acts(a) + acts(b))
     assert "ComfyUI's own loader keeps one" in caplog.text
+
+
+def test_a_model_at_hand_says_what_unknown_names_mean():
+    a, b = module("lora_unet_body_1_qkv", 24, 8, 1), module("net.body.1.to_k", 8, 8, 2)
+    known = {a.name: Target("body.1.qkv"), b.name: Target("body.1.qkv", Fraction(1, 3), Fraction(2, 3))}
+    apart = merge_factors([lora("a", a), lora("b", b)])
+    assert len(apart.modules) == 2
+    merged = only(merge_factors([lora("a", a), lora("b", b)], meanings=known.get))
+    wanted = acts(a)
+    wanted[8:16] += acts(b)
+    assert close(acts(merged), wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -434,3 +435,27 @@ def test_a_1x1_convolution_keeps_its_form():
     tensors = to_state_dict(lora)
     assert tensors[f"{CONV1}.lora_up.weight"].shape == (6, 2, 1, 1)
     assert tensors[f"{CONV1}.lora_down.weight"].shape == (2, 4, 1, 1)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_rslora_counts_alpha_over_the_root_of_the_rank(told: bool):
+    name = "transformer.blocks.0.attn.to_q"
+    tensors = {f"{name}.lora_B.weight": normal(6, 4), f"{name}.lora_A.weight": normal(4, 5)}
+    config = {"transformer.use_rslora": told, "transformer.r": 4, "transformer.lora_alpha": 3}
+    found = from_state_dict(tensors, "a", {"lora_adapter_metadata": json.dumps(config)}).modules[name]
+    assert isinstance(found, LoraModule)
+    assert found.scale == pytest.approx(3 / 2 if told else 1)
+    config["transformer.alpha_pattern"] = {"attn.to_q": 8}  # type: ignore[assignment]
+    found = from_state_dict(tensors, "a", {"lora_adapter_metadata": json.dumps(config)}).modules[name]
+    assert isinstance(found, LoraModule)
+    assert found.scale == pytest.approx(8 / 2 if told else 1)
+    with_alpha = tensors | {f"{name}.alpha": torch.tensor(2.0)}
+    found = from_state_dict(with_alpha, "a", {"lora_adapter_metadata": json.dumps(config)}).modules[name]
+    assert isinstance(found, LoraModule) and found.scale == 0.5
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"unet.use_rslora": true}', '{"unet.use_rslora": "yes"}'])
+def test_odd_configurations_change_nothing(text: str):
+    tensors = {"unet.x.lora_B.weight": normal(6, 4), "unet.x.lora_A.weight": normal(4, 5)}
+    found = from_state_dict(tensors, "a", {"lora_adapter_metadata": text}).modules["unet.x"]
+    assert isinstance(found, LoraModule) and found.scale == 1.0

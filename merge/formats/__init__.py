@@ -18,7 +18,7 @@ from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, go_on
 from ..join import join
 from ..lora import Adapter, Lora, LoraError, by_key, require_finite
-from . import based, full, layouts, loha, lokr, lora
+from . import based, full, layouts, loha, lokr, lora, rslora
 from .checks import ALPHA
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def from_state_dict(
             require_finite(tensor, f"{source} ({suffix.lstrip('._')})")
         for family, members in _by_family(group).items():
             adapters += family.read(prefix, members, source)
+    adapters = rslora.scaled_as_told(adapters, metadata or {}, name)
     return Lora(name, by_key(_joined(adapters, name)), metadata=metadata or {})
 
 
@@ -133,6 +134,24 @@ def _by_family(group: Group) -> dict[ModuleType, Group]:
         if ALPHA in group:
             members[ALPHA] = group[ALPHA]
     return families
+
+
+# kohya's endings, and those of PEFT, which has no alpha: it must be the rank.
+PEFT_ENDINGS = {".lora_up.weight": ".lora_B.weight", ".lora_down.weight": ".lora_A.weight", ALPHA: None}
+
+
+def to_peft_state_dict(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Tensor]:
+    """The tensors of a LoRA in PEFT's style (see spelling.respelled): lora_A and lora_B under the names as they are."""
+    tensors: dict[str, Tensor] = {}
+    for module in lora.modules.values():
+        check()
+        for suffix, tensor in module.tensors():
+            ending = PEFT_ENDINGS[suffix]
+            if ending is not None:
+                target = tensor if dtype is None else tensor.to(dtype)
+                _require_fits(target, f"{lora.name}: module {module.name}")
+                tensors[module.name + ending] = target.cpu().contiguous()
+    return tensors
 
 
 def to_state_dict(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Tensor]:

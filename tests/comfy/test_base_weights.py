@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 import torch
 from lora_pack.merge.files import load
 from lora_pack.tools.comfy_server import NodeError, Server
+from lora_pack.tools.make_lora import write_lora
 from lora_pack.tools.workflows import CLIP, MODEL, checkpoint, lora_chain, node, picture
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+ROOT = Path(__file__).resolve().parents[2]
 UNET = [f"lora_unet_up_blocks_3_attentions_{n}_transformer_blocks_0_attn{m}_to_q" for n in (0, 1) for m in (1, 2)]
 TEXT = ["lora_te_text_model_encoder_layers_1_self_attn_q_proj"]
 SIZES = {name: 320 for name in UNET} | {name: 768 for name in TEXT}
@@ -116,3 +119,27 @@ def test_the_wrong_model_is_refused(server: Server, file: str):
     save = node("PM LoRA Save", lora=["m", 0], file_name="never", extension="safetensors")
     with pytest.raises(NodeError, match="lora_te_text_model.*has no weight in the connected model"):
         server.run({**checkpoint(), "l": loaded(file, 1.0), "m": merge, "save": save})
+
+
+def test_a_connected_model_says_what_names_mean(server: Server, comfyui_folder: Path, comfyui_python: Path):
+    """This transformer's names are SD 3's and its widths are not, so that the names alone tell nothing."""
+    files = [server.base / "models" / kind / "meanings_sd3.safetensors" for kind in ("diffusion_models", "vae")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([comfyui_python, ROOT / "tools" / "make_sd3_checkpoint.py", comfyui_folder, *files], check=True)
+    whole = [("lora_unet_joint_blocks_0_x_block_attn_qkv", 384, 128, False)]
+    parts = [(f"transformer.transformer_blocks.0.attn.to_{part}", 128, 128, False) for part in "qkv"]
+    for name, modules in (("fused", whole), ("parts", parts)):
+        write_lora(server.loras / f"{name}.safetensors", rank=4, seed=len(name), modules=modules)
+    model = {"model": node("UNETLoader", unet_name=files[0].name, weight_dtype="default")}
+    nodes = {f"l{n}": loaded(f"{name}.safetensors", 1.0) for n, name in enumerate(("fused", "parts"), 1)}
+    inputs = {"mode": "concat", "density": 1.0, "lora1": ["l1", 0], "lora2": ["l2", 0], "model": ["model", 0]}
+    merge = merged("PM LoRA Merger", **inputs)
+    save = node("PM LoRA Save", lora=["m", 0], file_name="joined", extension="safetensors")
+    written = Path(server.run({**model, **nodes, "m": merge, "save": save})["save"]["text"][0])
+    (joined,) = load(written).modules.values()
+    assert (joined.name, joined.rank) == (whole[0][0], 4 + 3 * 4)
+    fused = load(server.loras / "fused.safetensors").modules[whole[0][0]].dense()
+    split = load(server.loras / "parts.safetensors").modules
+    added = torch.cat([split[name].dense() for name, *_ in parts])
+    assert torch.allclose(joined.dense(), fused + added, rtol=1e-3, atol=1e-4)

@@ -50,7 +50,12 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
         ["clip", "strength_model", "strength_clip"],
         ["MODEL", "CLIP"],
     ),
-    "PM LoRA Save": ("PM Save LoRA", ["lora", "file_name", "extension"], ["save_dtype", "overwrite"], []),
+    "PM LoRA Save": (
+        "PM Save LoRA",
+        ["lora", "file_name", "extension"],
+        ["save_dtype", "overwrite", "save_format"],
+        [],
+    ),
     "PM LoRA Stack": (
         "PM LoRA Stack",
         [f"{part}_{row}" for row in range(1, 5) for part in ("lora", "strength_model", "strength_clip")],
@@ -310,6 +315,32 @@ def test_save_dtype_is_that_of_the_factors_and_alpha_stays_float32(server: Serve
     written = run_and_save(server, {"b": loader("b.safetensors", 0.3)}, "b", f"as_{dtype}", save_dtype=dtype)
     for key, tensor in load_file(written).items():
         assert tensor.dtype == (torch.float32 if key.endswith(".alpha") else getattr(torch, dtype)), key
+
+
+@pytest.mark.parametrize(
+    ("style", "prefixes"),
+    [
+        ("as first input", {"lora_unet_", "lora_te_"}),
+        ("kohya", {"lora_unet_", "lora_te_"}),
+        ("PEFT / diffusers", {"unet.", "text_encoder."}),
+    ],
+)
+def test_a_file_in_any_names_changes_the_picture_alike(server: Server, style: str, prefixes: set[str]):
+    """Not in ComfyUI's own names: the small model has fewer layers a block than SD 1.5, and so other numbers there."""
+    nodes, model, clip = lora_chain([("a.safetensors", 0.8, 0.8)])
+    wanted = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    name = f"names_{sorted(prefixes)[0].strip('._')}_{style[:2]}"
+    written = run_and_save(server, {"a": loader("a.safetensors", 0.8, 0.8)}, "a", name, save_format=style)
+    assert {
+        key[: len(prefix)] for key in load_file(written) for prefix in prefixes if key.startswith(prefix)
+    } == prefixes
+    ours = {"a": loader(written.name), "apply": apply("a")}
+    assert same_picture(wanted, pixels(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
+    if "PEFT" not in style:  # dotted names of diffusers are not all in ComfyUI's map
+        before = len(server.log())
+        nodes, model, clip = lora_chain([(written.name, 1.0, 1.0)])
+        assert same_picture(wanted, pixels(server, {**checkpoint(), **nodes, **picture(model, clip)}))
+        assert "not loaded" not in server.log()[before:]
 
 
 @pytest.mark.parametrize("name", ["../out", "a/../../out", "/out", "C:\\out", "..\\out", "con", "a:b", ""])

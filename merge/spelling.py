@@ -1,0 +1,100 @@
+"""A LoRA under the names of another program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from .architectures import Architecture, Style, Target, spell, split_spelling, target
+from .formats import architecture_of
+from .join import join, low_rank
+from .lora import WEIGHT, Adapter, Lora, LoraError, LoraModule, by_key, with_block_weight
+from .rows import cut_out, rows_of, set_into, swap_halves
+
+# Style -> how a user calls it
+STYLES: dict[Style, str] = {"kohya": "kohya", "peft": "PEFT / diffusers", "comfyui": "ComfyUI"}
+
+AnyAdapter = TypeVar("AnyAdapter", bound=Adapter)
+
+
+def respelled(lora: Lora, style: Style) -> Lora:
+    """The LoRA under the names of a style, with weights fused or cut into parts as its program has them. Exact.
+
+    In PEFT's style everything is a LoRA of two factors with alpha equal to the rank, since its files hold nothing else.
+    Raises LoraError where the architecture isn't recognised, and for modules that the style has no name or form for.
+    """
+    architecture = architecture_of(lora.modules.values())
+    if architecture is None:
+        raise LoraError(
+            f"{lora.name}: its names don't tell what kind of model it is for, so it can't be written in the names of "
+            f"{STYLES[style]}. Save it in the names of the first input."
+        )
+    groups: dict[tuple[str, str], list[tuple[Adapter, Target]]] = {}
+    for adapter in lora.modules.values():
+        meaning = target(adapter.name, architecture)
+        groups.setdefault((meaning.weight, adapter.parameter), []).append((adapter, meaning))
+    modules: list[Adapter] = []
+    for (weight, _), present in groups.items():
+        parts = split_spelling(weight, architecture, style) or _as_named(weight, present, architecture, style)
+        if not parts:
+            raise LoraError(
+                f"{lora.name}: module {present[0][0].name} has no name that {STYLES[style]} knows. "
+                "Save it in the names of the first input."
+            )
+        modules += _in_parts(parts, present, lora.name)
+    return replace(lora, modules=by_key(_in_form(m, style, lora.name) for m in modules))
+
+
+def _as_named(
+    weight: str, present: Sequence[tuple[Adapter, Target]], architecture: Architecture, style: Style
+) -> list[tuple[str, Target]]:
+    """The name of what the tables don't hold as a weight, if the style has one for the name itself."""
+    name = spell(present[0][0].name, architecture, style)
+    return [] if name is None else [(name, Target(weight))]
+
+
+def _in_parts(
+    parts: Sequence[tuple[str, Target]], present: Sequence[tuple[Adapter, Target]], source: str
+) -> Iterator[Adapter]:
+    """The changes of one weight as the style's names cut it."""
+    for name, part in parts:
+        whole: Adapter | None = None
+        for adapter, meaning in present:
+            if not (meaning.start < part.stop and part.start < meaning.stop):
+                continue
+            if (meaning.start, meaning.stop) == (part.start, part.stop):
+                found = _renamed(adapter, name)
+            elif meaning.start <= part.start and part.stop <= meaning.stop:
+                found = cut_out(adapter, name, part.start, part.stop)
+            else:
+                found = set_into(adapter, name, meaning.start, int(rows_of(adapter, meaning)))
+            if meaning.swapped != part.swapped:
+                found = swap_halves(found, name)
+            whole = found if whole is None else join(whole, found, f"{source}: module {name}")
+        if whole is not None:
+            yield whole
+
+
+def _renamed(adapter: AnyAdapter, name: str) -> AnyAdapter:
+    return replace(adapter, name=name)  # type: ignore[type-var]
+
+
+def _in_form(adapter: Adapter, style: Style, source: str) -> Adapter:
+    if style != "peft":
+        return adapter
+    factors = adapter.factors()
+    if factors is None or adapter.parameter != WEIGHT:
+        raise LoraError(
+            f"{source}: module {adapter.name} ({adapter.family}) has no form in files of PEFT and diffusers. "
+            "Merge it with PM Merge LoRA SVD first, or save it in other names."
+        )
+    if isinstance(adapter, LoraModule):
+        up, down = adapter.flat_up(), adapter.flat_down()
+        scale = adapter.scale * adapter.block_weight
+        if scale != 1:
+            up = (up.float() * scale).to(up.dtype)
+    else:
+        up, down = factors
+        up = up * (adapter.scale * adapter.block_weight)
+    return with_block_weight(low_rank(adapter.name, up, down, adapter.weight_shape), 1.0)
