@@ -157,6 +157,7 @@ def test_strengths_reach_from_minus_20_to_20_and_no_seed_randomises_itself(serve
 def test_loading_and_saving_keeps_every_tensor(server: Server):
     written = run_and_save(server, {"a": loader("a.safetensors")}, "a", "same")
     assert written == server.loras / "same.safetensors"
+    assert f"Loaded a: {len(load(written).modules)} modules, for SD 1.5." in server.log()
     assert_same_tensors(load_file(written), load_file(server.loras / "a.safetensors"))
 
 
