@@ -66,7 +66,11 @@ def test_the_other_nodes(canvas: Canvas, edition: str):
     assert settings(prompt, RESIZER) == resizer | {"conv_rank": 0, "method": "fixed", "method_value": 0.9}
     assert links(prompt, SAVE) == {"lora": [str(RESIZER), 0]}
     save = {"file_name": "old_pack", "extension": "safetensors"}
-    assert settings(prompt, SAVE) == save | {"save_dtype": "as merged", "overwrite": False}
+    assert settings(prompt, SAVE) == save | {
+        "save_dtype": "as merged",
+        "overwrite": False,
+        "save_format": "as first input",
+    }
     assert links(prompt, APPLY) == {"model": ["8", 0], "clip": ["8", 1], "lora": [str(MERGER), 0]}
     assert settings(prompt, APPLY) == {"strength_model": 1, "strength_clip": 1}
 

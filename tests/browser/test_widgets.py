@@ -75,7 +75,7 @@ def test_the_nodes_show_what_they_did(canvas: Canvas):
     assert "result" not in canvas.prompt()[str(save)]["inputs"]
     saved = {node["id"]: node["widgets_values"] for node in canvas.call("serialize")["nodes"]}
     names = {str(id): values for id, values in saved.items()}
-    assert names[str(save)] == [f"shown/{canvas.kind}", "safetensors", "as merged", False]
+    assert names[str(save)] == [f"shown/{canvas.kind}", "safetensors", "as merged", False, "as first input"]
     assert names[str(merger)] == ["add_svd", 1, rank, 0, "auto", "float32", 0]
     canvas.call("reload")
     assert canvas.call("widgets", save)["result"] == ""
