@@ -88,7 +88,8 @@ def test_diffusers_calls_the_weights_so(comfy: ModuleType, name: str):
         written = path if not path.endswith(".scale") or name != "HunyuanVideo" else f"{stem}.weight"
         for own, original in ORIGINAL if name == "HunyuanVideo" else ():
             written = written.replace(own, original)
-        if name.startswith(("Flux", "Chroma")) and stem.endswith(("query_norm", "key_norm", "layer.norms")):
+        renamed = stem.endswith(("query_norm", "key_norm")) or "layer.norms." in stem
+        if name.startswith(("Flux", "Chroma")) and renamed:
             written = f"{stem}.scale"  # as the checkpoint has it
         state[written] = numbered(len(weights), tuple(value.shape), narrow) if value.ndim else torch.zeros(1)
         weights.append(("model:" + stem.replace(".", "_"), value.shape[0] if value.ndim else 1))
