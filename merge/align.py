@@ -12,7 +12,7 @@ from torch import Tensor
 from .architectures import Architecture, Target, candidates, clash, shared, target
 from .formats.based import needs_model
 from .join import low_rank
-from .lora import WEIGHT, Lora, LoraError, LoraModule, Replacement
+from .lora import WEIGHT, Lora, LoraError, LoraModule, Replacement, is_finite
 from .share import Share, require_same_weight, same_rows
 
 
@@ -71,7 +71,7 @@ class Meeting:
         return low_rank(self.name, up, down, self.weight_shape, reshape)
 
     def require_finite(self, dtype: torch.dtype, *tensors: Tensor) -> None:
-        if not all(torch.isfinite(tensor).all() for tensor in tensors):
+        if not all(map(is_finite, tensors)):
             raise LoraError(
                 f"Merging module {self.name} gave values too large for {str(dtype).removeprefix('torch.')}. "
                 "Lower the strengths or choose float32."

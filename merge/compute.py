@@ -23,6 +23,11 @@ def go_on() -> None:
     """Nobody stops it."""
 
 
+def float64_device(device: torch.device) -> torch.device:
+    """The device itself, or the CPU where it has no float64 (Metal, DirectML)."""
+    return torch.device("cpu") if device.type in ("mps", "privateuseone") else device
+
+
 @dataclass(frozen=True)
 class Compute:
     """The arguments that every operation of the core takes.
@@ -41,8 +46,8 @@ class Compute:
 
     @property
     def float64_device(self) -> torch.device:
-        """Where exact low-rank algebra runs: the device itself, or the CPU where it has no float64 (Metal)."""
-        return torch.device("cpu") if self.device.type in ("mps", "privateuseone") else self.device
+        """Where exact low-rank algebra runs."""
+        return float64_device(self.device)
 
     def step(self, done: int, total: int) -> None:
         """Report progress, and stop here if somebody asked for it."""

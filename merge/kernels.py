@@ -75,39 +75,77 @@ def keep_largest(blocks: Blocks, n: int, density: float, draw: Draw) -> Mask:
     if k == 0:
         return lambda block, start: torch.zeros_like(block)
     threshold, first_dropped = _magnitude_cut(blocks, n, k)
+    # hardshrink keeps what is above its bound
+    below = float(np.nextafter(np.float32(threshold), np.float32(0)))
 
     def mask(block: Tensor, start: int) -> Tensor:
-        magnitude = block.abs()
-        keep = magnitude >= threshold
+        if threshold == 0:
+            return block
+        kept = torch.nn.functional.hardshrink(block, below)
         if start + block.numel() > first_dropped:
-            late = torch.arange(start, start + block.numel(), device=block.device).reshape(block.shape) >= first_dropped
-            keep &= ~((magnitude == threshold) & late)
-        return torch.where(keep, block, 0.0)
+            late = kept.reshape(-1)[max(0, first_dropped - start) :]
+            late[late.abs() == threshold] = 0.0
+        return kept
 
     return mask
 
 
 def _magnitude_cut(blocks: Blocks, n: int, k: int) -> tuple[float, int]:
     """The k-th largest magnitude, and the position from which on elements of just that magnitude are dropped."""
-    magnitudes = np.empty(n, dtype=np.float32)
+    on_card = next(blocks()).device.type in ("cuda", "xpu")
+    threshold, wanted, tied = (kth_by_digits if on_card else kth_by_partition)(blocks, n, k)
+    if tied == wanted or threshold == 0:
+        return threshold, n
     position = 0
     for block in blocks():
-        magnitudes[position : position + block.numel()] = block.abs().reshape(-1).cpu().numpy()
+        places = (block.abs().reshape(-1) == threshold).nonzero().reshape(-1)
+        if len(places) > wanted:
+            return threshold, position + int(places[wanted])
+        wanted -= len(places)
         position += block.numel()
-    magnitudes.partition(n - k)
-    threshold = magnitudes[n - k]
-    wanted = k - int(np.count_nonzero(magnitudes[n - k :] > threshold))
-    ties_below = int(np.count_nonzero(magnitudes[: n - k] == threshold))
-    if ties_below == 0 or threshold == 0:
-        return float(threshold), n
+    return threshold, n
+
+
+def kth_by_partition(blocks: Blocks, n: int, k: int) -> tuple[float, int, int]:
+    """The k-th largest of n magnitudes (1 <= k < n), how many of just that size are kept, and how many there are.
+
+    With all magnitudes in the main memory: the fastest on a CPU.
+    """
+    magnitudes = torch.empty(n)
     position = 0
     for block in blocks():
-        tied = (block.abs().reshape(-1) == float(threshold)).nonzero().reshape(-1)
-        if len(tied) > wanted:
-            return float(threshold), position + int(tied[wanted])
-        wanted -= len(tied)
+        torch.abs(block.reshape(-1), out=magnitudes[position : position + block.numel()])
         position += block.numel()
-    return float(threshold), n
+    array = magnitudes.numpy()
+    array.partition(n - k)
+    threshold = array[n - k]
+    if array[: n - k].max() < threshold:  # no tie across the cut
+        return float(threshold), 1, 1
+    wanted = k - int(np.count_nonzero(array[n - k :] > threshold))
+    return float(threshold), wanted, wanted + int(np.count_nonzero(array[: n - k] == threshold))
+
+
+def kth_by_digits(blocks: Blocks, n: int, k: int) -> tuple[float, int, int]:
+    """As kth_by_partition, by counting the digits of the bit patterns, which sort as the magnitudes do.
+
+    Three passes over the blocks and no copy of them: for devices where recomputing a block costs less than moving it.
+    """
+    prefix, wanted, tied = 0, k, n
+    for shift, bits in ((20, 11), (10, 10), (0, 10)):
+        counts: Tensor | int = 0
+        for block in blocks():
+            pattern = block.abs().reshape(-1).view(torch.int32)
+            if shift < 20:
+                pattern = pattern[(pattern >> (shift + bits)) == prefix]
+            counts = counts + torch.bincount((pattern >> shift) & (2**bits - 1), minlength=2**bits)
+        assert isinstance(counts, Tensor)
+        from_top = counts.cpu().flip(0).cumsum(0)
+        place = int((from_top < wanted).sum())
+        digit = 2**bits - 1 - place
+        tied = int(counts[digit])
+        wanted -= int(from_top[place]) - tied
+        prefix = prefix << bits | digit
+    return float(np.uint32(prefix).view(np.float32)), wanted, tied
 
 
 def keep_random(blocks: Blocks, n: int, density: float, draw: Draw) -> Mask:
@@ -117,13 +155,13 @@ def keep_random(blocks: Blocks, n: int, density: float, draw: Draw) -> Mask:
     """
     if density >= 1:
         return lambda block, start: block
-    if density <= 0:
-        return lambda block, start: torch.zeros_like(block)
     limit = min(round(density * 2**32), 2**32 - 1)
+    if limit <= 0:
+        return lambda block, start: torch.zeros_like(block)
 
     def mask(block: Tensor, start: int) -> Tensor:
-        keep = torch.from_numpy(draw.integers(start, block.numel()) < limit)
-        return torch.where(keep.reshape(block.shape).to(block.device), block / density, 0.0)
+        keep = torch.from_numpy(draw.integers(start, block.numel()) < limit).reshape(block.shape)
+        return (block * keep.to(block.device)).div_(density)
 
     return mask
 
@@ -146,11 +184,11 @@ def elected_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     votes = tensors[0].clone()
     for tensor in tensors[1:]:
         votes += tensor
-    elected = torch.where(votes >= 0, 1.0, -1.0)
+    elected = votes.sign_().add_(0.5).sign_()
     total = torch.zeros_like(votes)
     count = torch.zeros_like(votes)
     for tensor, weight in zip(tensors, weights, strict=True):
-        agrees = torch.sign(tensor) == elected
-        total += torch.where(agrees, tensor * weight, 0.0)
-        count += agrees
-    return total / count.clamp_(min=1)
+        agreeing = (tensor * elected).clamp_min_(0)  # the magnitudes of the elements of the elected sign
+        total.add_(agreeing, alpha=weight)
+        count += agreeing.sign_()
+    return total.mul_(elected).div_(count.clamp_min_(1))

@@ -224,10 +224,10 @@ def _exact_sum(meeting: Meeting, rank: int, compute: Compute) -> LoraModule:
 def _on_deltas(meeting: Meeting, method: Method, density: float, seed: int, rank: int, compute: Compute) -> LoraModule:
     dense = _merged_delta(meeting, method, density, seed, compute)
     rank = min(rank, meeting.rows, meeting.columns)
-    # the unmasked LoRAs have much the same dominant directions, and their factors are at hand
-    start = _dominant_columns(meeting, rank, compute)
+    draw = Draw(seed, meeting.weight, 0, "start")
+    start = _likely_columns(meeting, rank, draw, compute)
     spare = max(MIN_OVERSAMPLING, rank // 2) + rank - start.shape[1]
-    noise = _noise(meeting.rows, spare, Draw(seed, meeting.weight, 0, "start")).to(compute.device)
+    noise = _noise(meeting.rows, spare, draw).to(compute.device)
     best = lowrank.truncate_dense(dense, rank, start, noise, compute.check)
     return _cut(meeting, best, compute)
 
@@ -247,7 +247,7 @@ def _merged_delta(meeting: Meeting, method: Method, density: float, seed: int, c
     for share, delta in zip(meeting.shares, deltas, strict=True):
 
         def blocks(delta: _DeltaRows = delta) -> Iterator[Tensor]:
-            for start, stop in lowrank.row_blocks(meeting.rows, meeting.columns):
+            for start, stop in lowrank.row_blocks(meeting.rows, meeting.columns, compute.device):
                 compute.check()
                 yield delta.rows(start, stop)
 
@@ -256,13 +256,13 @@ def _merged_delta(meeting: Meeting, method: Method, density: float, seed: int, c
     weights = [share.strength for share in meeting.shares]
     dense = torch.empty(meeting.rows, meeting.columns, dtype=torch.float32, device=compute.device)
     assert method.consensus is not None
-    for start, stop in lowrank.row_blocks(meeting.rows, meeting.columns):
+    for start, stop in lowrank.row_blocks(meeting.rows, meeting.columns, compute.device):
         compute.check()
         parts = [
             mask(delta.rows(start, stop), start * meeting.columns) for mask, delta in zip(masks, deltas, strict=True)
         ]
         dense[start:stop] = method.consensus(parts, weights)
-    meeting.require_finite(torch.float32, dense)
+        meeting.require_finite(torch.float32, dense[start:stop])
     return dense
 
 
@@ -285,19 +285,20 @@ class _DeltaRows:
         return rows if self.scale == 1 else rows.mul_(self.scale)
 
 
-def _dominant_columns(meeting: Meeting, rank: int, compute: Compute) -> Tensor:
-    """The strongest left singular directions among the LoRAs that have factors, at most ``rank``, as columns."""
-    ups = []
-    for share in meeting.shares:
-        factors = share.adapter.factors()
-        best = lowrank.truncate_product(*factors, lowrank.fixed_rank(rank)) if factors is not None else None
-        if best is not None:
-            ups.append((best.up * math.sqrt(abs(share.gain))).float())
-    if not ups:
+def _likely_columns(meeting: Meeting, rank: int, draw: Draw, compute: Compute) -> Tensor:
+    """At most ``rank`` columns near the dominant left subspace of the masked delta: they are in that of the unmasked.
+
+    All columns of its factors where they are few, else what one step of power iteration makes of random ones.
+    """
+    terms = [(*_factors(share, compute.device), share.gain) for share in meeting.shares if share.adapter.has_factors]
+    if not terms:
         return torch.zeros(meeting.rows, 0, device=compute.device)
-    columns = torch.cat(ups, 1)
-    strongest = torch.linalg.vector_norm(columns, dim=0).argsort(descending=True, stable=True)[:rank]
-    return columns[:, strongest].to(compute.device)
+    up, down = lowrank.stack(terms, torch.float32)
+    if up.shape[1] <= rank:
+        return up
+    up, down = (factor / torch.linalg.vector_norm(factor).clamp_min(lowrank.TINY) for factor in (up, down))
+    random = _noise(meeting.rows, rank, draw).to(compute.device)
+    return up @ ((down @ down.mT) @ (up.mT @ random))
 
 
 def _noise(rows: int, columns: int, draw: Draw) -> Tensor:

@@ -11,7 +11,7 @@ from . import lowrank, recipe
 from .compute import CPU, Compute
 from .formats.based import needs_model
 from .join import low_rank
-from .lora import Adapter, Lora, LoraError, LoraModule, Replacement, by_key, with_block_weight
+from .lora import Adapter, Lora, LoraError, LoraModule, Replacement, by_key, is_finite, with_block_weight
 
 # Method -> what its value means, for messages and tooltips.
 METHODS: dict[str, str] = {
@@ -85,7 +85,7 @@ def _resized(module: Adapter, rule: lowrank.RankRule, compute: Compute) -> Adapt
     rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
     up, down = (torch.zeros(rows, 1), torch.zeros(1, columns)) if best is None else (best.up, best.down)
     up, down = up.to("cpu", compute.dtype), down.to("cpu", compute.dtype)
-    if not (torch.isfinite(up).all() and torch.isfinite(down).all()):
+    if not (is_finite(up) and is_finite(down)):
         raise LoraError(
             f"Resizing module {module.name} gave values too large for {str(compute.dtype).removeprefix('torch.')}. "
             "Choose float32 or bfloat16."

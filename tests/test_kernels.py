@@ -24,6 +24,8 @@ from lora_pack.merge.kernels import (
     keep_largest,
     keep_random,
     kept_count,
+    kth_by_digits,
+    kth_by_partition,
     weighted_sum,
 )
 from lora_pack.tests import oracle
@@ -117,6 +119,25 @@ def test_keep_largest_is_a_sort(m: int, n: int, density: float, rows: int, seed:
     matrix = [noise, noise.round(), noise.bfloat16().float(), torch.where(noise > 0.3, noise, 0.0)][kind]
     expected = oracle.largest(matrix.double().numpy(), density)
     assert np.array_equal(sparse(keep_largest, matrix, density, rows).double().numpy(), expected)
+
+
+@given(
+    st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.5, 1e-45, 1e-38, -3e38, 0.1]), min_size=2, max_size=60),
+    st.integers(1, 59),
+    st.integers(1, 9),
+)
+@examples(300)
+def test_both_searches_for_the_threshold_find_the_same(values: list[float], k: int, rows: int):
+    """The one for cards runs on any device."""
+    matrix = torch.tensor(values)[:, None]
+    k = min(k, len(values) - 1)
+    threshold, wanted, tied = kth_by_digits(blocks_of(matrix, rows), len(values), k)
+    magnitudes = sorted(matrix.abs().reshape(-1).tolist(), reverse=True)
+    assert threshold == magnitudes[k - 1]
+    assert tied == magnitudes.count(threshold) and wanted == k - sum(m > threshold for m in magnitudes)
+    other, also_wanted, also_tied = kth_by_partition(blocks_of(matrix, rows), len(values), k)
+    assert other == threshold and also_tied - also_wanted == tied - wanted
+    assert also_wanted == wanted or also_tied == also_wanted  # not counted where all of that size are kept
 
 
 def test_keep_largest_counts_beyond_the_whole_numbers_of_float32():

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, go_on
 from ..join import join
-from ..lora import Adapter, Lora, LoraError, by_key, require_finite
+from ..lora import Adapter, Lora, LoraError, by_key, is_finite, require_finite
 from . import based, full, layouts, loha, lokr, lora, rslora
 from .checks import ALPHA
 
@@ -175,7 +175,7 @@ def to_state_dict(lora: Lora, dtype: torch.dtype | None = None, check: Check = g
 
 
 def _require_fits(tensor: Tensor, what: str) -> None:
-    if not torch.isfinite(tensor.float()).all():
+    if not is_finite(tensor):
         name = str(tensor.dtype).removeprefix("torch.")
         raise LoraError(
             f"{what} holds values too large for {name}. Save it as float32 or bfloat16, or lower its strength."
