@@ -17,7 +17,7 @@ from .compute import Compute
 from .files import load, save
 from .formats import architecture_of
 from .keys import is_text_encoder
-from .lora import Lora, LoraError, LoraModule
+from .lora import Lora, LoraError, LowRank
 from .merger import merge_deltas, merge_factors
 from .methods import DELTA_MODES, FACTOR_MODES
 from .resize import METHODS as RESIZE_METHODS
@@ -167,7 +167,7 @@ def _info(options: argparse.Namespace) -> None:
         modules = list(lora.modules.values())
         text_encoder = sum(is_text_encoder(module.name) for module in modules)
         convolutions = sum(module.is_convolution for module in modules)
-        low_rank = [module for module in modules if isinstance(module, LoraModule)]
+        low_rank = [module for module in modules if isinstance(module, LowRank)]
         dtypes = (tensor.dtype for module in modules for suffix, tensor in module.tensors() if suffix != ".alpha")
         print(text)
         architecture = architecture_of(modules)

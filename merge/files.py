@@ -37,7 +37,7 @@ def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
     if not path.is_file():
         raise LoraError(f"There is no file {path.name} (looked for in {path.parent.name}).")
     if path.suffix.lower() in SAFETENSORS:
-        tensors, metadata = tensorfile.read(path, check)
+        tensors, metadata = tensorfile.index(path)
     else:
         tensors, metadata = _read_pickle(path), {}
     return from_state_dict(tensors, name or path.stem, metadata, check)

@@ -132,14 +132,14 @@ def kth_by_digits(blocks: Blocks, n: int, k: int) -> tuple[float, int, int]:
     """
     prefix, wanted, tied = 0, k, n
     for shift, bits in ((20, 11), (10, 10), (0, 10)):
-        counts: Tensor | int = 0
+        counts = torch.zeros(2**bits, dtype=torch.int64)
         for block in blocks():
             pattern = block.abs().reshape(-1).view(torch.int32)
             if shift < 20:
                 pattern = pattern[(pattern >> (shift + bits)) == prefix]
-            counts = counts + torch.bincount((pattern >> shift) & (2**bits - 1), minlength=2**bits)
-        assert isinstance(counts, Tensor)
-        from_top = counts.cpu().flip(0).cumsum(0)
+            counts = counts.to(block.device) + torch.bincount((pattern >> shift) & (2**bits - 1), minlength=2**bits)
+        counts = counts.cpu()
+        from_top = counts.flip(0).cumsum(0)
         place = int((from_top < wanted).sum())
         digit = 2**bits - 1 - place
         tied = int(counts[digit])

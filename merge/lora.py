@@ -86,8 +86,7 @@ class Adapter(ABC):
         """What a file holds of it, by the key's ending, with the block weight in it."""
 
 
-@dataclass(frozen=True, eq=False)
-class LoraModule(Adapter):
+class LowRank(Adapter):
     """The low-rank adapter of one weight; its delta is ``alpha / rank * up @ down``.
 
     ``up`` has the shape (out, rank) and ``down`` (rank, in), each with the kernel's dimensions behind for a
@@ -97,12 +96,10 @@ class LoraModule(Adapter):
     """
 
     family: ClassVar[str] = "LoRA"
-    name: str
     up: Tensor
     down: Tensor
     alpha: float
-    block_weight: float = 1.0
-    reshape: tuple[int, ...] | None = None
+    reshape: tuple[int, ...] | None
 
     @property
     def rank(self) -> int:
@@ -117,23 +114,16 @@ class LoraModule(Adapter):
     def weight_shape(self) -> tuple[int, ...]:
         return (self.up.shape[0], *self.down.shape[1:])
 
-    def flat_up(self) -> Tensor:
-        """``up`` as a matrix (out, rank)."""
-        return self.up.reshape(self.up.shape[0], -1)
-
-    def flat_down(self) -> Tensor:
-        """``down`` as a matrix (rank, in * kh * kw)."""
-        return self.down.reshape(self.down.shape[0], -1)
-
     @property
     def has_factors(self) -> bool:
         return True
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        return self.flat_up(), self.flat_down()
+        return self.up.flatten(1), self.down.flatten(1)
 
     def dense(self) -> Tensor:
-        return (self.flat_up().float() * self.scale) @ self.flat_down().float()
+        up, down = self.factors()
+        return (up.float() * self.scale) @ down.float()
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         yield ".lora_up.weight", self.up
@@ -141,6 +131,18 @@ class LoraModule(Adapter):
         yield ".alpha", torch.tensor(self.alpha * self.block_weight, dtype=torch.float32)
         if self.reshape is not None:
             yield ".reshape_weight", torch.tensor(self.reshape)
+
+
+@dataclass(frozen=True, eq=False)
+class LoraModule(LowRank):
+    """A low-rank adapter with its factors in memory."""
+
+    name: str
+    up: Tensor
+    down: Tensor
+    alpha: float
+    block_weight: float = 1.0
+    reshape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -257,7 +257,7 @@ def _project(dense: Tensor, directions: Tensor, rule: RankRule, total: float, ch
     """The best approximation by a rule inside the span of columns on the left (m, l), in float64."""
     basis = torch.linalg.qr(_double(directions))[0]
     inner = torch.zeros(basis.shape[1], dense.shape[1], dtype=torch.float64, device=basis.device)
-    for start, stop in row_blocks(*dense.shape, dense.device):
+    for start, stop in row_blocks(dense.shape[0], dense.shape[1], dense.device):
         check()
         inner.addmm_(basis[start:stop].mT, _double(dense[start:stop]))
     return _inside(basis, inner.mT, rule, total)
@@ -291,5 +291,5 @@ def _gram(wide: Tensor) -> Tensor:
 
 def _squared_norm(dense: Tensor) -> float:
     # of numbers at float32's limits the squares are beyond it
-    blocks = (dense[start:stop] for start, stop in row_blocks(*dense.shape, dense.device))
+    blocks = (dense[start:stop] for start, stop in row_blocks(dense.shape[0], dense.shape[1], dense.device))
     return sum(float(_double(block).square().sum()) for block in blocks)

@@ -11,7 +11,7 @@ from . import lowrank, recipe
 from .compute import CPU, Compute
 from .formats.based import needs_model
 from .join import low_rank
-from .lora import Adapter, Lora, LoraError, LoraModule, Replacement, by_key, is_finite, with_block_weight
+from .lora import Adapter, Lora, LoraError, LowRank, Replacement, by_key, is_finite, with_block_weight
 
 # Method -> what its value means, for messages and tooltips.
 METHODS: dict[str, str] = {
@@ -90,5 +90,5 @@ def _resized(module: Adapter, rule: lowrank.RankRule, compute: Compute) -> Adapt
             f"Resizing module {module.name} gave values too large for {str(compute.dtype).removeprefix('torch.')}. "
             "Choose float32 or bfloat16."
         )
-    reshape = module.reshape if isinstance(module, LoraModule) else None
+    reshape = module.reshape if isinstance(module, LowRank) else None
     return with_block_weight(low_rank(module.name, up, down, module.weight_shape, reshape), module.block_weight)

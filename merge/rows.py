@@ -6,7 +6,6 @@ A delta's rows are its up factor's rows, so all of it is exact and keeps the ran
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from .architectures import Target
 from .join import low_rank
-from .lora import Adapter, Difference, LoraModule, with_block_weight
+from .lora import Adapter, Difference, LoraModule, LowRank, with_block_weight
 
 
 def cut_out(adapter: Adapter, name: str, start: Fraction, stop: Fraction) -> Adapter:
@@ -49,8 +48,9 @@ def rows_of(adapter: Adapter, meaning: Target) -> Fraction:
 
 def _with_rows(adapter: Adapter, name: str, rows: int, change: Callable[[Tensor], Tensor]) -> Adapter:
     shape = (rows, *adapter.weight_shape[1:])
-    if isinstance(adapter, LoraModule):
-        return replace(adapter, name=name, up=change(adapter.up).contiguous())
+    if isinstance(adapter, LowRank):
+        up, block_weight = change(adapter.up).contiguous(), adapter.block_weight
+        return LoraModule(name, up, adapter.down, adapter.alpha, block_weight, adapter.reshape)
     factors = adapter.factors()
     if factors is not None:
         up, down = factors

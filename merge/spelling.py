@@ -9,7 +9,7 @@ from typing import TypeVar
 from .architectures import Architecture, Style, Target, spell, split_spelling, target
 from .formats import architecture_of
 from .join import join, low_rank
-from .lora import WEIGHT, Adapter, Lora, LoraError, LoraModule, by_key, with_block_weight
+from .lora import WEIGHT, Adapter, Lora, LoraError, LowRank, by_key, with_block_weight
 from .rows import cut_out, rows_of, set_into, swap_halves
 
 # Style -> how a user calls it
@@ -89,8 +89,8 @@ def _in_form(adapter: Adapter, style: Style, source: str) -> Adapter:
             f"{source}: module {adapter.name} ({adapter.family}) has no form in files of PEFT and diffusers. "
             "Merge it with PM Merge LoRA SVD first, or save it in other names."
         )
-    if isinstance(adapter, LoraModule):
-        up, down = adapter.flat_up(), adapter.flat_down()
+    if isinstance(adapter, LowRank):
+        up, down = adapter.factors()
         scale = adapter.scale * adapter.block_weight
         if scale != 1:
             up = (up.float() * scale).to(up.dtype)

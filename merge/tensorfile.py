@@ -1,4 +1,4 @@
-"""safetensors files, read with plain reads and written in one deterministic order.
+"""safetensors files, read with plain reads, tensor by tensor, and written in one deterministic order.
 
 The safetensors library maps the file into memory: a file that is truncated under the map kills the process, and on
 Windows a mapped file can't be replaced. It also writes metadata in random order, so that equal files differ in bytes.
@@ -12,7 +12,8 @@ import math
 import os
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,35 +44,84 @@ DTYPES: dict[str, torch.dtype] = {
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def read(path: Path, check: Callable[[], None]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors of a safetensors file, in the order of their data, and its metadata.
+@dataclass(frozen=True)
+class FileState:
+    """A file and what tells that it is still the same."""
 
-    Each tensor owns its memory. Raises LoraError when the file is not a whole, valid safetensors file.
+    path: Path
+    size: int
+    modified: int  # in nanoseconds
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in its file: where it is, and what it is."""
+
+    file: FileState
+    offset: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def shaped(self, shape: Sequence[int]) -> Stored:
+        """The same numbers under another shape of as many."""
+        assert math.prod(shape) == math.prod(self.shape)
+        return replace(self, shape=tuple(shape))
+
+
+def index(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """All tensors of a safetensors file, in the order of their data, and its metadata; none of them is read yet.
+
+    Raises LoraError when the file is not a whole, valid safetensors file.
     """
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        header, data_start = _read_header(file, size, path.name)
-        metadata = header.pop("__metadata__", None)
-        metadata = {} if metadata is None else metadata
-        _require(_is_text_map(metadata), path.name, "its metadata is not a table of texts")
-        entries = sorted(
-            ((name, *_entry(name, entry, path.name)) for name, entry in header.items()),
-            key=lambda e: (e[3], e[4]),
-        )
-        position = 0
-        for name, _, _, begin, end in entries:
-            _require(begin == position, path.name, f"the data of tensor {name} overlaps another's or leaves a gap")
-            position = end
-        _require(
-            data_start + position == size,
-            path.name,
-            f"its header promises {data_start + position} bytes and the file has {size}",
-        )
-        tensors = {}
-        for name, dtype, shape, begin, end in entries:
-            check()
-            tensors[name] = _read_tensor(file, dtype, shape, end - begin, path.name)
+        state = _state(path, file)
+        header, data_start = _read_header(file, state.size, path.name)
+    metadata = header.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
+    _require(_is_text_map(metadata), path.name, "its metadata is not a table of texts")
+    entries = sorted(
+        ((name, *_entry(name, entry, path.name)) for name, entry in header.items()),
+        key=lambda e: (e[3], e[4]),
+    )
+    position = 0
+    for name, _, _, begin, end in entries:
+        _require(begin == position, path.name, f"the data of tensor {name} overlaps another's or leaves a gap")
+        position = end
+    _require(
+        data_start + position == state.size,
+        path.name,
+        f"its header promises {data_start + position} bytes and the file has {state.size}",
+    )
+    tensors = {name: Stored(state, data_start + begin, dtype, shape) for name, dtype, shape, begin, _ in entries}
     return tensors, dict(metadata)
+
+
+def read(stored: Sequence[Stored]) -> list[Tensor]:
+    """Tensors of one file, each with memory of its own. Raises LoraError when the file has changed since ``index``."""
+    if not stored:
+        return []
+    state = stored[0].file
+    name = state.path.name
+    try:
+        with state.path.open("rb", buffering=0) as file:
+            _require_same(state, file)
+            tensors = [_read_tensor(file, one, name) for one in stored]
+            _require_same(state, file)
+    except FileNotFoundError:
+        raise LoraError(f"{name} is gone since it was loaded. Put it back, or choose another file.") from None
+    return tensors
+
+
+def _state(path: Path, file: BinaryIO) -> FileState:
+    status = os.fstat(file.fileno())
+    return FileState(path, status.st_size, status.st_mtime_ns)
+
+
+def _require_same(state: FileState, file: BinaryIO) -> None:
+    if _state(state.path, file) != state:
+        raise LoraError(
+            f"{state.path.name} has changed since it was loaded. Run the workflow again: it is read anew then."
+        )
 
 
 def _read_header(file: BinaryIO, size: int, source: str) -> tuple[dict, int]:
@@ -124,13 +174,20 @@ def _is_text_map(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
-def _read_tensor(file: BinaryIO, dtype: torch.dtype, shape: tuple[int, ...], size: int, source: str) -> Tensor:
-    tensor = torch.empty(shape, dtype=dtype)
-    if size:
-        view = _bytes(tensor).data
-        _require(file.readinto(view) == size, source, "it ended while it was read")  # type: ignore[attr-defined]
-        if sys.byteorder == "big":
-            _bytes(tensor).reshape(-1, dtype.itemsize)[:] = _bytes(tensor).reshape(-1, dtype.itemsize)[:, ::-1].copy()
+def _read_tensor(file: BinaryIO, stored: Stored, source: str) -> Tensor:
+    tensor = torch.empty(stored.shape, dtype=stored.dtype)
+    if tensor.numel() == 0:
+        return tensor
+    data = _bytes(tensor)
+    file.seek(stored.offset)
+    position = 0
+    while position < len(data):
+        count = file.readinto(data[position:].data)  # type: ignore[attr-defined]
+        _require(bool(count), source, "it ended while it was read")
+        position += count
+    if sys.byteorder == "big":
+        swapped = data.reshape(-1, stored.dtype.itemsize)[:, ::-1].copy()
+        data.reshape(-1, stored.dtype.itemsize)[:] = swapped
     return tensor
 
 

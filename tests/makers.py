@@ -101,13 +101,13 @@ def each_module(lora: Lora, change: Callable[[LoraModule], LoraModule]) -> Lora:
 
 def as_matrix(module: LoraModule) -> LoraModule:
     """A 1x1 convolution as some trainers store it: without the kernel's dimensions."""
-    return replace(module, up=module.flat_up(), down=module.flat_down())
+    return replace(module, up=module.up.flatten(1), down=module.down.flatten(1))
 
 
 def regauged(module: LoraModule, gauge: Tensor) -> LoraModule:
     """The same delta in other factors: (B G, G^-1 A)."""
-    up = module.flat_up().double() @ gauge.double()
-    down = torch.linalg.inv(gauge.double()) @ module.flat_down().double()
+    up = module.up.flatten(1).double() @ gauge.double()
+    down = torch.linalg.inv(gauge.double()) @ module.down.flatten(1).double()
     return replace(
         module,
         up=up.reshape(module.up.shape).to(module.up.dtype),

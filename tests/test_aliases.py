@@ -46,7 +46,7 @@ def lora(name: str, *modules: LoraModule, strength: float = 1.0) -> Lora:
 def acts(found: LoraModule, seed: int = 9) -> Tensor:
     """What the delta makes of some inputs, in float64: large deltas are never formed."""
     inputs = torch.randn(found.down.shape[1], 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return found.scale * found.flat_up().double() @ (found.flat_down().double() @ inputs)
+    return found.scale * found.up.flatten(1).double() @ (found.down.flatten(1).double() @ inputs)
 
 
 def close(got: Tensor, want: Tensor) -> bool:

@@ -19,6 +19,7 @@ import torch
 from lora_pack.merge import tensorfile
 from lora_pack.merge.files import load, save
 from lora_pack.merge.lora import Lora, LoraError, LoraModule
+from lora_pack.merge.merger import merge_factors
 from lora_pack.tests import oracle
 from lora_pack.tests.makers import (
     LINEAR,
@@ -68,16 +69,38 @@ def test_a_file_of_the_library(ending: str, tmp_path: Path):
     assert fingerprint(loaded) == fingerprint(in_order)
 
 
-def test_a_loaded_lora_lives_without_its_file(tmp_path: Path):
-    path = tmp_path / "a.safetensors"
+def test_a_loaded_lora_leaves_its_factors_in_its_file(tmp_path: Path):
+    """No map and no handle of it either, so that it can be replaced; what has changed is not used."""
+    path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     safetensors.torch.save_file(state_dict(make_lora(1)), path)
+    safetensors.torch.save_file(state_dict(make_lora(2)), other)
     lora = load(path)
-    before = fingerprint(lora)
+    assert not any(isinstance(value, Tensor) for module in lora.modules.values() for value in vars(module).values())
+    fingerprint(lora)
     if sys.platform == "linux":
         assert str(path) not in Path("/proc/self/maps").read_text()
-    path.write_bytes(b"")
+        assert str(path) not in [os.path.realpath(handle) for handle in Path("/proc/self/fd").iterdir()]
+    os.utime(other, ns=(1, 1))
+    os.replace(other, path)
+    with pytest.raises(LoraError, match="a.safetensors has changed"):
+        merge_factors([lora])
     path.unlink()
-    assert fingerprint(lora) == before
+    with pytest.raises(LoraError, match="a.safetensors is gone"):
+        merge_factors([lora])
+
+
+def test_what_is_no_plain_lora_is_read_whole(tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    tensors = state_dict(make_lora(1))
+    tensors["lora_unet_other.diff"] = torch.ones(3, 3)
+    tensors["lora_unet_core.lora_up.weight"] = torch.ones(4, 2)
+    tensors["lora_unet_core.lora_down.weight"] = torch.ones(2, 3, 1, 1)
+    tensors["lora_unet_core.lora_mid.weight"] = torch.ones(2, 2, 3, 3)
+    safetensors.torch.save_file(tensors, path)
+    lora = load(path)
+    path.unlink()
+    assert torch.equal(lora.modules["lora_unet_other"].dense(), torch.ones(3, 3))
+    assert lora.modules["lora_unet_core"].dense().shape == (4, 27)
 
 
 @pytest.mark.parametrize("ending", [".pt", ".pth", ".bin", ".ckpt"])

@@ -52,8 +52,8 @@ def test_shapes(name: str):
     assert (module.rank, module.scale, module.weight_shape) == (3, 0.5, SHAPES[name])
     assert module.is_convolution == (name in (CONV3, CONV_1D, CONV_3D))
     rows, columns = SHAPES[name][0], math.prod(SHAPES[name][1:])
-    assert module.flat_up().shape == (rows, 3) and module.flat_down().shape == (3, columns)
-    delta = module.scale * module.flat_up().double() @ module.flat_down().double()
+    assert module.up.flatten(1).shape == (rows, 3) and module.down.flatten(1).shape == (3, columns)
+    delta = module.scale * module.up.flatten(1).double() @ module.down.flatten(1).double()
     assert oracle.distance(delta.numpy(), oracle.module_delta(module)) < 1e-12
     assert not as_matrix(make_module(CONV1, SHAPES[CONV1], 3, 1)).is_convolution
 

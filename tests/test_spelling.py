@@ -10,7 +10,7 @@ import torch
 from lora_pack.merge.architectures import Style, recognise, target
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict
-from lora_pack.merge.lora import Difference, Lora, LoraError, LoraModule
+from lora_pack.merge.lora import Difference, Lora, LoraError, LowRank
 from lora_pack.merge.merger import merge_factors
 from lora_pack.merge.spelling import STYLES, respelled
 from lora_pack.tests.test_aliases import H, acts, close, fused, lora, module, split
@@ -38,8 +38,8 @@ NAMES: dict[Style, list[str]] = {
 }
 
 
-def as_lora(m: object) -> LoraModule:
-    assert isinstance(m, LoraModule)
+def as_lora(m: object) -> LowRank:
+    assert isinstance(m, LowRank)
     return m
 
 

@@ -18,7 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lora_pack.merge.lora import LoraError
-from lora_pack.merge.tensorfile import read, write
+from lora_pack.merge.tensorfile import index, read, write
 from lora_pack.tests.makers import examples, tensor_bytes
 from torch import Tensor
 
@@ -49,10 +49,15 @@ def to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None)
     return file.getvalue()
 
 
+def read_all(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    stored, metadata = index(path)
+    return dict(zip(stored, read(list(stored.values())), strict=True)), metadata
+
+
 def read_bytes(data: bytes, tmp_path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = tmp_path / "file.safetensors"
     path.write_bytes(data)
-    return read(path, go_on)
+    return read_all(path)
 
 
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -69,11 +74,11 @@ def test_what_the_library_writes_we_read(tmp_path: Path):
     tensors = some_tensors()
     path = tmp_path / "file.safetensors"
     safetensors.torch.save_file(tensors, path, {"b": "2", "a": "1", "ü": "日本\n\0"})
-    found, metadata = read(path, go_on)
+    found, metadata = read_all(path)
     assert_equal(found, tensors)
     assert metadata == {"b": "2", "a": "1", "ü": "日本\n\0"}
     safetensors.torch.save_file(tensors, path)
-    assert read(path, go_on)[1] == {}
+    assert read_all(path)[1] == {}
 
 
 def test_what_we_write_the_library_reads(tmp_path: Path):
@@ -83,7 +88,7 @@ def test_what_we_write_the_library_reads(tmp_path: Path):
     assert_equal(safetensors.torch.load_file(path), tensors)
     with safetensors.safe_open(path, "pt") as file:
         assert file.metadata() == {"b": "2", "a": "1", "ü": "日本\n\0"}
-    assert_equal(read(path, go_on)[0], tensors)
+    assert_equal(read_all(path)[0], tensors)
 
 
 @pytest.mark.parametrize("tensors", [{}, {"": torch.ones(2)}, {'ü/日本 "\\\n\0': torch.ones(2)}])
@@ -115,7 +120,7 @@ def test_tensors_own_their_memory_and_the_file_is_closed(tmp_path: Path):
     path = tmp_path / "file.safetensors"
     tensors = some_tensors()
     path.write_bytes(to_bytes(tensors))
-    found, _ = read(path, go_on)
+    found, _ = read_all(path)
     if sys.platform == "linux":
         assert str(path) not in Path("/proc/self/maps").read_text()
         assert not [fd for fd in Path("/proc/self/fd").iterdir() if fd.exists() and os.path.samefile(fd, path)]
@@ -232,7 +237,7 @@ def test_bad_files_are_refused_as_the_library_refuses_them(data: bytes, tmp_path
         for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
             file.get_tensor(name)
     with pytest.raises(LoraError, match="bad"):
-        read(path, go_on)
+        read_all(path)
 
 
 UNUSUAL: dict[str, bytes] = {
@@ -274,7 +279,7 @@ def test_a_header_that_claims_too_much_costs_no_memory(tmp_path: Path):
         file.write(struct.pack("<Q", 100_000_001) + b"{")
         file.truncate(200_000_000)  # a sparse file
     with pytest.raises(LoraError, match="bad"):
-        read(path, go_on)
+        read_all(path)
 
 
 @examples(300)
@@ -313,6 +318,48 @@ def assert_as_the_library(data: bytes) -> None:
         else:
             assert expected is not None, "the library refuses it"
             assert_equal(found, expected)
+
+
+# The file between the look at its header and the reading
+
+
+def change_and_read(path: Path, change: Callable[[], object]) -> None:
+    stored, _ = index(path)
+    change()
+    read(list(stored.values()))
+
+
+@pytest.mark.parametrize("data", [bytes(8), to_bytes({"a": torch.ones(3)}), to_bytes({"a": torch.zeros(2)})])
+def test_a_file_that_was_written_to_since_is_refused(data: bytes, tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(to_bytes({"a": torch.zeros(3)}))
+    os.utime(path, ns=(1, 1))
+    change_and_read(path, lambda: None)
+    with pytest.raises(LoraError, match=r"a\.safetensors has changed since it was loaded"):
+        change_and_read(path, lambda: path.write_bytes(data))
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(to_bytes({"a": torch.zeros(3)}))
+    with pytest.raises(LoraError, match=r"a\.safetensors is gone"):
+        change_and_read(path, path.unlink)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(to_bytes({"a": torch.zeros(3), "b": torch.zeros(3)}))
+    os.utime(path, ns=(1, 1))
+    stored, _ = index(path)
+    empty, changed = torch.empty, to_bytes({"a": torch.ones(3), "b": torch.ones(3)})
+
+    def empty_and_change(*arguments: object, **options: object) -> Tensor:
+        path.write_bytes(changed)
+        return empty(*arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(torch, "empty", empty_and_change)
+    with pytest.raises(LoraError, match="has changed"):
+        read(list(stored.values()))
 
 
 # Writing

@@ -18,6 +18,7 @@ from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, go_on
 from ..join import join
 from ..lora import Adapter, Lora, LoraError, by_key, is_finite, require_finite
+from ..tensorfile import Stored, read
 from . import based, full, layouts, loha, lokr, lora, rslora
 from .checks import ALPHA
 
@@ -39,15 +40,16 @@ _UNSUPPORTED_OF = {suffix: name for name, suffixes in UNSUPPORTED.items() for su
 _LONGEST_FIRST = sorted({*_FAMILY_OF, *_UNSUPPORTED_OF, ALPHA}, key=len, reverse=True)
 _ENDINGS = re.compile(f"(?:{'|'.join(map(re.escape, _LONGEST_FIRST))})$")
 
-# The tensors of one module by suffix, and of all modules by prefix.
-Group = dict[str, Tensor]
+# The tensors of one module by suffix, in memory or in their file.
+Group = dict[str, layouts.Value]
 
 
 def from_state_dict(
-    tensors: Mapping[str, Tensor], name: str, metadata: Mapping[str, str] | None = None, check: Check = go_on
+    tensors: Mapping[str, layouts.Value], name: str, metadata: Mapping[str, str] | None = None, check: Check = go_on
 ) -> Lora:
     """The LoRA that a file's tensors spell. ``name`` is what messages call it.
 
+    Tensors in a file are read and checked one module after the other; plain LoRA modules leave theirs there.
     Raises LoraError, naming the module, for tensors of no known family, missing halves, shapes that disagree, alphas
     that are no single finite number, and NaN or infinite values.
     """
@@ -55,12 +57,22 @@ def from_state_dict(
     for prefix, group in _by_prefix(layouts.normalised(tensors, name), name).items():
         check()
         source = f"{name}: module {prefix}"
-        for suffix, tensor in group.items():
+        in_memory = _in_memory(group)
+        for suffix, tensor in in_memory.items():
             require_finite(tensor, f"{source} ({suffix.lstrip('._')})")
-        for family, members in _by_family(group).items():
-            adapters += family.read(prefix, members, source)
+        for family, members in _by_family(in_memory).items():
+            found = family.read(prefix, members, source)
+            if family is lora:
+                found = [lora.left_in_file(module, number, group) for number, module in enumerate(found)]
+            adapters += found
     adapters = rslora.scaled_as_told(adapters, metadata or {}, name)
     return Lora(name, by_key(_joined(adapters, name)), metadata=metadata or {})
+
+
+def _in_memory(group: Group) -> dict[str, Tensor]:
+    stored = {suffix: value for suffix, value in group.items() if isinstance(value, Stored)}
+    found = dict(zip(stored, read(list(stored.values())), strict=True))
+    return {suffix: found[suffix] if isinstance(value, Stored) else value for suffix, value in group.items()}
 
 
 def architecture_of(adapters: Iterable[Adapter]) -> Architecture | None:
@@ -90,7 +102,7 @@ def file_names(lora: Lora) -> dict[str, str]:
     return {module.name: loadable(module.name, architecture) for module in lora.modules.values()}
 
 
-def _by_prefix(tensors: Mapping[str, Tensor], name: str) -> dict[str, Group]:
+def _by_prefix(tensors: Mapping[str, layouts.Value], name: str) -> dict[str, Group]:
     """The tensors by module and suffix, in the file's order."""
     groups: dict[str, Group] = {}
     strangers = []
@@ -121,9 +133,9 @@ def _by_prefix(tensors: Mapping[str, Tensor], name: str) -> dict[str, Group]:
     return groups
 
 
-def _by_family(group: Group) -> dict[ModuleType, Group]:
+def _by_family(group: dict[str, Tensor]) -> dict[ModuleType, dict[str, Tensor]]:
     """One module's tensors by family. A dora_scale makes it DoRA's, whatever family it decomposes."""
-    families: dict[ModuleType, Group] = {}
+    families: dict[ModuleType, dict[str, Tensor]] = {}
     for suffix, tensor in group.items():
         if suffix != ALPHA:
             family = _FAMILY_OF[suffix]

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from ..lora import LoraError
+from ..tensorfile import Stored
 
 # Flux control LoRAs of Black Forest Labs are known by these two keys, in ComfyUI as here.
 BFL_MARKERS = ("img_in.lora_A.weight", "single_blocks.0.norm.key_norm.scale")
 BFL_PREFIX = "diffusion_model."
+
+Value = Tensor | Stored
 
 _PEFT_NAMED = re.compile(r"\.lora_([AB])\.(?!default\.)([^.]+)\.weight$")
 _USO = re.compile(r"((?:double|single)_blocks\.\d+)\.processor\.(\w+)\.(down|up)\.weight")
@@ -30,7 +33,7 @@ _USO_MODULES = {
 }
 
 
-def normalised(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def normalised(tensors: Mapping[str, Value], source: str) -> dict[str, Value]:
     """The tensors under keys of the usual form, in the same order.
 
     Raises LoraError for a file with several PEFT adapters, which are several LoRAs.
@@ -52,8 +55,8 @@ def _normal_key(key: str) -> str:
     return _PEFT_NAMED.sub(r".lora_\1.weight", key)
 
 
-def _from_bfl(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    plain: dict[str, Tensor] = {}
+def _from_bfl(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    plain: dict[str, Value] = {}
     for key, tensor in tensors.items():
         if key.endswith("_norm.scale"):
             key += ".set_weight"

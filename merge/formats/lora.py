@@ -11,7 +11,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..lora import LoraError, LoraModule
+from ..lora import LoraError, LoraModule, LowRank
+from ..stored import StoredLoraModule
+from ..tensorfile import Stored
 from .checks import ALPHA, read_alpha, require_float, shape_text
 
 NAME = "LoRA"
@@ -38,7 +40,7 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LoraModu
     einsum('mnkl,nj->mjkl', mid, down) (comfy/weight_adapter/lora.py contracts the same three).
     Raises LoraError for missing halves, shapes that disagree, and alphas that are no single finite number.
     """
-    complete = [pair for pair in SPELLINGS if pair[0] in tensors and pair[1] in tensors]
+    complete = _complete(tensors)
     lonely = [
         suffix
         for suffix in tensors
@@ -51,6 +53,20 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LoraModu
     if lonely:
         raise LoraError(f"{source} has {lonely[0].lstrip('._')} without its other half. The file is incomplete.")
     return [_module(name, tensors, up, down, source) for up, down in complete]
+
+
+def left_in_file(module: LoraModule, number: int, members: Mapping[str, Tensor | Stored]) -> LowRank:
+    """The ``number``-th module that ``read`` made of these, its factors left in the file that holds them as such."""
+    up, down = (members[suffix] for suffix in _complete(members)[number])
+    folded = MID in members
+    if folded or not isinstance(up, Stored) or not isinstance(down, Stored):
+        return module
+    up, down = up.shaped(module.up.shape), down.shaped(module.down.shape)
+    return StoredLoraModule(module.name, up, down, module.alpha, module.block_weight, module.reshape)
+
+
+def _complete(members: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [pair for pair in SPELLINGS if pair[0] in members and pair[1] in members]
 
 
 def _module(name: str, tensors: Mapping[str, Tensor], up_suffix: str, down_suffix: str, source: str) -> LoraModule:

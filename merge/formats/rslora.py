@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from ..lora import Adapter, LoraModule
+from ..lora import Adapter, LowRank
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ def _asks(key: str, value: object) -> bool:
 def _scaled(adapter: Adapter, components: Iterable[str], config: Mapping[str, object]) -> Adapter:
     component = next((one for one in components if adapter.name.startswith(one + ".")), None)
     # a file that has alphas says with them what it means
-    if component is None or not isinstance(adapter, LoraModule) or adapter.alpha != adapter.rank:
+    if component is None or not isinstance(adapter, LowRank) or adapter.alpha != adapter.rank:
         return adapter
     alpha = _alpha(adapter.name.removeprefix(component + "."), component, config)
-    return adapter if alpha is None else replace(adapter, alpha=alpha * math.sqrt(adapter.rank))
+    return adapter if alpha is None else replace(adapter, alpha=alpha * math.sqrt(adapter.rank))  # type: ignore[type-var]
 
 
 def _alpha(path: str, component: str, config: Mapping[str, object]) -> float | None:
