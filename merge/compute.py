@@ -1,11 +1,19 @@
-"""How a computation runs: where, into which precision, and who hears of its progress or stops it."""
+"""How a computation runs: where, into which precision, who hears of its progress or stops it, and what when the memory
+is not enough."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
+
+from .lora import LoraError
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 # Raises to stop the work.
 Check = Callable[[], None]
@@ -17,6 +25,10 @@ def _no_progress(done: int, total: int) -> None:
 
 def _no_report(kept: float, total: float) -> None:
     """Nobody asked."""
+
+
+def _no_host(needed: int) -> None:
+    """Nobody else has memory on the device that could be freed."""
 
 
 def go_on() -> None:
@@ -35,7 +47,7 @@ class Compute:
     ``dtype`` is the precision of the result's tensors; arithmetic is float32 or better whatever it says.
     ``progress(done, total)`` is called after each module. ``check()`` is called often and stops the work by raising.
     ``report_cut(kept, total)`` hears of each module that was cut to a rank: the squared norms of its delta after and
-    before.
+    before. ``make_room(bytes)`` is called before the device is worked on, with what the largest module will take there.
     """
 
     device: torch.device = torch.device("cpu")
@@ -43,6 +55,7 @@ class Compute:
     progress: Callable[[int, int], None] = _no_progress
     check: Check = go_on
     report_cut: Callable[[float, float], None] = _no_report
+    make_room: Callable[[int], None] = _no_host
 
     @property
     def float64_device(self) -> torch.device:
@@ -53,6 +66,38 @@ class Compute:
         """Report progress, and stop here if somebody asked for it."""
         self.progress(done, total)
         self.check()
+
+
+def attempt(compute: Compute, what: str, needed: int, work: Callable[[Compute], Result]) -> Result:
+    """``work`` on the device; where the device's memory is not enough for it, on the CPU, which the log says.
+
+    Before it gives the device up it asks the host once more for room. Raises LoraError, naming ``what``, where
+    the main memory is not enough either.
+    """
+    places = [compute] if compute.device.type == "cpu" else [compute, compute, replace(compute, device=CPU.device)]
+    for number, place in enumerate(places):
+        if 0 < number:
+            if place is compute:
+                compute.make_room(2 * needed)
+            else:
+                log.warning("%s does not fit into the memory of %s: it is computed on the CPU.", what, compute.device)
+        try:
+            return work(place)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # behind the except clause: the error's frames, and the tensors in them, are gone now
+    raise LoraError(
+        f"The memory is not enough for {what} ({needed / 1e6:.0f} MB are needed at a time). Close other programs, "
+        "merge fewer LoRAs at once, or choose a mode that works on factors."
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed"))
 
 
 CPU = Compute()

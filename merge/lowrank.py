@@ -29,7 +29,7 @@ MAX_CANCELLATION = 4
 # Elements per block of rows of a dense delta: on a CPU a block and what is made of it stay in the cache, a card wants
 # more at a time.
 BLOCK_ELEMENTS = 2**17
-CARD_BLOCK_ELEMENTS = 2**24
+CARD_BLOCK_ELEMENTS = 2**22
 # Keeps a norm that is divided by from being zero.
 TINY = torch.finfo(torch.float32).tiny
 CPU_DEVICE = torch.device("cpu")

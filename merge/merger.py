@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from . import lowrank, recipe
 from .align import Meanings, Meeting, meet
-from .compute import CPU, Compute
+from .compute import CPU, Compute, attempt
 from .kernels import Draw, Mask, keep_all, weighted_sum
 from .lora import Adapter, Difference, Lora, LoraError, LoraModule, by_key, with_block_weight
 from .methods import Method, delta_method, factor_method
@@ -39,17 +40,17 @@ def merge_factors(
     meetings = meet(loras, meanings)
     if method.consensus is not None:
         require_factors(meetings, mode)
-    modules: list[Adapter] = []
-    for done, meeting in enumerate(meetings, 1):
+
+    def merged(meeting: Meeting, compute: Compute) -> Adapter:
         if meeting.is_replacement:
-            modules.append(_replacement(meeting))
-        elif meeting.is_vector:
-            modules.append(_on_vectors(meeting, method, density, seed, compute))
-        elif method.consensus is None:
-            modules.append(_side_by_side(meeting, compute))
-        else:
-            modules.append(_on_factors(meeting, method, density, seed, compute))
-        compute.step(done, len(meetings))
+            return _replacement(meeting)
+        if meeting.is_vector:
+            return _on_vectors(meeting, method, density, seed, compute)
+        if method.consensus is None:
+            return _side_by_side(meeting, compute)
+        return _on_factors(meeting, method, density, seed, compute)
+
+    modules = _each(meetings, merged, compute, lambda meeting: not all(s.adapter.has_factors for s in meeting.shares))
     return _result("merge", {"mode": mode, **_settings(method, density, seed)}, loras, modules, compute)
 
 
@@ -75,20 +76,44 @@ def merge_deltas(
         if value < 0:
             raise LoraError(f"The {name} is {value}; it must be 0 (as the inputs) or more.")
     meetings = meet(loras, meanings)
-    modules: list[Adapter] = []
-    for done, meeting in enumerate(meetings, 1):
+
+    def merged(meeting: Meeting, compute: Compute) -> Adapter:
         wanted = (conv_rank if meeting.is_convolution else rank) or meeting.rank
         if meeting.is_replacement:
-            modules.append(_replacement(meeting))
-        elif meeting.is_vector:
-            modules.append(_on_vectors(meeting, method, density, seed, compute))
-        elif _is_exact_sum(method, density, meeting):
-            modules.append(_exact_sum(meeting, wanted, compute))
-        else:
-            modules.append(_on_deltas(meeting, method, density, seed, wanted, compute))
-        compute.step(done, len(meetings))
+            return _replacement(meeting)
+        if meeting.is_vector:
+            return _on_vectors(meeting, method, density, seed, compute)
+        if _is_exact_sum(method, density, meeting):
+            return _exact_sum(meeting, wanted, compute)
+        return _on_deltas(meeting, method, density, seed, wanted, compute)
+
+    modules = _each(meetings, merged, compute, lambda meeting: not _is_exact_sum(method, density, meeting))
     settings = {"mode": method.name + "_svd", **_settings(method, density, seed), "rank": rank, "conv_rank": conv_rank}
     return _result("merge_svd", settings, loras, modules, compute)
+
+
+def _each(
+    meetings: Sequence[Meeting],
+    merged: Callable[[Meeting, Compute], Adapter],
+    compute: Compute,
+    is_dense: Callable[[Meeting], bool],
+) -> list[Adapter]:
+    """The merged module of each meeting, with progress, and with room on the device for the largest."""
+    needs = [_bytes_needed(meeting, is_dense(meeting)) for meeting in meetings]
+    if compute.device.type != "cpu":
+        compute.make_room(max(needs, default=0))
+    modules = []
+    for done, (meeting, needed) in enumerate(zip(meetings, needs, strict=True), 1):
+        modules.append(attempt(compute, f"module {meeting.name}", needed, partial(merged, meeting)))
+        compute.step(done, len(meetings))
+    return modules
+
+
+def _bytes_needed(meeting: Meeting, is_dense: bool) -> int:
+    """About what a module takes at most beside its result: its factors in float64, and of a dense delta three."""
+    ranks = sum(min(share.adapter.rank, meeting.rows, meeting.columns) for share in meeting.shares)
+    factors = 3 * 8 * ranks * (meeting.rows + meeting.columns)
+    return factors + (3 * 4 * meeting.rows * meeting.columns if is_dense else 0)
 
 
 def _require_density(density: float) -> None:

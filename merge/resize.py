@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from . import lowrank, recipe
-from .compute import CPU, Compute
+from .compute import CPU, Compute, attempt
 from .formats.based import needs_model
 from .join import low_rank
 from .lora import Adapter, Lora, LoraError, LowRank, Replacement, by_key, is_finite, with_block_weight
@@ -44,7 +45,10 @@ def resize(
             raise LoraError(f"{lora.name}: {needs_model(module)}")
     modules = []
     for done, module in enumerate(lora.modules.values(), 1):
-        modules.append(_resized(module, rules[module.is_convolution], compute))
+        rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
+        needed = 24 * module.rank * (rows + columns) if module.has_factors else 12 * rows * columns
+        rule = rules[module.is_convolution]
+        modules.append(attempt(compute, f"module {module.name}", needed, partial(_resized, module, rule)))
         compute.step(done, len(lora.modules))
     settings: dict[str, object] = {"rank": rank, "conv_rank": conv_rank, "method": method}
     if method != "fixed":

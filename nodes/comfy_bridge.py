@@ -47,7 +47,13 @@ def check_interrupt() -> None:
 
 def compute(device: str, dtype: str) -> Compute:
     """What the core needs to run inside a node: it draws the progress bar of the node that is executing."""
-    return Compute(resolve_device(device), getattr(torch, dtype), _progress(), check_interrupt)
+    place = resolve_device(device)
+    return Compute(place, getattr(torch, dtype), _progress(), check_interrupt, make_room=_room_on(place))
+
+
+def _room_on(device: torch.device) -> Callable[[int], None]:
+    """Has ComfyUI unload models where less memory than needed is free on the device."""
+    return lambda needed: comfy.model_management.free_memory(needed, device)
 
 
 def _progress() -> Callable[[int, int], None]:

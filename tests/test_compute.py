@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lora_pack.merge import lowrank
-from lora_pack.merge.compute import Compute
+from lora_pack.merge.compute import Compute, attempt
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.lora import Lora, LoraError
 from lora_pack.merge.resize import resize
 from lora_pack.tests import oracle
-from lora_pack.tests.makers import LINEAR, make_lora, of_modules, state_dict
+from lora_pack.tests.makers import LINEAR, fingerprint, make_lora, of_modules, state_dict
 from lora_pack.tests.merging import ALL_MODES, DENSE_MODES, merge, three_loras
+from torch.overrides import TorchFunctionMode
 
 OPERATIONS: dict[str, Callable[[Compute], Lora]] = {
     **{mode: lambda compute, mode=mode: merge(mode, three_loras("3x3"), compute=compute) for mode in ALL_MODES},
@@ -115,3 +118,101 @@ def test_an_empty_lora_is_no_trouble():
     nothing = of_modules([])
     assert not resize(nothing, 4).modules
     assert not merge("ties_svd", [nothing]).modules
+
+
+# Memory
+
+CARD = Compute(device=torch.device("cuda"))
+SHORTAGES = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    MemoryError(),
+]
+
+
+def failing(times: int, error: Exception, places: list[str]) -> Callable[[Compute], str]:
+    """Work that fails on its first calls, and notes where it was called."""
+
+    def work(compute: Compute) -> str:
+        places.append(compute.device.type)
+        if len(places) <= times:
+            raise error
+        return "done"
+
+    return work
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=str)
+def test_a_full_card_is_given_room_once_and_then_up(error: Exception, caplog: pytest.LogCaptureFixture):
+    room: list[int] = []
+    card = replace(CARD, make_room=room.append)
+    for times, expected in enumerate((["cuda"], ["cuda", "cuda"], ["cuda", "cuda", "cpu"])):
+        places: list[str] = []
+        room.clear()
+        assert attempt(card, "module x", 1000, failing(times, error, places)) == "done"
+        assert places == expected and room == ([] if times == 0 else [2000])
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "module x does not fit into the memory of cuda: it is computed on the CPU."
+    ]
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=str)
+@pytest.mark.parametrize("compute, tries", [(Compute(), 1), (CARD, 3)])
+def test_too_little_main_memory_is_told(error: Exception, compute: Compute, tries: int):
+    places: list[str] = []
+    with pytest.raises(LoraError, match=r"not enough for module x \(3 MB .*Close other programs"):
+        attempt(compute, "module x", 3_000_000, failing(9, error, places))
+    assert len(places) == tries
+
+
+@pytest.mark.parametrize("error", [RuntimeError("size mismatch"), LoraError("bad"), ValueError("x"), Stopped()])
+def test_other_errors_are_not_taken_for_it(error: BaseException):
+    def work(compute: Compute) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        attempt(CARD, "module x", 1000, work)
+    assert raised.value is error
+
+
+class ShortAtSecond(TorchFunctionMode):
+    """Lets the second call of a function of torch fail for want of memory."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__()
+        self.names, self.calls = (function, f"__{function}__"), 0
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if getattr(function, "__name__", "") in self.names:
+            self.calls += 1
+            if self.calls == 2:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_shortage_anywhere_names_the_module_and_leaves_nothing(operation: str):
+    """Wherever memory is asked for: the n-th multiplication or copy that fails."""
+    before = OPERATIONS[operation](Compute())
+    for function in ("matmul", "cat", "sum"):
+        with ShortAtSecond(function) as short:
+            try:
+                OPERATIONS[operation](Compute())
+            except LoraError as error:
+                assert short.calls == 2 and "memory is not enough for module" in str(error)
+            else:
+                assert short.calls < 2
+    after = OPERATIONS[operation](Compute())
+    assert fingerprint(after) == fingerprint(before)
+
+
+def test_the_host_is_asked_for_room_for_the_largest_module():
+    """Of a device that isn't there: the work itself then fails, as it does where no such device is."""
+    for mode, least in (("ties_svd", 3 * 4 * 200 * 100), ("add_svd", 1)):
+        room: list[int] = []
+        loras = [make_lora(seed, shapes={LINEAR: (200, 100), "lora_unet_small": (20, 10)}) for seed in (1, 2)]
+        with pytest.raises((AssertionError, RuntimeError, LoraError)):
+            merge(mode, loras, 0.5, compute=Compute(device=torch.device("meta"), make_room=room.append))
+        assert len(room) == 1 and least <= room[0] < 10 * 4 * 200 * 100
