@@ -6,6 +6,7 @@ import argparse
 import logging
 import re
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,13 @@ import torch
 from tqdm import tqdm
 
 from .compute import Compute
-from .files import load, save
+from .files import load, save, tensors_equal
 from .formats import architecture_of
 from .keys import is_text_encoder
 from .lora import Lora, LoraError, LowRank
 from .merger import merge_deltas, merge_factors
 from .methods import DELTA_MODES, FACTOR_MODES
+from .replay import replay
 from .resize import METHODS as RESIZE_METHODS
 from .resize import resize
 from .spelling import STYLES
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        if "output" in options and options.output.suffix != ".safetensors":
+        if getattr(options, "output", None) and options.output.suffix != ".safetensors":
             raise LoraError(f"The output {options.output.name} must end in .safetensors.")
         options.run(options)
     except LoraError as error:
@@ -73,6 +75,24 @@ def _parser() -> argparse.ArgumentParser:
     resizing.add_argument("--value", type=float, default=0.9, help="of the sv_* methods (default 0.9)")
     resizing.set_defaults(run=_resize)
     _add_output(resizing)
+
+    replaying = commands.add_parser("replay", help="make a merged or resized file again from the recipe in it")
+    replaying.add_argument("loras", nargs=1, metavar="FILE")
+    replaying.add_argument(
+        "--loras",
+        dest="folder",
+        type=Path,
+        metavar="DIR",
+        help="where the inputs are looked for, with its subfolders (default: where the file is)",
+    )
+    replaying.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.safetensors", help="default: none, the tensors are only compared"
+    )
+    replaying.add_argument(
+        "--overwrite", action="store_true", help="replace the output file (default: count its name up)"
+    )
+    replaying.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps (default cpu)")
+    replaying.set_defaults(run=_replay, dtype="float32")
 
     looking = commands.add_parser("info", help="show what LoRA files hold")
     looking.add_argument("loras", nargs="+", metavar="FILE")
@@ -120,6 +140,22 @@ def _resize(options: argparse.Namespace) -> None:
     with _progress(options) as compute:
         resized = resize(lora, options.rank, options.conv_rank, options.method, options.value, compute)
     _write(resized, options)
+
+
+def _replay(options: argparse.Namespace) -> None:
+    path = Path(options.loras[0])
+    lora = load(path)
+    with _progress(options) as compute:
+        again = replay(lora, options.folder or path.parent, compute)
+    with tempfile.TemporaryDirectory() as folder:
+        output = options.output or Path(folder) / "replayed.safetensors"
+        written = save(again.lora, output, again.dtype, options.overwrite, style=again.names)
+        same = tensors_equal(path, written)
+        where = f"{written}: " if options.output else ""
+        verdict = "the same" if same else "NOT the same"
+        print(f"{where}{len(again.lora.modules)} modules, {verdict} tensors as in {path}")
+    if not same:
+        raise LoraError("The inputs are those of the recipe: another torch, processor or version computed this file.")
 
 
 def _load_weighted(text: str) -> Lora:

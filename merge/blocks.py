@@ -50,7 +50,8 @@ def with_block_weights(lora: Lora, spec: str, presets: Mapping[str, str] | None 
     if not spec:
         return lora
     try:
-        weights = _weights_by_module(lora, parse(_expand(spec, presets)))
+        meant = _expand(spec, presets)
+        weights = _weights_by_module(lora, parse(meant))
     except BadNotation as problem:
         raise LoraError(f"Block weights {quoted(spec)} for {lora.name}: {problem}") from None
     modules = {
@@ -58,7 +59,9 @@ def with_block_weights(lora: Lora, spec: str, presets: Mapping[str, str] | None 
         for name, module in lora.modules.items()
         if weights[name] != 0
     }
-    return replace(lora, modules=modules)
+    given = lora.source.get("block_weights", ())
+    assert isinstance(given, list | tuple)
+    return replace(lora, modules=modules, source={**lora.source, "block_weights": [*given, meant]})
 
 
 def preset_files() -> tuple[Path, ...]:

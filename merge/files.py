@@ -8,15 +8,19 @@ import pickle
 import secrets
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from . import metadata as file_metadata
 from . import tensorfile
 from .architectures import Style
 from .compute import Check, go_on
 from .formats import from_state_dict, to_peft_state_dict, to_state_dict
+from .hashing import Sha256
 from .lora import Lora, LoraError
 from .spelling import respelled
 
@@ -26,6 +30,7 @@ log = logging.getLogger(__name__)
 _DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
 
 SAFETENSORS = (".safetensors", ".sft")
+READABLE = (*SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
 
 
 def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
@@ -36,11 +41,28 @@ def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
     path = Path(path)
     if not path.is_file():
         raise LoraError(f"There is no file {path.name} (looked for in {path.parent.name}).")
-    if path.suffix.lower() in SAFETENSORS:
-        tensors, metadata = tensorfile.index(path)
-    else:
-        tensors, metadata = _read_pickle(path), {}
-    return from_state_dict(tensors, name or path.stem, metadata, check)
+    name = name or path.stem
+    with Sha256(path) as sha256:
+        if path.suffix.lower() in SAFETENSORS:
+            tensors, metadata = tensorfile.index(path)
+        else:
+            tensors, metadata = _read_pickle(path), {}
+        lora = from_state_dict(tensors, name, metadata, check)
+        source = {"file": f"{name}{path.suffix}", "size": path.stat().st_size, "sha256": sha256.result(check)}
+    return replace(lora, source=source)
+
+
+def tensors_equal(a: Path, b: Path) -> bool:
+    """Whether two safetensors files hold the same tensors, bit by bit, under the same names."""
+    (first, _), (second, _) = tensorfile.index(a), tensorfile.index(b)
+
+    def equal(one: tensorfile.Stored, other: tensorfile.Stored) -> bool:
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            return False
+        here, there = (tensorfile.tensor_bytes(tensorfile.read([stored])[0]) for stored in (one, other))
+        return np.array_equal(here, there)
+
+    return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -81,6 +103,10 @@ def save(
     whole under its name or not at all. ``dtype`` None keeps each tensor's own, ``style`` None the names
     that it has. Raises LoraError for an empty LoRA, and for what a style has no name for.
     """
+    settings = {
+        **({"save_dtype": str(dtype).removeprefix("torch.")} if dtype is not None else {}),
+        **({"names": style} if style is not None else {}),
+    }
     baked = lora.baked()
     if not baked.modules:
         raise LoraError(
@@ -89,7 +115,7 @@ def save(
     if style is not None:
         baked = respelled(baked, style)
     tensors = (to_peft_state_dict if style == "peft" else to_state_dict)(baked, dtype, check)
-    return write_whole(Path(path), tensors, baked.metadata, overwrite, check)
+    return write_whole(Path(path), tensors, file_metadata.of_file(lora, tensors, settings), overwrite, check)
 
 
 def write_whole(

@@ -223,6 +223,9 @@ def with_block_weight(adapter: AdapterT, block_weight: float) -> AdapterT:
 class Lora:
     """A LoRA: its adapters by key, in file order, and the strengths it is to be merged or applied with.
 
+    ``metadata`` is that of its file, or of what made it. ``source`` tells the file of one that comes from a file as it
+    is (see recipe.py): what makes a new LoRA of it leaves that out.
+
     Nodes share these values through ComfyUI's cache, so nothing may write into one, its mappings or its tensors:
     every operation returns a new Lora.
     """
@@ -232,10 +235,12 @@ class Lora:
     strength_model: float = 1.0
     strength_clip: float = 1.0
     metadata: Mapping[str, str] = field(default_factory=dict)
+    source: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        object.__setattr__(self, "source", MappingProxyType(dict(self.source)))
 
     def strength_of(self, module: Adapter) -> float:
         """What ``module`` counts: the strength of its part of the model times its block weight."""

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from . import lowrank, recipe
-from .align import Meanings, Meeting, meet
+from . import lowrank, metadata, recipe
+from .align import Meanings, Meeting, common_architecture, meet
 from .compute import CPU, Compute, attempt
 from .kernels import Draw, Mask, keep_all, weighted_sum
 from .lora import Adapter, Difference, Lora, LoraError, LoraModule, by_key, with_block_weight
@@ -51,7 +51,8 @@ def merge_factors(
         return _on_factors(meeting, method, density, seed, compute)
 
     modules = _each(meetings, merged, compute, lambda meeting: not all(s.adapter.has_factors for s in meeting.shares))
-    return _result("merge", {"mode": mode, **_settings(method, density, seed)}, loras, modules, compute)
+    settings = {"mode": mode, **_settings(method, density, seed), **_told_by_model(loras, meanings)}
+    return _result("merge", settings, loras, modules, compute)
 
 
 def merge_deltas(
@@ -89,6 +90,7 @@ def merge_deltas(
 
     modules = _each(meetings, merged, compute, lambda meeting: not _is_exact_sum(method, density, meeting))
     settings = {"mode": method.name + "_svd", **_settings(method, density, seed), "rank": rank, "conv_rank": conv_rank}
+    settings |= _told_by_model(loras, meanings)
     return _result("merge_svd", settings, loras, modules, compute)
 
 
@@ -141,6 +143,11 @@ def _settings(method: Method, density: float, seed: int) -> dict[str, object]:
     }
 
 
+def _told_by_model(loras: Sequence[Lora], meanings: Meanings | None) -> dict[str, object]:
+    """Whether a connected model had to tell what the names mean: then the files alone don't make the merge again."""
+    return {recipe.FROM_MODEL: True} if meanings is not None and common_architecture(loras) is None else {}
+
+
 def _result(
     operation: str, settings: dict[str, object], loras: Sequence[Lora], modules: Sequence[Adapter], compute: Compute
 ) -> Lora:
@@ -149,7 +156,7 @@ def _result(
     return Lora(
         name if len(name) <= 80 else name[:77] + "...",
         by_key(modules),
-        metadata=recipe.metadata(operation, settings, loras),
+        metadata=metadata.of_result(recipe.recipe_text(operation, settings, loras), loras),
     )
 
 
@@ -249,7 +256,7 @@ def _exact_sum(meeting: Meeting, rank: int, compute: Compute) -> LoraModule:
 def _on_deltas(meeting: Meeting, method: Method, density: float, seed: int, rank: int, compute: Compute) -> LoraModule:
     dense = _merged_delta(meeting, method, density, seed, compute)
     rank = min(rank, meeting.rows, meeting.columns)
-    draw = Draw(seed, meeting.weight, 0, "start")
+    draw = Draw(0, meeting.weight, 0, "start")  # not the user's seed, which is no part of how such modes merge
     start = _likely_columns(meeting, rank, draw, compute)
     spare = max(MIN_OVERSAMPLING, rank // 2) + rank - start.shape[1]
     noise = _noise(meeting.rows, spare, draw).to(compute.device)

@@ -1,4 +1,11 @@
-"""The metadata of what the pack makes: how it was made, from what, in a form that can be read back."""
+"""How a LoRA was made: from which files, by which operations, in a form that can be read back and replayed.
+
+The recipe of a value is in its metadata under KEY, as JSON: `operation` ("merge", "merge_svd", "resize"; "load" for a
+file that was only read, weighted and saved), its settings, and `inputs`. An input has its name and strengths; if it is
+a file, `file`, `size` and `sha256`; if it was made, or the file tells how it was, `made`, the recipe of it; and
+`block_weights`, one text for each time that they were given. No date and no path of a machine: the same merge gives
+the same file.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +16,48 @@ from .lora import Lora
 from .version import VERSION
 
 KEY = "lora_power_merger"
+# In an input: its change was computed from the weights of a model, which a recipe can't name.
+FROM_MODEL = "from_model_weights"
 
 
-def metadata(
-    operation: str, settings: Mapping[str, object], loras: Sequence[Lora], strengths: bool = True
-) -> dict[str, str]:
-    """The metadata of a result. No date and no path of a machine: the same merge gives the same file.
-
-    ``strengths`` says whether the operation used up the inputs' strengths; the resizer only carries them on.
-    """
+def recipe_text(operation: str, settings: Mapping[str, object], loras: Sequence[Lora], strengths: bool = True) -> str:
+    """The recipe of a result. ``strengths``: whether the operation used the inputs' up; the resizer carries them on."""
     recipe = {
         "version": VERSION,
         "operation": operation,
         **settings,
         "inputs": [_input(lora, strengths) for lora in loras],
     }
-    return {"format": "pt", KEY: json.dumps(recipe, sort_keys=True, ensure_ascii=False)}
+    return _text(recipe)
+
+
+def saved_text(lora: Lora, settings: Mapping[str, object]) -> str:
+    """The recipe of a LoRA as it is saved, with the strengths that go into the file and how it is written."""
+    made = parsed(lora.metadata.get(KEY))
+    if lora.source or not isinstance(made, dict):
+        return recipe_text("load", settings, [lora])
+    strengths = {"strength_model": lora.strength_model, "strength_clip": lora.strength_clip}
+    kept = {name: value for name, value in strengths.items() if value != 1}
+    return _text({**made, **kept, **settings})
+
+
+def parsed(text: str | None) -> object:
+    """The recipe in a text; the text itself where it is somebody else's under our key."""
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return text
 
 
 def _input(lora: Lora, strengths: bool) -> dict[str, object]:
-    entry: dict[str, object] = {"name": lora.name}
+    entry: dict[str, object] = {"name": lora.name, **lora.source}
     if strengths:
         entry |= {"strength_model": lora.strength_model, "strength_clip": lora.strength_clip}
-    made = lora.metadata.get(KEY)
+    made = parsed(lora.metadata.get(KEY))
     if made:
-        entry["made"] = _parsed(made)
+        entry["made"] = made
     return entry
 
 
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text  # somebody else's text under our key: kept as it is
+def _text(recipe: Mapping[str, object]) -> str:
+    return json.dumps(recipe, sort_keys=True, ensure_ascii=False)

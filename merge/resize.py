@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from . import lowrank, recipe
+from . import lowrank, metadata, recipe
 from .compute import CPU, Compute, attempt
 from .formats.based import needs_model
 from .join import low_rank
@@ -57,7 +57,8 @@ def resize(
     return replace(
         lora,
         modules=by_key(modules),
-        metadata=recipe.metadata("resize", settings, [lora], strengths=False),
+        metadata=metadata.of_result(recipe.recipe_text("resize", settings, [lora], strengths=False), [lora]),
+        source={},
     )
 
 

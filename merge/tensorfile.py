@@ -178,7 +178,7 @@ def _read_tensor(file: BinaryIO, stored: Stored, source: str) -> Tensor:
     tensor = torch.empty(stored.shape, dtype=stored.dtype)
     if tensor.numel() == 0:
         return tensor
-    data = _bytes(tensor)
+    data = tensor_bytes(tensor)
     file.seek(stored.offset)
     position = 0
     while position < len(data):
@@ -191,7 +191,7 @@ def _read_tensor(file: BinaryIO, stored: Stored, source: str) -> Tensor:
     return tensor
 
 
-def _bytes(tensor: Tensor):
+def tensor_bytes(tensor: Tensor):
     """The memory of a contiguous tensor as a flat numpy array of bytes."""
     return tensor.reshape(-1).view(torch.uint8).numpy()
 
@@ -214,7 +214,7 @@ def write(
     text += b" " * (-len(text) % 8)  # the format wants the data to start at a multiple of 8
     file.write(struct.pack("<Q", len(text)) + text)
     for tensor in tensors.values():
-        data = _bytes(tensor)
+        data = tensor_bytes(tensor)
         if sys.byteorder == "big":
             data = data.reshape(-1, tensor.element_size())[:, ::-1].reshape(-1)
         for start in range(0, len(data), WRITE_BYTES):

@@ -21,6 +21,7 @@ from ..merge.formats import file_names
 from ..merge.formats.based import BasedModule
 from ..merge.keys import loadable
 from ..merge.lora import Adapter, Lora, LoraError
+from ..merge.recipe import FROM_MODEL
 from . import comfy_bridge
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:
     for key, module in lora.modules.items():
         if isinstance(module, BasedModule):
             modules[key] = _resolved(module, names[module.name], lora, targets, weights)
-    return replace(lora, modules=modules)
+    return replace(lora, modules=modules, source={**lora.source, FROM_MODEL: True})
 
 
 def meanings(model: Any, clip: Any) -> Meanings | None:

@@ -203,7 +203,7 @@ def test_there_and_back(dtype: torch.dtype | None, tmp_path: Path):
     assert path == tmp_path / "a.safetensors"
     assert names(tmp_path) == ["a.safetensors"]
     loaded = load(path)
-    assert dict(loaded.metadata) == {"a": "1", "b": "2"}
+    assert {"a": "1", "b": "2"}.items() <= loaded.metadata.items()
     cast = each_module(lora, lambda m: replace(m, up=m.up.to(dtype or m.up.dtype), down=m.down.to(dtype or m.up.dtype)))
     assert fingerprint(loaded) == fingerprint(replace(cast, metadata=loaded.metadata))
     assert set(safetensors.torch.load_file(path)) == set(state_dict(lora))

@@ -1,0 +1,179 @@
+"""The metadata of what the pack writes, beside its recipe: what other programs read.
+
+The keys are those of sd-scripts (train_util.build_minimum_network_metadata) and of ModelSpec 1.0.1
+(https://github.com/Stability-AI/ModelSpec). The inputs' training metadata is not passed off as the result's own; what
+says how to use them, trigger words and tag counts, is kept under their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from torch import Tensor
+
+from . import recipe
+from .formats import architecture_of
+from .lora import Adapter, Lora, LowRank
+from .tensorfile import tensor_bytes
+
+TAGS = "ss_tag_frequency"
+PHRASE = "modelspec.trigger_phrase"
+# What trainers write a LoRA's trigger words under.
+TRIGGER_KEYS = (PHRASE, "trigger_words", "trigger_word", "ss_trigger_words")
+# Ours: the trigger words by the name of their LoRA.
+TRIGGERS = f"{recipe.KEY}.trigger_words"
+# What a result has in common with its inputs, where they agree.
+SHARED = (
+    "ss_base_model_version",
+    "ss_v2",
+    "modelspec.architecture",
+    "modelspec.implementation",
+    "modelspec.resolution",
+    "modelspec.prediction_type",
+)
+# What holds for the tensors of one file alone.
+OF_THE_TENSORS = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "ss_new_sd_model_hash")
+HASH = "modelspec.hash_sha256"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What sd-scripts calls a kind of model; None where it has no name for it."""
+
+    version: str | None
+    architecture: str
+    implementation: str
+    resolution: str
+
+
+_STABILITY = "https://github.com/Stability-AI/generative-models"
+_BASES = {
+    "SD 1.5": Base("sd_v1", "stable-diffusion-v1", "diffusers", "512x512"),
+    "SDXL": Base("sdxl_base_v1-0", "stable-diffusion-xl-v1-base", _STABILITY, "1024x1024"),
+    "SD 3": Base(None, "stable-diffusion-3-m", "diffusers", "1024x1024"),
+    "SD 3.5 Large": Base(None, "stable-diffusion-3-5-large", "diffusers", "1024x1024"),
+    "Flux": Base("flux1", "flux-1", "https://github.com/black-forest-labs/flux", "1024x1024"),
+    "Chroma": Base("chroma", "chroma", "https://huggingface.co/lodestones/Chroma", "1024x1024"),
+    "Lumina 2": Base("lumina2", "lumina-2", "https://github.com/Alpha-VLLM/Lumina-Image-2.0", "1024x1024"),
+    "HunyuanImage 2.1": Base("hunyuan-image-2.1", "hunyuan-image-2.1", "diffusers", "2048x2048"),
+}
+
+
+def of_result(recipe_text: str, loras: Sequence[Lora]) -> dict[str, str]:
+    """The metadata of a value made of these LoRAs: its recipe, and what of theirs is true of it too."""
+    used = [lora for lora in loras if lora.strength_model or lora.strength_clip] or loras
+    result = {"format": "pt", recipe.KEY: recipe_text}
+    for key in SHARED:
+        values = {lora.metadata[key] for lora in used if key in lora.metadata}
+        if len(values) == 1:
+            result[key] = values.pop()
+    tags = _by_lora(_tags(lora) for lora in used)
+    if tags:
+        result[TAGS] = json.dumps(tags, ensure_ascii=False)
+    phrases = _by_lora(_phrases(lora) for lora in used)
+    if phrases:
+        result[TRIGGERS] = json.dumps(phrases, ensure_ascii=False)
+        result[PHRASE] = ", ".join(dict.fromkeys(str(phrase) for phrase in phrases.values()))
+    return result
+
+
+def of_file(lora: Lora, tensors: Mapping[str, Tensor], settings: Mapping[str, object]) -> dict[str, str]:
+    """The metadata of the file of ``tensors``, which ``lora`` with its strengths was turned into.
+
+    A loaded LoRA keeps what its file said, except what the strengths changed.
+    """
+    told = {key: value for key, value in lora.metadata.items() if key not in OF_THE_TENSORS}
+    modules = list(lora.baked().modules.values())
+    told |= _network(modules)
+    base = _BASES.get(getattr(architecture_of(modules), "name", ""))
+    if base is not None:
+        if base.version is not None:
+            told.setdefault("ss_base_model_version", base.version)
+        told.setdefault("modelspec.architecture", f"{base.architecture}/lora")
+        told.setdefault("modelspec.implementation", base.implementation)
+        told.setdefault("modelspec.resolution", base.resolution)
+    told.setdefault("modelspec.sai_model_spec", "1.0.1")
+    told.setdefault("modelspec.title", lora.name)
+    merged_from = _names(recipe.parsed(lora.metadata.get(recipe.KEY)))
+    if merged_from:
+        told["modelspec.merged_from"] = ", ".join(merged_from)
+    told[HASH] = "0x" + _sha256(tensors.values())
+    told[recipe.KEY] = recipe.saved_text(lora, settings)
+    return told
+
+
+def _network(modules: Iterable[Adapter]) -> dict[str, str]:
+    """What sd-scripts says of a network; "Dynamic" where the modules differ, as its resize_lora.py writes."""
+    modules = list(modules)
+    plain = [module for module in modules if isinstance(module, LowRank)]
+    network = {"ss_network_module": "networks.lora" if len(plain) == len(modules) else "lycoris.kohya"}
+    ranks = {module.rank for module in plain}
+    alphas = {module.alpha * module.block_weight for module in plain}
+    for key, values in (("ss_network_dim", ranks), ("ss_network_alpha", alphas)):
+        if values:
+            network[key] = f"{next(iter(values)):g}" if len(values) == 1 else "Dynamic"
+    return network
+
+
+def _sha256(tensors: Iterable[Tensor]) -> str:
+    """The hash of a file's tensors as ModelSpec and sd-scripts have it: of the data behind the header."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor_bytes(tensor).data)
+    return digest.hexdigest()
+
+
+def _names(made: object) -> list[str]:
+    """The names of the inputs of a recipe."""
+    inputs = made.get("inputs") if isinstance(made, dict) else None
+    names = [entry.get("name") for entry in inputs if isinstance(entry, dict)] if isinstance(inputs, list) else []
+    return [name for name in names if isinstance(name, str)]
+
+
+def _tags(lora: Lora) -> dict[str, object]:
+    """The tag counts in a LoRA's metadata by the name of the LoRA that was trained with them."""
+    found = _table(lora.metadata.get(TAGS))
+    if _is_result(lora):
+        return found  # by LoRA already
+    counts: dict[str, int] = {}
+    for folder in found.values():
+        for tag, number in folder.items() if isinstance(folder, dict) else ():
+            if isinstance(number, int):
+                counts[tag] = counts.get(tag, 0) + number
+    return {lora.name: counts} if counts else {}
+
+
+def _is_result(lora: Lora) -> bool:
+    """Whether its metadata is of our making; a file that was only loaded and saved keeps its trainer's."""
+    made = recipe.parsed(lora.metadata.get(recipe.KEY))
+    return isinstance(made, dict) and made.get("operation") in ("merge", "merge_svd", "resize")
+
+
+def _phrases(lora: Lora) -> dict[str, object]:
+    """The trigger words in a LoRA's metadata by the name of the LoRA that was trained with them."""
+    ours = _table(lora.metadata.get(TRIGGERS))
+    phrase = next((lora.metadata[key].strip() for key in TRIGGER_KEYS if lora.metadata.get(key, "").strip()), "")
+    return ours or ({lora.name: phrase} if phrase else {})
+
+
+def _table(text: str | None) -> dict[str, object]:
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _by_lora(tables: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """The tables in one; of two different LoRAs of one name the second gets a number."""
+    result: dict[str, object] = {}
+    for table in tables:
+        for name, value in table.items():
+            numbered = (name if number == 1 else f"{name} ({number})" for number in count(1))
+            free = next(key for key in numbered if key not in result or result[key] == value)
+            result[free] = value
+    return result

@@ -1,0 +1,185 @@
+"""Making a LoRA again from the recipe in its file (see recipe.py)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .architectures import Style
+from .blocks import with_block_weights
+from .compute import Check, Compute
+from .files import READABLE, load
+from .hashing import sha256_of
+from .lora import Lora, LoraError
+from .merger import merge_deltas, merge_factors
+from .recipe import FROM_MODEL, KEY, parsed
+from .resize import resize
+from .spelling import STYLES
+from .version import VERSION
+
+log = logging.getLogger(__name__)
+
+# A recipe is what json made of it: any of it can be missing or of a wrong kind.
+Recipe = Mapping[str, Any]
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# Deeper than anyone nests merges, and far from Python's own limit.
+MAX_DEPTH = 100
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A LoRA made again, at the strengths that it was saved with, and how it was written: dtype and names."""
+
+    lora: Lora
+    dtype: torch.dtype | None
+    names: Style | None
+
+
+def recipe_of(lora: Lora) -> Recipe:
+    """Raises LoraError for a LoRA whose metadata holds no recipe of this pack."""
+    made = parsed(lora.metadata.get(KEY))
+    if not isinstance(made, dict) or "operation" not in made:
+        raise LoraError(f"{lora.name} holds no recipe: it was not saved by LoRA Power-Merger 1.0 or later.")
+    return made
+
+
+def replay(lora: Lora, folder: Path, compute: Compute) -> Replayed:
+    """The LoRA made again from its inputs' files, looked for in ``folder`` and below.
+
+    The merge is the one that was made, not one with today's defaults. Raises LoraError, before long work, that
+    names each input that is missing or has changed, and for what no recipe can hold (a model's weights).
+    """
+    recipe = recipe_of(lora)
+    if recipe.get("version") != VERSION:
+        log.warning(
+            "%s was made by version %s and is made again by %s: the values may differ.",
+            *(lora.name, recipe.get("version"), VERSION),
+        )
+    files = _find(recipe, folder, lora.name, compute.check)
+    try:
+        made = _made(recipe, files, compute)
+        lora = made.with_strengths(float(recipe.get("strength_model", 1)), float(recipe.get("strength_clip", 1)))
+        dtype = DTYPES[recipe["save_dtype"]] if "save_dtype" in recipe else None
+        return Replayed(lora, dtype, _style(recipe.get("names")))
+    except LoraError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        raise LoraError(f"The recipe of {lora.name} is damaged ({type(error).__name__}: {error}).") from None
+
+
+def _style(name: object) -> Style | None:
+    if name is None:
+        return None
+    return next(style for style in STYLES if style == name)
+
+
+def _made(recipe: Recipe, files: Mapping[str, Path], compute: Compute) -> Lora:
+    operation = recipe["operation"]
+    inputs = [_input(entry, files, compute) for entry in recipe["inputs"]]
+    if operation == "load":
+        return inputs[0]
+    place = replace(compute, dtype=DTYPES[recipe["dtype"]])
+    if operation == "merge":
+        return merge_factors(inputs, recipe["mode"], recipe.get("density", 1.0), recipe.get("seed", 0), place)
+    if operation == "merge_svd":
+        ranks = recipe["rank"], recipe["conv_rank"]
+        return merge_deltas(inputs, recipe["mode"], recipe.get("density", 1.0), *ranks, recipe.get("seed", 0), place)
+    if operation == "resize":
+        ranks = recipe["rank"], recipe["conv_rank"]
+        return resize(inputs[0], *ranks, recipe["method"], recipe.get("value", 0.9), place)
+    raise LoraError(f"The recipe has an operation that this version doesn't know: {operation}.")
+
+
+def _input(entry: Recipe, files: Mapping[str, Path], compute: Compute) -> Lora:
+    path = files.get(entry.get("sha256", ""))
+    lora = load(path, entry["name"], compute.check) if path else _made(entry["made"], files, compute)
+    for spec in entry.get("block_weights", ()):
+        lora = with_block_weights(lora, spec, {})
+    return lora.with_strengths(float(entry.get("strength_model", 1)), float(entry.get("strength_clip", 1)))
+
+
+# --- the inputs' files ---
+
+
+def _find(recipe: Recipe, folder: Path, name: str, check: Check) -> dict[str, Path]:
+    """The files of a recipe by their hash. An input that is gone but was made itself is made again from its own."""
+    known = _Known(folder, check)
+    found: dict[str, Path] = {}
+
+    def look(recipe: Recipe, depth: int) -> list[str]:
+        missing = []
+        if recipe.get(FROM_MODEL):
+            raise LoraError(
+                f"{name} can't be made again from files alone: a connected model told which weights the names in its "
+                "inputs mean."
+            )
+        for entry in _entries(recipe, name):
+            if entry.get(FROM_MODEL):
+                raise LoraError(
+                    f"{name} can't be made again from files alone: {entry.get('name')} was computed from a model's "
+                    "weights (DoRA, GLoRA, OFT)."
+                )
+            problem = known.problem(entry, found) if "sha256" in entry else None
+            made = entry.get("made")
+            if problem is None and "sha256" in entry:
+                continue
+            if isinstance(made, dict) and depth < MAX_DEPTH:
+                deeper = look(made, depth + 1)
+                if deeper or problem is None:
+                    missing += [problem, *deeper] if problem else deeper
+                else:
+                    log.warning("%s It is made again from its own inputs.", problem)
+                continue
+            missing.append(problem or f"{entry.get('name')} came from no file.")
+        return missing
+
+    problems = look(recipe, 0)
+    if problems:
+        raise LoraError(f"{name} can't be made again: {' '.join(dict.fromkeys(problems))}")
+    return found
+
+
+def _entries(recipe: Recipe, name: str) -> list[Recipe]:
+    entries = recipe.get("inputs")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise LoraError(f"The recipe of {name} is damaged: it has no list of inputs.")
+    return entries
+
+
+class _Known:
+    """The LoRA files below a folder, and the hashes of those that were looked into."""
+
+    def __init__(self, folder: Path, check: Check) -> None:
+        self._folder, self._check = folder, check
+        self._files = list(_lora_files(folder))
+        self._hashes: dict[Path, str] = {}
+
+    def problem(self, entry: Recipe, found: dict[str, Path]) -> str | None:
+        """What is wrong with the file of an input; None, and the file in ``found``, where it is there."""
+        sha256, file = entry["sha256"], str(entry.get("file", ""))
+        if sha256 in found:
+            return None
+        named = [path for path in self._files if path.relative_to(self._folder).as_posix() == file]
+        alike = [path for path in self._files if path.name == file.rsplit("/", 1)[-1]]
+        sized = [path for path in self._files if path.stat().st_size == entry.get("size")]
+        for path in dict.fromkeys([*named, *alike, *sized]):
+            if path.stat().st_size == entry.get("size") and self._hash(path) == sha256:
+                found[sha256] = path
+                return None
+        if named or alike:
+            return f"{file} has changed since (its SHA-256 was {sha256})."
+        return f"{file} is missing in {self._folder.name} (SHA-256 {sha256})."
+
+    def _hash(self, path: Path) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = sha256_of(path, self._check)
+        return self._hashes[path]
+
+
+def _lora_files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in READABLE and path.is_file())

@@ -1,0 +1,110 @@
+"""What other programs read in the metadata of a file: kohya's and ModelSpec's keys, trigger words and tags."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from lora_pack.merge.files import load, save
+from lora_pack.merge.lora import Lora
+from lora_pack.merge.merger import merge_deltas, merge_factors
+from lora_pack.merge.resize import resize
+from lora_pack.tests.makers import at, make_lora, make_module, of_modules
+
+SD15 = {
+    "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k": (640, 768),
+    "lora_te_text_model_encoder_layers_0_self_attn_k_proj": (768, 768),
+}
+
+
+def saved(lora: Lora, tmp_path: Path, **options: object) -> dict[str, str]:
+    path = save(lora, tmp_path / "x.safetensors", **options)  # type: ignore[arg-type]
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    assert metadata["modelspec.hash_sha256"] == "0x" + hashlib.sha256(data[8 + length :]).hexdigest()
+    return metadata
+
+
+def sd15(seed: int, **metadata: str) -> Lora:
+    return make_lora(seed, shapes=SD15, name=f"lora{seed}", metadata=metadata)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_what_kind_of_network_it_is(dtype: torch.dtype | None, tmp_path: Path):
+    metadata = saved(merge_deltas([sd15(1), sd15(2)], rank=3), tmp_path, dtype=dtype)
+    assert metadata["ss_network_dim"] == metadata["ss_network_alpha"] == "3"
+    assert metadata["ss_network_module"] == "networks.lora"
+    assert metadata["ss_base_model_version"] == "sd_v1"
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert metadata["modelspec.merged_from"] == "lora1, lora2"
+    for must in ("sai_model_spec", "implementation", "title", "resolution"):
+        assert metadata[f"modelspec.{must}"]
+
+
+def test_ranks_and_alphas_that_differ_are_dynamic(tmp_path: Path):
+    modules = [make_module(name, shape, 2 + i, i, alpha=1.0) for i, (name, shape) in enumerate(SD15.items())]
+    metadata = saved(at(of_modules(modules), 1.0, 0.5), tmp_path)
+    assert metadata["ss_network_dim"] == metadata["ss_network_alpha"] == "Dynamic"
+    assert saved(of_modules(modules), tmp_path)["ss_network_alpha"] == "1"
+
+
+def test_the_strength_is_in_the_alpha(tmp_path: Path):
+    assert saved(at(make_lora(1, ranks=[4], alphas=[2.0]), -0.5), tmp_path)["ss_network_alpha"] == "-1"
+
+
+def test_what_the_names_do_not_tell_is_not_made_up(tmp_path: Path):
+    metadata = saved(merge_factors([of_modules([make_module("some.layer", (5, 4), 2, 1)])]), tmp_path)
+    assert "ss_base_model_version" not in metadata and "modelspec.architecture" not in metadata
+
+
+def test_what_the_inputs_agree_on_is_kept_and_their_training_is_not(tmp_path: Path):
+    both = {"ss_base_model_version": "sd_1.5_x", "modelspec.architecture": "mine/lora", "ss_epoch": "9"}
+    told = saved(merge_factors([sd15(1, **both), sd15(2, **both)]), tmp_path)
+    assert (told["ss_base_model_version"], told["modelspec.architecture"]) == ("sd_1.5_x", "mine/lora")
+    assert "ss_epoch" not in told
+    told = saved(merge_factors([sd15(1, **both), sd15(2, **{**both, "ss_base_model_version": "other"})]), tmp_path)
+    assert told["ss_base_model_version"] == "sd_v1"
+
+
+def test_a_file_that_is_only_saved_again_keeps_its_own(tmp_path: Path):
+    lora = sd15(
+        1, ss_epoch="9", sshs_model_hash="stale", **{"modelspec.hash_sha256": "0xstale", "modelspec.title": "T"}
+    )
+    metadata = saved(at(lora, 0.5), tmp_path)
+    assert metadata["ss_epoch"] == "9" and metadata["modelspec.title"] == "T" and "sshs_model_hash" not in metadata
+
+
+def tags(**counts: int) -> str:
+    return json.dumps({"10_folder": counts, "2_other": {"hat": 1}})
+
+
+def test_tags_and_trigger_words_stand_under_the_name_of_their_lora(tmp_path: Path):
+    first = sd15(1, ss_tag_frequency=tags(cat=3, hat=2), **{"modelspec.trigger_phrase": "ohwx cat"})
+    second = sd15(2, ss_tag_frequency=tags(dog=5), trigger_words="dogstyle")
+    inner = load(save(merge_factors([first, second]), tmp_path / "inner.safetensors"))
+    for lora in (inner, resize(inner, 2), merge_deltas([inner, first], rank=2), at(inner, 0.5)):
+        metadata = saved(lora, tmp_path)
+        assert json.loads(metadata["ss_tag_frequency"]) == {
+            "lora1": {"cat": 3, "hat": 3},
+            "lora2": {"dog": 5, "hat": 1},
+        }
+        assert json.loads(metadata["lora_power_merger.trigger_words"]) == {"lora1": "ohwx cat", "lora2": "dogstyle"}
+        assert metadata["modelspec.trigger_phrase"] == "ohwx cat, dogstyle"
+
+
+def test_two_loras_of_one_name_keep_both(tmp_path: Path):
+    twins = [sd15(1, trigger_words=words) for words in ("a", "b")]
+    told = saved(merge_factors([*twins, at(sd15(3, trigger_words="left out"), 0.0)]), tmp_path)
+    assert json.loads(told["lora_power_merger.trigger_words"]) == {"lora1": "a", "lora1 (2)": "b"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"a": 3}', '{"a": {"b": "c"}}', "null"])
+def test_metadata_that_is_none_is_passed_over(text: str, tmp_path: Path):
+    lora = sd15(1, ss_tag_frequency=text, **{"lora_power_merger.trigger_words": text, "lora_power_merger": text})
+    metadata = saved(merge_factors([lora]), tmp_path)
+    assert "ss_tag_frequency" not in metadata or json.loads(metadata["ss_tag_frequency"]) != {}
