@@ -1,0 +1,87 @@
+"""Clocks and memory gauges."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+# Runs of one kind go on until they took this long together, at least MIN_RUNS where one takes less, at most MAX_RUNS.
+ENOUGH_SECONDS = 6.0
+MIN_RUNS, MAX_RUNS = 3, 7
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done what it was told."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        torch.cuda.synchronize()
+    elif kind == "mps":
+        torch.mps.synchronize()
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    synchronise(device)
+    start = time.perf_counter()
+    work()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def wants_another(times: list[float]) -> bool:
+    """Whether what took these seconds so far is to run again."""
+    if not times:
+        return True
+    if times[0] > ENOUGH_SECONDS or len(times) >= MAX_RUNS:
+        return False
+    return len(times) < MIN_RUNS or sum(times) < ENOUGH_SECONDS
+
+
+def median(times: list[float]) -> float:
+    return statistics.median(times)
+
+
+class Memory:
+    """The most memory since it was made, above what was in use then: the device's where it has its own, else resident.
+
+    On Linux the kernel's high-water mark, which is set back first; elsewhere the mark of the whole process, so that
+    only a process that did nothing larger before tells the truth. Every measurement has a process of its own.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.cuda = torch.device(device).type == "cuda"
+        if self.cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+            return
+        if sys.platform == "linux":
+            try:
+                Path("/proc/self/clear_refs").write_text("5")
+            except OSError:
+                pass  # a kernel that doesn't let us: the mark of the whole process
+        self.before = psutil.Process().memory_info().rss
+
+    def peak(self) -> int:
+        if self.cuda:
+            torch.cuda.synchronize()
+            return torch.cuda.max_memory_allocated() - self.before
+        return max(0, _resident_peak() - self.before)
+
+
+def _resident_peak() -> int:
+    # not ru_maxrss on Linux: that one is inherited from the process that started this one
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
