@@ -21,22 +21,31 @@ DTYPES = ("float32", "float16", "bfloat16")
 # What the growth is shown of, unless told otherwise: a sum, the exact one, and a mode on dense deltas.
 SCALING_WORKS = ("add_svd", "concat", "resize", "ties", "ties_svd")
 
+COMPARES = "Merge the same LoRAs with this pack and as others do: time, memory, accuracy. See docs/benchmarks.md."
+GROWS = "How time and memory grow with the rank, the number of LoRAs and the number of modules."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     grows = list(arguments[:1]) == ["scaling"]
     options = _parser(grows).parse_args(arguments[1:] if grows else arguments)
-    torch.empty(1, device=options.device)  # a device that isn't there says so before anything is made
     setting = Setting(options.rank, options.density, options.seed, options.device, options.save_dtype)
-    for path in _scaling(options, setting) if grows else _table(options, setting):
-        print(path)
+    try:
+        torch.empty(1, device=options.device)  # a device that isn't there says so before anything is made
+        for path in _scaling(options, setting) if grows else _table(options, setting):
+            print(path)
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
 def _parser(grows: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python run.py bench scaling" if grows else "python run.py bench",
-        description=(__doc__ or "").split("; ")[grows].split(": ", 1)[1],
+        description=GROWS if grows else COMPARES,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -92,6 +101,8 @@ def _table(options: argparse.Namespace, setting: Setting) -> list[Path]:
     for file in files:
         file.read_bytes()  # from here on they are in the system's cache for everyone
     modules = modules_of([load_file(file) for file in files])
+    if not modules:
+        raise ValueError("The files hold no LoRA weights.")
     ranks = [term.up.shape[1] for module in modules for term in module.terms]
     what = (
         f"{len(files)} {'LoRAs' if options.files else options.arch + ' LoRAs'} of rank {_range(ranks)}, "
@@ -103,11 +114,16 @@ def _table(options: argparse.Namespace, setting: Setting) -> list[Path]:
         replace(job, threads=options.threads)
         for job in jobs(files, options.works, options.peers, setting, new_rank, options.full)
     ]
-    results = compare(todo, tell=lambda line: print(line, flush=True))
+    what += f"; cut to rank {setting.rank}, resized to {new_rank}"
     described = machine.describe(options.device, options.threads)
-    cut = f"cut to rank {setting.rank}, resized to {new_rank}"
-    print("\n" + report.markdown(results, f"{what}; {cut}", described))
-    return report.write(results, f"{what}; {cut}", described, options.out, f"{name}-{setting.device.replace(':', '')}")
+    name += "-" + setting.device.replace(":", "")
+    results, written = [], []
+    for result in compare(todo, tell=lambda line: print(line, flush=True)):
+        results.append(result)
+        print(f"    {report.time_of(result)}", flush=True)
+        written = report.write(results, what, described, options.out, name)  # each time: it may be stopped
+    print("\n" + report.markdown(results, what, described))
+    return [*written, report.draw(results, what, options.out / f"{name}.png")]
 
 
 def _scaling(options: argparse.Namespace, setting: Setting) -> list[Path]:

@@ -115,7 +115,7 @@ def _whole(job: Job, result: Result, work: Work, files: Sequence[Path], out: Pat
             used = files[:1] if work.kind == "resize" else files
             tensors = sum(file.stat().st_size for file in used) + out.stat().st_size
             # inputs and output are in memory, not on the device
-            result.memory = most if memory.cuda else max(0, most - tensors)
+            result.memory = most if memory.on_device else max(0, most - tensors)
     result.seconds, result.runs = median(times), len(times)
 
 

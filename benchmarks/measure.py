@@ -20,7 +20,7 @@ def synchronise(device: str) -> None:
     """Wait until the device has done what it was told."""
     kind = torch.device(device).type
     if kind == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(torch.device(device))
     elif kind == "mps":
         torch.mps.synchronize()
 
@@ -54,11 +54,11 @@ class Memory:
     """
 
     def __init__(self, device: str) -> None:
-        self.cuda = torch.device(device).type == "cuda"
-        if self.cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
+        self.device = torch.device(device)
+        if self.on_device:
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.before = torch.cuda.memory_allocated(self.device)
             return
         if sys.platform == "linux":
             try:
@@ -67,10 +67,14 @@ class Memory:
                 pass  # a kernel that doesn't let us: the mark of the whole process
         self.before = psutil.Process().memory_info().rss
 
+    @property
+    def on_device(self) -> bool:
+        return self.device.type == "cuda"
+
     def peak(self) -> int:
-        if self.cuda:
-            torch.cuda.synchronize()
-            return torch.cuda.max_memory_allocated() - self.before
+        if self.on_device:
+            torch.cuda.synchronize(self.device)
+            return torch.cuda.max_memory_allocated(self.device) - self.before
         return max(0, _resident_peak() - self.before)
 
 

@@ -6,6 +6,7 @@ programs do. What they do around it (progress, keys, metadata) is left out, so t
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,11 +19,6 @@ from torch import Tensor
 
 from .inputs import Term, modules_of
 from .works import WORKS, Setting, Work
-
-try:
-    from peft.utils import merge_utils as peft
-except ImportError:
-    peft = None
 
 # sd-scripts' svd_merge_lora.py clamps both factors to this quantile of their values. None: no clamp.
 CLAMP_QUANTILE: float | None = 0.99
@@ -63,8 +59,13 @@ def _merged_delta(work: Work, terms: Sequence[Term], setting: Setting) -> Tensor
     return _task(work.mode, [_delta(term, setting.device) for term in terms], weights, setting.density)
 
 
+def has_peft() -> bool:
+    return importlib.util.find_spec("peft") is not None
+
+
 def _task(mode: str, tensors: list[Tensor], weights: Tensor, density: float) -> Tensor:
-    assert peft is not None
+    from peft.utils import merge_utils as peft  # takes seconds, and only some need it
+
     with warnings.catch_warnings():  # of density 1
         warnings.simplefilter("ignore")
         if mode == "add":

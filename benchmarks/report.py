@@ -20,7 +20,7 @@ def markdown(results: Sequence[Result], what: str, machine: str) -> str:
         cells = (
             result.work,
             result.who,
-            _time(result),
+            time_of(result),
             _times_ours(result, results),
             "" if result.memory is None else megabytes(result.memory),
             "" if result.error is None else error(result.error),
@@ -52,7 +52,7 @@ def _times_ours(result: Result, results: Sequence[Result]) -> str:
     return f"{found:.0f}" if found >= 10 else f"{found:.1f}" if found >= 2 else f"{found:.2f}"
 
 
-def _time(result: Result) -> str:
+def time_of(result: Result) -> str:
     if result.failed:
         return f"failed: {result.failed}"
     if result.seconds is None:
@@ -85,15 +85,14 @@ def error(found: Error) -> str:
 
 def write(results: Sequence[Result], what: str, machine: str, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    table, data, picture = (folder / f"{name}{ending}" for ending in (".md", ".json", ".png"))
+    table, data = folder / f"{name}.md", folder / f"{name}.json"
     table.write_text(markdown(results, what, machine), "utf-8")
     content = {"what": what, "machine": machine, "results": [asdict(result) for result in results]}
     data.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    draw(results, what, picture)
-    return [table, data, picture]
+    return [table, data]
 
 
-def draw(results: Sequence[Result], what: str, path: Path) -> None:
+def draw(results: Sequence[Result], what: str, path: Path) -> Path:
     """A bar for each row, the works one under the other; extrapolated ones are pale."""
     import matplotlib
 
@@ -125,3 +124,4 @@ def draw(results: Sequence[Result], what: str, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+    return path

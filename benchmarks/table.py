@@ -42,15 +42,13 @@ def compare(
     todo: Sequence[Job],
     run: Callable[[Job], Result] = in_own_process,
     tell: Callable[[str], None] = print,
-) -> list[Result]:
-    results: list[Result] = []
+) -> Iterator[Result]:
     known: dict[str, dict[str, float]] = {}  # work -> module -> least error
     for number, job in enumerate(todo, 1):
         tell(f"[{number}/{len(todo)}] {job.work}: {job.who}{'' if job.whole else ', one module of each shape'}")
-        if peers.peft is None and job.who != ours.NAME and job.work in peers.PEERS[job.who].needs_peft:
+        if not peers.has_peft() and job.who != ours.NAME and job.work in peers.PEERS[job.who].needs_peft:
             result = Result(job.work, job.who, failed="peft is not installed")
         else:
             result = run(replace(job, least=known.get(job.work, {})))
         known.setdefault(job.work, {}).update(result.least)
-        results.append(result)
-    return results
+        yield result

@@ -36,7 +36,7 @@ PAIRS = [(work, peer.name) for peer in peers.PEERS.values() for work in peer.wor
 
 
 def require_peft(work: str, who: str) -> None:
-    if work in peers.PEERS[who].needs_peft and peers.peft is None:
+    if work in peers.PEERS[who].needs_peft and not peers.has_peft():
         pytest.skip("peft is not installed")
 
 
@@ -134,12 +134,13 @@ def test_a_sample_stands_for_all(files: list[Path]):
     assert [count for _, count in inputs.one_of_each(inputs.modules_of([load_file(files[0])]))] == [2, 1, 1]
 
 
-def test_the_least_error_is_eckart_young_s():
-    noise = torch.Generator().manual_seed(0)
-    for rows, columns in ((30, 20), (20, 30), (accuracy.SMALL + 8, accuracy.SMALL + 40)):
-        delta = torch.randn(rows, columns, generator=noise, dtype=torch.float64)
-        expected = torch.linalg.vector_norm(torch.linalg.svdvals(delta)[5:])
-        assert accuracy.least_error(delta, 5) == pytest.approx(float(expected), rel=1e-9)
+@pytest.mark.parametrize("small", [0, 100], ids=["by the Gram matrix", "by all singular values"])
+@pytest.mark.parametrize("size", [(30, 20), (20, 30)])
+def test_the_least_error_is_eckart_young_s(size: tuple[int, int], small: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(accuracy, "SMALL", small)
+    delta = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torch.linalg.vector_norm(torch.linalg.svdvals(delta)[5:])
+    assert accuracy.least_error(delta, 5) == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_memory_beyond_inputs_and_output(files: list[Path]):
@@ -182,7 +183,7 @@ def test_the_table(files: list[Path], tmp_path: Path):
         ("add_svd", "dense SVD", False, True),
         ("concat", ours.NAME, True, True),
     ]
-    results = table.compare(todo, job.run, lambda line: None)
+    results = list(table.compare(todo, job.run, lambda line: None))
     text = report.markdown(results, "what", "machine")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     assert rows[0] == ["work", "who", "load to save", "times ours", "memory", "error"]
@@ -191,10 +192,11 @@ def test_the_table(files: list[Path], tmp_path: Path):
     assert "extrapolated" not in rows[1][2] + rows[2][2] + rows[4][2]
     assert rows[1][3] == rows[4][3] == "1.00"
     assert rows[4][5].endswith("of the whole")
-    pytest.importorskip("matplotlib", reason="matplotlib draws the picture")
     written = report.write(results, "what", "machine", tmp_path / "results", "tiny")
-    assert all(path.stat().st_size for path in written)
+    assert written[0].read_text("utf-8") == text
     assert len(json.loads(written[1].read_text("utf-8"))["results"]) == 4
+    pytest.importorskip("matplotlib", reason="matplotlib draws the picture")
+    assert report.draw(results, "what", tmp_path / "tiny.png").stat().st_size
 
 
 def test_ratios_compare_the_same_modules():
@@ -240,10 +242,12 @@ def test_scaling(tmp_path: Path):
     assert all(path.stat().st_size for path in scaling.write(points, "what", "machine", tmp_path / "out"))
 
 
-def test_the_options(capsys: pytest.CaptureFixture[str]):
+def test_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     options = program._parser(False).parse_args(["--works", "add_svd,ties", "--peers", "none", "--full"])
     assert (options.works, options.peers, options.full) == (["add_svd", "ties"], [], True)
     assert program._parser(True).parse_args(["--ranks", "1,2"]).ranks == (1, 2)
+    assert program.main([str(tmp_path / "missing.safetensors")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
     with pytest.raises(SystemExit):
         program._parser(False).parse_args(["--works", "nothing"])
     assert "'nothing' is none of add_svd" in capsys.readouterr().err
