@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 import tempfile
@@ -87,7 +86,6 @@ def _run(job: Job, result: Result, out: Path) -> None:
     if copies:
         return
     del modules
-    gc.collect()
     sample = one_of_each(_modules(work, files, owned=True))
     merged: dict[str, Factors] = {}
     if job.sample:

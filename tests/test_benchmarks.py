@@ -41,9 +41,14 @@ def require_peft(work: str, who: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def once(monkeypatch: pytest.MonkeyPatch):
-    """Times don't matter here."""
+def in_short(monkeypatch: pytest.MonkeyPatch):
+    """Times don't matter here, and on small matrices threads wait for each other."""
     monkeypatch.setattr(measure, "MAX_RUNS", 1)
+    monkeypatch.setattr(job, "LONG", 0.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
