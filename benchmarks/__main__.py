@@ -59,8 +59,13 @@ def _parser(grows: bool) -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of dare modes")
     add("--device", default="cpu", help="where to compute: cpu, cuda")
     add("--threads", type=int, default=0, help="of the CPU; 0: as torch sees fit")
-    add("--works", type=_names(WORKS), default=list(SCALING_WORKS if grows else WORKS), help=", ".join(WORKS))
-    add("--peers", type=_names(peers.PEERS), default=[] if grows else list(peers.PEERS), help=", ".join(peers.PEERS))
+    add("--works", type=_names(WORKS), default=",".join(SCALING_WORKS if grows else WORKS), help=", ".join(WORKS))
+    add(
+        "--peers",
+        type=_names(peers.PEERS),
+        default="none" if grows else ",".join(peers.PEERS),
+        help=", ".join(peers.PEERS),
+    )
     add("--out", type=Path, default=ROOT / "benchmarks" / "results", help="the folder for tables and pictures")
     add("--cache", type=Path, default=ROOT / ".demo" / "benchmarks", help="the folder for made-up LoRAs")
     if grows:

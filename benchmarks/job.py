@@ -44,14 +44,18 @@ class Job:
 
 @dataclass
 class Result:
-    """``seconds`` from loading to saving; of a sample: extrapolated. ``memory``: the peak in bytes beyond inputs and
-    output. ``sample_seconds``: those of the sample, each module's times the number of its kind."""
+    """``seconds`` from loading to saving, the median of ``runs``; of a sample: extrapolated.
+
+    ``sample_seconds``: those of the sample, each module's times the number of its kind. ``memory``: the peak in bytes
+    beyond inputs and output.
+    """
 
     work: str
     who: str
     modules: int = 0
     measured: int = 0
     seconds: float | None = None
+    fastest: float | None = None
     runs: int = 0
     sample_seconds: float | None = None
     memory: int | None = None
@@ -114,7 +118,7 @@ def _whole(job: Job, result: Result, work: Work, files: Sequence[Path], out: Pat
             tensors = sum(file.stat().st_size for file in used) + out.stat().st_size
             # inputs and output are in memory, not on the device
             result.memory = most if memory.on_device else max(0, most - tensors)
-    result.seconds, result.runs = median(times), len(times)
+    result.seconds, result.fastest, result.runs = median(times), min(times), len(times)
 
 
 def _sample(
