@@ -80,7 +80,8 @@ def megabytes(count: float) -> str:
 def error(found: Error) -> str:
     if found.kind == "relative":
         return f"{found.value:.0e} of the whole"
-    return f"{found.value:.6f}" if found.value < 1.0001 else f"{found.value:.3f}"
+    digits = 6 if found.value < 1.0001 else 4 if found.value < 1.01 else 3
+    return f"{found.value:.{digits}f}"
 
 
 def write(results: Sequence[Result], what: str, machine: str, folder: Path, name: str) -> list[Path]:

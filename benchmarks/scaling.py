@@ -108,12 +108,12 @@ def markdown(points: Sequence[Point], what: str, machine: str) -> str:
 
 
 def draw(points: Sequence[Point], what: str, path: Path) -> None:
-    """Time above, memory below; both axes of all are logarithmic, so that a straight line is a power."""
+    """Time above, memory below (less than 1 MB as 1 MB); all axes logarithmic, so that a straight line is a power."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure, grid = pyplot.subplots(2, len(AXES), figsize=(12, 7), sharey="row", squeeze=False)
     for column, (axis, title) in enumerate(AXES.items()):
@@ -127,7 +127,11 @@ def draw(points: Sequence[Point], what: str, path: Path) -> None:
                 axes.plot([p.value for p in line], heights, style, marker="o", label=f"{work}: {who}", markersize=4)
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: unit(value)))
+            readable = FuncFormatter(lambda value, _, unit=unit: unit(value))
+            axes.yaxis.set_major_formatter(readable)
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axes.yaxis.set_minor_formatter(readable)
+            axes.tick_params(axis="y", which="minor", labelsize=7)
             values = sorted({p.value for p in here})
             axes.set_xticks(values, [str(value) for value in values])
             axes.xaxis.set_minor_formatter(NullFormatter())
