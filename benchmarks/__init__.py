@@ -1,0 +1,1 @@
+"""Speed, memory and accuracy against others who merge LoRAs: `python run.py bench`; see docs/benchmarks.md."""

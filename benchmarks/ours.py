@@ -1,0 +1,96 @@
+"""This pack's merges, as `python -m merge` does them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from merge.align import meet
+from merge.compute import Compute
+from merge.files import load, save
+from merge.kernels import Draw, keep_random, kept_count
+from merge.lora import Lora, LoraModule
+from merge.merger import merge_deltas, merge_factors
+from merge.resize import resize
+
+from .inputs import Module, strength
+from .works import Setting, Work
+
+NAME = "this pack"
+
+
+def read(files: Sequence[Path], work: Work) -> list[Lora]:
+    if work.kind == "resize":
+        return [load(files[0])]
+    return [load(file).with_strengths(strength(n), strength(n)) for n, file in enumerate(files, 1)]
+
+
+def merged(
+    work: Work, loras: Sequence[Lora], setting: Setting, progress: Callable[[int, int], None] | None = None
+) -> Lora:
+    compute = Compute(torch.device(setting.device), setting.torch_dtype)
+    if progress is not None:
+        compute = replace(compute, progress=progress)
+    if work.kind == "resize":
+        return resize(loras[0], setting.rank, compute=compute)
+    if work.kind == "deltas":
+        mode = work.mode + "_svd"
+        rank = setting.rank
+        return merge_deltas(loras, mode, setting.density, rank, rank, setting.seed, compute)
+    mode = "concat" if work.kind == "concat" else work.mode
+    return merge_factors(loras, mode, setting.density, setting.seed, compute)
+
+
+def load_to_save(work: Work, files: Sequence[Path], out: Path, setting: Setting) -> None:
+    save(merged(work, read(files, work), setting), out, overwrite=True)
+
+
+def only(loras: Sequence[Lora], names: Sequence[str]) -> list[Lora]:
+    return [replace(lora, modules={n: lora.modules[n] for n in names if n in lora.modules}) for lora in loras]
+
+
+def as_loras(module: Module) -> list[Lora]:
+    """A module's terms as LoRAs, at their strengths."""
+    loras = []
+    for term in module.terms:
+        adapter = LoraModule(module.name, term.up, term.down, term.scale * term.up.shape[1])
+        loras.append(Lora(str(term.number), {module.name: adapter}).with_strengths(term.strength, term.strength))
+    return loras
+
+
+def factors(work: Work, module: Module, setting: Setting) -> tuple[Tensor, Tensor]:
+    """The result for one module: its delta is up @ down."""
+    (result,) = merged(work, as_loras(module), setting).modules.values()
+    assert isinstance(result, LoraModule)
+    return result.up.flatten(1).double() * result.scale, result.down.flatten(1).double()
+
+
+def largest(values: Tensor, density: float) -> Tensor:
+    """1 for the share of largest magnitude, of tied ones the first; else 0. Written apart from the core's."""
+    magnitudes = values.abs().flatten()
+    k = kept_count(density, magnitudes.numel())
+    if k == 0:
+        return torch.zeros_like(values)
+    least = magnitudes.kthvalue(magnitudes.numel() - k + 1).values
+    above, tied = magnitudes > least, magnitudes == least
+    first = tied & (tied.cumsum(0) <= k - int(above.sum()))
+    return (above | first).reshape(values.shape).to(values.dtype)
+
+
+def masks(work: Work, module: Module, setting: Setting) -> Callable[[Tensor, int, str], Tensor]:
+    """What the core multiplies a term's values with: (values, the term's number, up, down or delta) -> mask."""
+    (meeting,) = meet(as_loras(module))
+    position = {term.number: n for n, term in enumerate(module.terms, 1)}  # as factors() hands them in
+
+    def mask(values: Tensor, number: int, side: str) -> Tensor:
+        if work.mode != "dare_linear":
+            return largest(values, setting.density)
+        draw = Draw(setting.seed, meeting.weight, position[number], side)
+        ones = torch.ones(values.shape, dtype=torch.float64)
+        return keep_random(lambda: iter(()), values.numel(), setting.density, draw)(ones, 0)
+
+    return mask

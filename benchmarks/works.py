@@ -1,0 +1,60 @@
+"""What is measured: the works, and the settings that everyone gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+# deltas: the mode acts on the deltas, then they are cut to a rank. factors: it acts on the factors. concat: the exact
+# sum, ranks add up. resize: the first LoRA alone, cut to a rank.
+Kind = Literal["deltas", "factors", "concat", "resize"]
+
+
+@dataclass(frozen=True)
+class Work:
+    name: str
+    kind: Kind
+    mode: str = "add"
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the result is the approximation of something of a higher rank."""
+        return self.kind in ("deltas", "resize")
+
+    @property
+    def forms_delta(self) -> bool:
+        """Whether the dense delta is needed by the mode itself."""
+        return self.kind == "deltas" and self.mode != "add"
+
+
+WORKS: dict[str, Work] = {
+    work.name: work
+    for work in (
+        Work("add_svd", "deltas"),
+        Work("concat", "concat"),
+        Work("resize", "resize"),
+        Work("ties_svd", "deltas", "ties"),
+        Work("magnitude_prune_svd", "deltas", "magnitude_prune"),
+        Work("dare_linear_svd", "deltas", "dare_linear"),
+        Work("ties", "factors", "ties"),
+        Work("magnitude_prune", "factors", "magnitude_prune"),
+        Work("dare_linear", "factors", "dare_linear"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """``rank`` is that of the result where it is cut, ``dtype`` the precision of the result."""
+
+    rank: int
+    density: float = 0.5
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
