@@ -34,7 +34,7 @@ def scaled_as_told(adapters: Iterable[Adapter], metadata: Mapping[str, str], nam
 def _config(metadata: Mapping[str, str]) -> dict[str, object]:
     try:
         config = json.loads(metadata.get(KEY, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -58,4 +58,8 @@ def _alpha(path: str, component: str, config: Mapping[str, object]) -> float | N
     owned = pattern.items() if isinstance(pattern, dict) else ()
     own = next((value for module, value in owned if path == module or path.endswith(f".{module}")), None)
     alpha = config.get(f"{component}.lora_alpha") if own is None else own
-    return float(alpha) if isinstance(alpha, int | float) and math.isfinite(alpha) else None
+    try:
+        number = float(alpha) if isinstance(alpha, int | float) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
