@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import lowrank
-from .lora import Adapter, Difference, LoraError, LoraModule, Replacement
+from .lora import DAMAGED, Adapter, Difference, LoraError, LoraModule, Replacement
 
 
 def join(first: Adapter, second: Adapter, source: str) -> Adapter:
@@ -18,11 +18,13 @@ def join(first: Adapter, second: Adapter, source: str) -> Adapter:
     """
     if not same_weight(first.weight_shape, second.weight_shape):
         shapes = f"{shape_text(first.weight_shape)} and {shape_text(second.weight_shape)}"
-        raise LoraError(f"{source} is adapted twice, for weights of the shapes {shapes}. The file is damaged.")
+        raise LoraError(f"{source} is adapted twice, for weights of the shapes {shapes}. {DAMAGED}")
     for adapter in (first, second):
         if adapter.needs_base or isinstance(adapter, Replacement):
             families = f"{first.family} and {second.family}"
-            raise LoraError(f"{source} is changed twice, by {families}, which can't be made into one.")
+            raise LoraError(
+                f"{source} is changed twice, by {families}, which can't be made into one. Leave this file out."
+            )
     terms = []
     for adapter in (first, second):
         factors = adapter.factors()

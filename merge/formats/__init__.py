@@ -17,7 +17,7 @@ from torch import Tensor
 from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, go_on
 from ..join import join
-from ..lora import Adapter, Lora, LoraError, by_key, require_finite
+from ..lora import DAMAGED, INCOMPLETE, Adapter, Lora, LoraError, by_key, require_finite
 from . import based, full, layouts, loha, lokr, lora, rslora
 from .checks import ALPHA
 
@@ -39,6 +39,9 @@ _UNSUPPORTED_OF = {suffix: name for name, suffixes in UNSUPPORTED.items() for su
 _LONGEST_FIRST = sorted({*_FAMILY_OF, *_UNSUPPORTED_OF, ALPHA}, key=len, reverse=True)
 _ENDINGS = re.compile(f"(?:{'|'.join(map(re.escape, _LONGEST_FIRST))})$")
 
+# No weight of a model has more than five: (out, in, depth, height, width).
+MOST_DIMENSIONS = 8
+
 # The tensors of one module by suffix, and of all modules by prefix.
 Group = dict[str, Tensor]
 
@@ -56,6 +59,8 @@ def from_state_dict(
         check()
         source = f"{name}: module {prefix}"
         for suffix, tensor in group.items():
+            if tensor.ndim > MOST_DIMENSIONS:  # torch's operations end at 64, and take long to say so
+                raise LoraError(f"{source} ({suffix.lstrip('._')}) has {tensor.ndim} dimensions. {DAMAGED}")
             require_finite(tensor, f"{source} ({suffix.lstrip('._')})")
         for family, members in _by_family(group).items():
             adapters += family.read(prefix, members, source)
@@ -113,11 +118,12 @@ def _by_prefix(tensors: Mapping[str, Tensor], name: str) -> dict[str, Group]:
     if strangers:
         raise LoraError(
             f"{name}: tensor {strangers[0]} belongs to no kind of LoRA that this pack knows "
-            f"({len(strangers)} such tensors). Merging would drop it, so the file is refused."
+            f"({len(strangers)} such tensors). Merging would drop it: leave "
+            "this file out of the merge, or apply it with ComfyUI's own loader."
         )
     orphans = [prefix for prefix, group in groups.items() if group.keys() == {ALPHA}]
     if orphans:
-        raise LoraError(f"{name}: module {orphans[0]} has an alpha but no weights. The file is incomplete.")
+        raise LoraError(f"{name}: module {orphans[0]} has an alpha but no weights. {INCOMPLETE}")
     return groups
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..lora import Adapter, LoraError
+from ..lora import INCOMPLETE, Adapter, LoraError
 from .checks import ALPHA
 
 NAME = "weight-dependent"
@@ -70,14 +70,14 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[BasedMod
     if DORA in tensors:
         family = "DoRA"
         if all(suffix in (DORA, ALPHA) for suffix in tensors):
-            raise LoraError(f"{source} has dora_scale without the LoRA it belongs to. The file is incomplete.")
+            raise LoraError(f"{source} has dora_scale without the LoRA it belongs to. {INCOMPLETE}")
     elif any(suffix in tensors for suffix in GLORA):
         family = "GLoRA"
         missing = [suffix[1:] for suffix in GLORA if suffix not in tensors]
         if missing:
-            raise LoraError(f"{source} lacks {missing[0]}. The file is incomplete.")
+            raise LoraError(f"{source} lacks {missing[0]}. {INCOMPLETE}")
     else:
         family = "OFT" if tensors.get(".oft_blocks") is None or tensors[".oft_blocks"].ndim == 3 else "BOFT"
         if ".oft_blocks" not in tensors:
-            raise LoraError(f"{source} has rescale without oft_blocks. The file is incomplete.")
+            raise LoraError(f"{source} has rescale without oft_blocks. {INCOMPLETE}")
     return [BasedModule(family, name, dict(tensors))]

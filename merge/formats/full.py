@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..lora import BIAS, WEIGHT, Adapter, Difference, LoraError, Replacement
+from ..lora import BIAS, DAMAGED, WEIGHT, Adapter, Difference, LoraError, Replacement
 from .checks import ALPHA, require_float, shape_text
 
 NAME = "full difference"
@@ -30,6 +30,6 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[Adapter]
             adapters.append(Replacement(name, tensor))
             continue
         if tensor.ndim == 0 or 0 in tensor.shape:
-            raise LoraError(f"{source}: its {suffix[1:]} {shape_text(tensor)} is empty. The file is damaged.")
+            raise LoraError(f"{source}: its {suffix[1:]} {shape_text(tensor)} is empty. {DAMAGED}")
         adapters.append(Difference(name, tensor, PARAMETERS[suffix]))
     return adapters
