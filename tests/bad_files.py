@@ -42,9 +42,9 @@ class Case:
         """What messages call it where they know no ending."""
         return Path(self.file).stem
 
-    def pattern(self) -> re.Pattern[str]:
-        """What the whole message matches."""
-        name = f"(?:{re.escape(self.file)}|{re.escape(self.loras_name)})"
+    def pattern(self, folder: str = "") -> re.Pattern[str]:
+        """What the whole message matches; `folder` may stand before the file's name in it."""
+        name = f"(?:{re.escape(folder)})?(?:{re.escape(self.file)}|{re.escape(self.loras_name)})"
         parts = [name.join(map(re.escape, part.split("FILE"))) for part in self.says.split("...")]
         return re.compile(".*".join(parts), re.DOTALL)
 
@@ -740,12 +740,16 @@ def _delta(name: str, values: Mapping[str, Array], metadata: Mapping[str, str]) 
     if f"{name}.hada_w1_a" in values:
         a, b, c, d = (values[f"{name}.hada_{part}"] for part in ("w1_a", "w1_b", "w2_a", "w2_b"))
         return (1.0 if alpha is None else float(alpha) / len(b)) * (a @ b) * (c @ d)
-    up, down = values[f"{name}.lora_up.weight"], values[f"{name}.lora_down.weight"]
+    up, down = (_matrix(values[f"{name}.lora_{half}.weight"]) for half in ("up", "down"))
     scale = 1.0 if alpha is None else float(alpha) / len(down)
     told = metadata.get("lora_adapter_metadata", "")
-    if "use_rslora" in told:
+    if "use_rslora" in told and alpha is None:
         scale = json.loads(told)["unet.lora_alpha"] / len(down) ** 0.5
     return scale * (up @ down)
+
+
+def _matrix(factor: Array) -> Array:
+    return factor.reshape(len(factor), -1)
 
 
 # The document
