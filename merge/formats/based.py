@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..lora import INCOMPLETE, Adapter, LoraError
-from .checks import ALPHA
+from . import loha, lokr, lora
+from .checks import ALPHA, read_alpha, require_float
 
 NAME = "weight-dependent"
 DORA = ".dora_scale"
@@ -67,8 +68,16 @@ def needs_model(module: Adapter) -> str:
 
 def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[BasedModule]:
     """The module of the tensors of one prefix, those of another family among them (DoRA's)."""
+    for suffix, tensor in tensors.items():
+        if suffix not in (ALPHA, lora.RESHAPE):
+            require_float(tensor, f"{source}: its {suffix[1:]}")
+    read_alpha(tensors, 1, source)
     if DORA in tensors:
         family = "DoRA"
+        for decomposed in (lora, loha, lokr):
+            own = {suffix: tensor for suffix, tensor in tensors.items() if suffix in decomposed.SUFFIXES}
+            if own:
+                decomposed.read(name, own, source)  # for its errors
         if all(suffix in (DORA, ALPHA) for suffix in tensors):
             raise LoraError(f"{source} has dora_scale without the LoRA it belongs to. {INCOMPLETE}")
     elif any(suffix in tensors for suffix in GLORA):
