@@ -17,7 +17,7 @@ from . import tensorfile
 from .architectures import Style
 from .compute import Check, go_on
 from .formats import from_state_dict, to_peft_state_dict, to_state_dict
-from .lora import Lora, LoraError
+from .lora import DAMAGED, Lora, LoraError
 from .spelling import respelled
 from .tensorfile import DTYPE_NAMES
 
@@ -80,6 +80,8 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _tensor(key: str, value: object, source: str) -> Tensor:
+    if key != key.encode("utf-8", "replace").decode("utf-8"):
+        raise LoraError(f"{source}: the name {key} holds half a character, which no file can. {DAMAGED}")
     if isinstance(value, Tensor):
         if not _is_plain(value):
             raise LoraError(f"{source}: entry {key} is a tensor of a kind that no LoRA has. Get it as .safetensors.")
