@@ -34,6 +34,8 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "bad-files.md"
 TOLD_TWICE = {DOTTED: LINEAR}  # another name of a weight, where a file has both
 LONGEST = 10.0  # seconds of computing that any file may take
 
+pytestmark = pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+
 refused = pytest.mark.parametrize("case", [c for c in CASES if c.outcome == REFUSED], ids=lambda case: case.file)
 read = pytest.mark.parametrize("case", [c for c in CASES if c.outcome != REFUSED], ids=lambda case: case.file)
 
