@@ -520,7 +520,7 @@ CASES: tuple[Case, ...] = (
         "meta.pt",
         "tensors without their values",
         REFUSED,
-        f"FILE: entry {UP} is a tensor of a kind that no LoRA has. Get it as .safetensors.",
+        "FILE... Get it as .safetensors...",  # some versions of torch refuse it themselves
         pickled({UP: torch.empty(3, 3, device="meta")}),
     ),
     # Values
