@@ -618,6 +618,23 @@ CASES: tuple[Case, ...] = (
         tensors_of(pair(TEXT) | pair(reshape_weight=torch.tensor(6))),
     ),
     Case(
+        "reshape_huge.safetensors",
+        "a shape for the weight of 10^30 rows",
+        REFUSED,
+        MODULE + ": its reshape_weight is no shape of a weight. " + DAMAGED,
+        tensors_of(pair(TEXT) | pair(reshape_weight=torch.tensor([1e30, 5.0]))),
+    ),
+    Case(
+        "loha_empty.safetensors",
+        "LoHa cores of an empty kernel",
+        REFUSED,
+        MODULE + ": its core 2x2x0x3 does not fit its factors. " + DAMAGED,
+        tensors_of(
+            {f"{LINEAR}.hada_w{part}": normal(2, 2) for part in ("1_a", "1_b", "2_a", "2_b")}
+            | {f"{LINEAR}.hada_t{number}": torch.zeros(2, 2, 0, 3) for number in (1, 2)}
+        ),
+    ),
+    Case(
         "lokr_empty.safetensors",
         "a LoKr matrix without rows",
         REFUSED,

@@ -85,7 +85,7 @@ def _read_shape(shape: Tensor | None, source: str) -> tuple[int, ...] | None:
     if shape is None:
         return None
     sizes = [] if shape.ndim != 1 or shape.is_complex() else [int(size) for size in shape.tolist()]
-    if not sizes or min(sizes) < 1:
+    if not sizes or not all(0 < size < 2**31 for size in sizes):
         raise LoraError(f"{source}: its reshape_weight is no shape of a weight. {DAMAGED}")
     return tuple(sizes)
 
