@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _KEY = re.compile(r"(default|base)|(in|mid|out|double|single|block)(?:([0-9]{1,6})(?:-([0-9]{1,6}))?)?")
 _KEYS = "default, base, in, mid, out, double, single and block, with numbers as in in2 or in1-3"

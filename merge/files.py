@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import pickle
 import secrets
 import zipfile
 from collections.abc import Mapping
@@ -21,13 +21,14 @@ from .architectures import Style
 from .compute import Check, go_on
 from .formats import from_state_dict, to_peft_state_dict, to_state_dict
 from .hashing import Sha256
-from .lora import Lora, LoraError
+from .lora import DAMAGED, Lora, LoraError
 from .spelling import respelled
+from .tensorfile import DTYPE_NAMES
 
 log = logging.getLogger(__name__)
 
-# What the reader of pickles raises on damaged ones, besides its own errors.
-_DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+# How many times its size a pickled file may unfold to: torch never compresses one, and few tensors share numbers.
+MOST_UNFOLDED = 16
 
 SAFETENSORS = (".safetensors", ".sft")
 READABLE = (*SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
@@ -40,7 +41,7 @@ def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
     """
     path = Path(path)
     if not path.is_file():
-        raise LoraError(f"There is no file {path.name} (looked for in {path.parent.name}).")
+        raise LoraError(f"There is no file {path.name} in {path.parent.name}. Choose another.")
     name = name or path.stem
     with Sha256(path) as sha256:
         if path.suffix.lower() in SAFETENSORS:
@@ -67,26 +68,50 @@ def tensors_equal(a: Path, b: Path) -> bool:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                _require_honest(path, sum(entry.file_size for entry in archive.infolist()))
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, *_DAMAGE) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (LoraError, PermissionError):
+        raise
+    except Exception as error:  # the reader meets a damaged file with whatever it comes across
+        # what torch says advises to load the file as a program
+        log.debug("%s: %s", path.name, error)
         raise LoraError(
-            f"{path.name} can't be read as a file of plain weights ({reason}). "
+            f"{path.name} can't be read as a file of plain weights: it is damaged, or holds more than that. "
             "Get it as .safetensors: other formats can hold programs and are only read where they hold none."
         ) from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
-        raise LoraError(f"{path.name} holds no table of tensors, so it is not a LoRA.")
+        raise LoraError(f"{path.name} holds no table of tensors, so it is no LoRA. Choose a LoRA file.")
+    tensors = [value for value in content.values() if isinstance(value, Tensor) and _is_plain(value)]
+    _require_honest(path, sum(tensor.nbytes for tensor in tensors))
     return {str(key): _tensor(str(key), value, path.name) for key, value in content.items()}
 
 
+def _require_honest(path: Path, size: int) -> None:
+    """Raise LoraError where a file of a few bytes says that it holds very many."""
+    if size > MOST_UNFOLDED * path.stat().st_size:
+        raise LoraError(f"{path.name} would unfold to {size / 2**20:,.0f} MB, which no LoRA does. Choose another file.")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    usual = type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_nested
+    return usual and tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.dtype in DTYPE_NAMES
+
+
 def _tensor(key: str, value: object, source: str) -> Tensor:
+    if key != key.encode("utf-8", "replace").decode("utf-8"):
+        raise LoraError(f"{source}: the name {key} holds half a character, which no file can. {DAMAGED}")
     if isinstance(value, Tensor):
+        if not _is_plain(value):
+            raise LoraError(f"{source}: entry {key} is a tensor of a kind that no LoRA has. Get it as .safetensors.")
         return value.detach().clone(memory_format=torch.contiguous_format)
     if isinstance(value, int | float) and key.endswith(".alpha"):
-        return torch.tensor(float(value))
-    raise LoraError(f"{source}: entry {key} is a {type(value).__name__}, not a tensor; this is not a LoRA file.")
+        return torch.tensor(float(value) if abs(value) < 1e300 else math.nan)  # whole numbers may be larger than floats
+    kind = type(value).__name__
+    raise LoraError(f"{source}: entry {key} is a {kind}, not a tensor, so this is no LoRA. Choose a LoRA file.")
 
 
 def save(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import lowrank
-from .lora import Adapter, Difference, LoraError, LoraModule, Replacement
+from .lora import DAMAGED, Adapter, Difference, LoraError, LoraModule, Replacement
 
 
 def join(first: Adapter, second: Adapter, source: str) -> Adapter:
@@ -18,11 +18,13 @@ def join(first: Adapter, second: Adapter, source: str) -> Adapter:
     """
     if not same_weight(first.weight_shape, second.weight_shape):
         shapes = f"{shape_text(first.weight_shape)} and {shape_text(second.weight_shape)}"
-        raise LoraError(f"{source} is adapted twice, for weights of the shapes {shapes}. The file is damaged.")
+        raise LoraError(f"{source} is adapted twice, for weights of the shapes {shapes}. {DAMAGED}")
     for adapter in (first, second):
         if adapter.needs_base or isinstance(adapter, Replacement):
             families = f"{first.family} and {second.family}"
-            raise LoraError(f"{source} is changed twice, by {families}, which can't be made into one.")
+            raise LoraError(
+                f"{source} is changed twice, by {families}, which can't be made into one. Leave this file out."
+            )
     terms = []
     for adapter in (first, second):
         factors = adapter.factors()
@@ -30,7 +32,8 @@ def join(first: Adapter, second: Adapter, source: str) -> Adapter:
             terms.append((*factors, adapter.scale * adapter.block_weight))
     weight_shape = max(first.weight_shape, second.weight_shape, key=len)
     if len(terms) == 2:
-        return low_rank(first.name, *lowrank.stack(terms, torch.float32), weight_shape)
+        reshape = next((r for r in (getattr(a, "reshape", None) for a in (first, second)) if r is not None), None)
+        return low_rank(first.name, *lowrank.stack(terms, torch.float32), weight_shape, reshape)
     value = first.dense() * first.block_weight + second.dense() * second.block_weight
     return Difference(first.name, value.reshape(weight_shape), first.parameter)
 

@@ -16,9 +16,21 @@ from .keys import is_text_encoder
 
 WEIGHT, BIAS = "weight", "bias"
 
+# How a message about a file ends that can't be mended.
+DAMAGED = "The file is damaged: download or save it again."
+INCOMPLETE = "The file is incomplete: download or save it again."
+
 
 class LoraError(ValueError):
-    """What is wrong with a file, a LoRA or a setting, worded for the user, who sees it as it is."""
+    """What is wrong with a file, a LoRA or a setting, worded for the user, who sees it as it is.
+
+    A name in a file may be of any length and hold control characters: the text is cut, and has none.
+    """
+
+    def __init__(self, text: str):
+        if len(text) > 2000:
+            text = f"{text[:1500]}…{text[-400:]}"
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 
 
 class Adapter(ABC):
@@ -273,7 +285,10 @@ def by_key(modules: Iterable[Adapter]) -> dict[str, Adapter]:
 def require_finite(tensor: Tensor, what: str) -> None:
     """Raise LoraError naming ``what`` when the tensor holds NaN or Inf."""
     if tensor.is_floating_point() and not is_finite(tensor):
-        raise LoraError(f"{what} holds NaN or infinite values. The file is damaged or its training diverged.")
+        raise LoraError(
+            f"{what} holds NaN or infinite values. The file is damaged or its training diverged: "
+            "get another copy, or leave it out."
+        )
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -53,9 +53,8 @@ def _input(lora: Lora, strengths: bool) -> dict[str, object]:
     entry: dict[str, object] = {"name": lora.name, **lora.source}
     if strengths:
         entry |= {"strength_model": lora.strength_model, "strength_clip": lora.strength_clip}
-    made = parsed(lora.metadata.get(KEY))
-    if made:
-        entry["made"] = made
+    if lora.metadata.get(KEY):
+        entry["made"] = parsed(lora.metadata[KEY])
     return entry
 
 

@@ -63,7 +63,13 @@ def _in_parts(
         for adapter, meaning in present:
             if not (meaning.start < part.stop and part.start < meaning.stop):
                 continue
-            if (meaning.start, meaning.stop) == (part.start, part.stop):
+            same_rows = (meaning.start, meaning.stop) == (part.start, part.stop)
+            if adapter.needs_base and not (same_rows and meaning.swapped == part.swapped):
+                raise LoraError(
+                    f"{source}: {adapter.family} module {adapter.name} is for rows of a weight that these names cut in "
+                    "another way, which it can't be. Save it in the names of the first input."
+                )
+            if same_rows:
                 found = _renamed(adapter, name)
             elif meaning.start <= part.start and part.stop <= meaning.stop:
                 found = cut_out(adapter, name, part.start, part.stop)

@@ -12,6 +12,7 @@ import math
 import os
 import struct
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,9 +141,11 @@ def _read_header(file: BinaryIO, size: int, source: str) -> tuple[dict, int]:
 def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"{twice!r} stands in it twice")
+    for text in (*table, *table.values()):
+        if isinstance(text, str):
+            text.encode("utf-8")  # JSON can spell half a character, which no file could hold again
     return table
 
 
@@ -152,11 +155,16 @@ def _entry(name: str, entry: object, source: str) -> tuple[torch.dtype, tuple[in
     assert isinstance(entry, dict)
     dtype = DTYPES.get(str(entry.get("dtype")))
     if dtype is None:
-        raise LoraError(f"{source}: tensor {name} is of a type ({entry.get('dtype')}) that can't be merged.")
+        raise LoraError(
+            f"{source}: tensor {name} is of a type ({entry.get('dtype')}) that can't be merged. "
+            "Choose a copy in float16, bfloat16 or float32."
+        )
     shape, offsets = entry.get("shape"), entry.get("data_offsets")
     _require(_is_counts(shape) and _is_counts(offsets), source, f"the entry of tensor {name} is malformed")
     assert isinstance(shape, list) and isinstance(offsets, list)
-    _require(len(offsets) == 2, source, f"the entry of tensor {name} is malformed")
+    # an empty tensor promises no data, and its other sizes may still be more than torch can count
+    small = math.prod(size or 1 for size in shape) < 2**59
+    _require(len(offsets) == 2 and small, source, f"the entry of tensor {name} is malformed")
     begin, end = offsets
     _require(
         end - begin == math.prod(shape) * dtype.itemsize,
@@ -210,7 +218,7 @@ def write(
             "data_offsets": [position, position + size],
         }
         position += size
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
     text += b" " * (-len(text) % 8)  # the format wants the data to start at a multiple of 8
     file.write(struct.pack("<Q", len(text)) + text)
     for tensor in tensors.values():

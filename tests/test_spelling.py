@@ -114,6 +114,17 @@ def test_an_unknown_model_keeps_its_names():
         respelled(unknown, "peft")
 
 
+def test_what_depends_on_the_model_and_is_cut_in_another_way_is_refused():
+    """GLoRA of q alone: kohya's names have q, k and v of Flux in one weight."""
+    name = "transformer.transformer_blocks.0.attn.to_q"
+    tensors = {f"{name}.{part}.weight": torch.ones(2, 2) for part in ("a1", "a2", "b1", "b2")}
+    whole = lora("a", module("transformer.single_transformer_blocks.0.proj_out", 3072, 15360, 1))
+    glora = from_state_dict(tensors, "a")
+    mixed = replace(whole, modules=whole.modules | glora.modules)
+    with pytest.raises(LoraError, match=f"a: GLoRA module {name} is for rows of a weight"):
+        respelled(mixed, "kohya")
+
+
 def test_what_peft_has_no_form_for_is_refused_by_name(tmp_path: Path):
     whole = lora("a", *SD15)
     bias = Difference(SD15[0].name, torch.ones(320), "bias")

@@ -218,9 +218,9 @@ class PlotSvdRank(LoraPairNode):
 
 def mode_names(text: str) -> list[str]:
     """The modes that a text names, in its order, each once. Raises LoraError where it names none or an unknown one."""
-    names = list(dict.fromkeys(re.split(r"[\s,;]+", text.strip().lower().strip(",; "))))
+    names = list(dict.fromkeys(re.findall(r"[^\s,;]+", text.lower())))
     known = [*FACTOR_MODES, *DELTA_MODES]
-    if names == [""]:
+    if not names:
         raise LoraError(f"There are no modes to plot. Write some of {', '.join(known)}, with commas between them.")
     unknown = [name for name in names if name not in known]
     if unknown:

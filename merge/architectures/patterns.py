@@ -16,8 +16,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _CHOICE = re.compile(r"\[([^]]*)]")
-_NUMBER = re.compile(r"(?<![^_])[0-9]+(?![^_])")  # a number that stands alone between underscores
-_PLACE = re.compile(r"\{(\w)}|(?<![^_])[0-9]+(?![^_])")
+# A number that stands alone between underscores. None has thousands of digits, which Python would refuse to read.
+_NUMBER = re.compile(r"(?<![^_])[0-9]{1,9}(?![^_])")
+_PLACE = re.compile(r"\{(\w)}|(?<![^_])[0-9]{1,9}(?![^_])")
 
 
 def expand(*patterns: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, go_on
 from ..join import join
-from ..lora import Adapter, Lora, LoraError, by_key, is_finite, require_finite
+from ..lora import DAMAGED, INCOMPLETE, Adapter, Lora, LoraError, by_key, is_finite, require_finite
 from ..tensorfile import Stored, read
 from . import based, full, layouts, loha, lokr, lora, rslora
 from .checks import ALPHA
@@ -40,6 +40,9 @@ _UNSUPPORTED_OF = {suffix: name for name, suffixes in UNSUPPORTED.items() for su
 _LONGEST_FIRST = sorted({*_FAMILY_OF, *_UNSUPPORTED_OF, ALPHA}, key=len, reverse=True)
 _ENDINGS = re.compile(f"(?:{'|'.join(map(re.escape, _LONGEST_FIRST))})$")
 
+# No weight of a model has more than five: (out, in, depth, height, width).
+MOST_DIMENSIONS = 8
+
 # The tensors of one module by suffix, in memory or in their file.
 Group = dict[str, layouts.Value]
 
@@ -57,7 +60,7 @@ def from_state_dict(
     for prefix, group in _by_prefix(layouts.normalised(tensors, name), name).items():
         check()
         source = f"{name}: module {prefix}"
-        in_memory = _in_memory(group)
+        in_memory = _in_memory(group, source)
         for suffix, tensor in in_memory.items():
             require_finite(tensor, f"{source} ({suffix.lstrip('._')})")
         for family, members in _by_family(in_memory).items():
@@ -69,7 +72,10 @@ def from_state_dict(
     return Lora(name, by_key(_joined(adapters, name)), metadata=metadata or {})
 
 
-def _in_memory(group: Group) -> dict[str, Tensor]:
+def _in_memory(group: Group, source: str) -> dict[str, Tensor]:
+    for suffix, value in group.items():
+        if len(value.shape) > MOST_DIMENSIONS:  # torch's operations end at 64, and take long to say so
+            raise LoraError(f"{source} ({suffix.lstrip('._')}) has {len(value.shape)} dimensions. {DAMAGED}")
     stored = {suffix: value for suffix, value in group.items() if isinstance(value, Stored)}
     found = dict(zip(stored, read(list(stored.values())), strict=True))
     return {suffix: found[suffix] if isinstance(value, Stored) else value for suffix, value in group.items()}
@@ -125,11 +131,12 @@ def _by_prefix(tensors: Mapping[str, layouts.Value], name: str) -> dict[str, Gro
     if strangers:
         raise LoraError(
             f"{name}: tensor {strangers[0]} belongs to no kind of LoRA that this pack knows "
-            f"({len(strangers)} such tensors). Merging would drop it, so the file is refused."
+            f"({len(strangers)} such tensors). Merging would drop it: leave "
+            "this file out of the merge, or apply it with ComfyUI's own loader."
         )
     orphans = [prefix for prefix, group in groups.items() if group.keys() == {ALPHA}]
     if orphans:
-        raise LoraError(f"{name}: module {orphans[0]} has an alpha but no weights. The file is incomplete.")
+        raise LoraError(f"{name}: module {orphans[0]} has an alpha but no weights. {INCOMPLETE}")
     return groups
 
 

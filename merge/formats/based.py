@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..lora import Adapter, LoraError
-from .checks import ALPHA
+from ..lora import INCOMPLETE, Adapter, LoraError
+from . import loha, lokr, lora
+from .checks import ALPHA, read_alpha, require_float
 
 NAME = "weight-dependent"
 DORA = ".dora_scale"
@@ -67,17 +68,25 @@ def needs_model(module: Adapter) -> str:
 
 def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[BasedModule]:
     """The module of the tensors of one prefix, those of another family among them (DoRA's)."""
+    for suffix, tensor in tensors.items():
+        if suffix not in (ALPHA, lora.RESHAPE):
+            require_float(tensor, f"{source}: its {suffix[1:]}")
+    read_alpha(tensors, 1, source)
     if DORA in tensors:
         family = "DoRA"
+        for decomposed in (lora, loha, lokr):
+            own = {suffix: tensor for suffix, tensor in tensors.items() if suffix in decomposed.SUFFIXES}
+            if own:
+                decomposed.read(name, own, source)  # for its errors
         if all(suffix in (DORA, ALPHA) for suffix in tensors):
-            raise LoraError(f"{source} has dora_scale without the LoRA it belongs to. The file is incomplete.")
+            raise LoraError(f"{source} has dora_scale without the LoRA it belongs to. {INCOMPLETE}")
     elif any(suffix in tensors for suffix in GLORA):
         family = "GLoRA"
         missing = [suffix[1:] for suffix in GLORA if suffix not in tensors]
         if missing:
-            raise LoraError(f"{source} lacks {missing[0]}. The file is incomplete.")
+            raise LoraError(f"{source} lacks {missing[0]}. {INCOMPLETE}")
     else:
         family = "OFT" if tensors.get(".oft_blocks") is None or tensors[".oft_blocks"].ndim == 3 else "BOFT"
         if ".oft_blocks" not in tensors:
-            raise LoraError(f"{source} has rescale without oft_blocks. The file is incomplete.")
+            raise LoraError(f"{source} has rescale without oft_blocks. {INCOMPLETE}")
     return [BasedModule(family, name, dict(tensors))]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..lora import LoraError
+from ..lora import DAMAGED, INCOMPLETE, LoraError
 
 ALPHA = ".alpha"
 
@@ -21,27 +21,31 @@ def read_alpha(tensors: Mapping[str, Tensor], rank: int, source: str) -> float:
     if alpha is None:
         return float(rank)
     if alpha.numel() != 1 or alpha.is_complex():
-        raise LoraError(f"{source}: its alpha holds {alpha.numel()} numbers instead of one. The file is damaged.")
+        raise LoraError(f"{source}: its alpha holds {alpha.numel()} numbers instead of one. {DAMAGED}")
     value = float(alpha.item())
     if not math.isfinite(value):
-        raise LoraError(f"{source}: its alpha is {value}. The file is damaged.")
+        raise LoraError(f"{source}: its alpha is {value}. {DAMAGED}")
     return value
 
 
 def require_float(tensor: Tensor | None, what: str) -> None:
     if tensor is not None and not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.")
-        raise LoraError(f"{what} is stored as {kind}; quantised LoRAs can't be merged.")
+        raise LoraError(
+            f"{what} is stored as {kind}; quantised LoRAs can't be merged. "
+            "Choose a copy in float16, bfloat16 or float32."
+        )
 
 
 def require_matrices(tensors: Mapping[str, Tensor], suffixes: tuple[str, ...], source: str) -> None:
     """Raise LoraError when one of these factors is missing, no float, no matrix, or empty."""
     for suffix in suffixes:
         if suffix not in tensors:
-            raise LoraError(f"{source} lacks {suffix.lstrip('.')}. The file is incomplete.")
+            raise LoraError(f"{source} lacks {suffix.lstrip('.')}. {INCOMPLETE}")
         require_float(tensors[suffix], f"{source}: its {suffix.lstrip('.')}")
         if tensors[suffix].ndim != 2 or 0 in tensors[suffix].shape:
-            raise LoraError(f"{source}: its {suffix.lstrip('.')} {shape_text(tensors[suffix])} is no matrix of a rank.")
+            shape = shape_text(tensors[suffix])
+            raise LoraError(f"{source}: its {suffix.lstrip('.')} {shape} is no matrix of a rank. {DAMAGED}")
 
 
 def shape_text(tensor: Tensor) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..lora import BIAS, WEIGHT, Adapter, Difference, LoraError, Replacement
+from ..lora import BIAS, DAMAGED, WEIGHT, Adapter, Difference, LoraError, Replacement
 from .checks import ALPHA, require_float, shape_text
 
 NAME = "full difference"
@@ -26,10 +26,10 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[Adapter]
         if suffix == ALPHA:  # ComfyUI does not look at it here
             continue
         require_float(tensor, f"{source}: its {suffix[1:]}")
+        if 0 in tensor.shape or (tensor.ndim == 0 and suffix != SET):
+            raise LoraError(f"{source}: its {suffix[1:]} {shape_text(tensor)} is empty. {DAMAGED}")
         if suffix == SET:
             adapters.append(Replacement(name, tensor))
-            continue
-        if tensor.ndim == 0 or 0 in tensor.shape:
-            raise LoraError(f"{source}: its {suffix[1:]} {shape_text(tensor)} is empty. The file is damaged.")
-        adapters.append(Difference(name, tensor, PARAMETERS[suffix]))
+        else:
+            adapters.append(Difference(name, tensor, PARAMETERS[suffix]))
     return adapters

@@ -63,8 +63,11 @@ def _from_bfl(tensors: Mapping[str, Value]) -> dict[str, Value]:
         elif key.endswith(".lora_B.bias"):
             key = key.removesuffix(".lora_B.bias") + ".diff_b"
         plain[BFL_PREFIX + key] = tensor
-    shape = (tensors["img_in.lora_B.weight"].shape[0], tensors["img_in.lora_A.weight"].shape[1])
-    plain[BFL_PREFIX + "img_in.reshape_weight"] = torch.tensor(shape)
+    up, down = tensors.get("img_in.lora_B.weight"), tensors["img_in.lora_A.weight"]
+    if (
+        up is not None and len(up.shape) == len(down.shape) == 2
+    ):  # else the halves are refused by name where they are read
+        plain[BFL_PREFIX + "img_in.reshape_weight"] = torch.tensor((up.shape[0], down.shape[1]))
     return plain
 
 

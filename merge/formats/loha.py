@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..lora import Adapter, LoraError, worth_factors
+from ..lora import DAMAGED, INCOMPLETE, Adapter, LoraError, worth_factors
 from .checks import ALPHA, read_alpha, require_float, require_matrices, shape_text
 
 NAME = "LoHa"
@@ -74,13 +74,13 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LohaModu
     require_matrices(tensors, MATRICES, source)
     cores = [tensors.get(core) for core in CORES]
     if (cores[0] is None) != (cores[1] is None):
-        raise LoraError(f"{source} has one of hada_t1 and hada_t2 without the other. The file is incomplete.")
+        raise LoraError(f"{source} has one of hada_t1 and hada_t2 without the other. {INCOMPLETE}")
     first, second = (
         _part(tensors[a], tensors[b], core, source)
         for a, b, core in zip(MATRICES[::2], MATRICES[1::2], cores, strict=True)
     )
     if first[0].shape[0] != second[0].shape[0] or first[1].shape[1:] != second[1].shape[1:]:
-        raise LoraError(f"{source}: the shapes of its two products disagree. The file is damaged.")
+        raise LoraError(f"{source}: the shapes of its two products disagree. {DAMAGED}")
     dim = tensors[".hada_w1_b"].shape[0]
     stored = {suffix: tensors[suffix] for suffix in SUFFIXES if suffix in tensors}
     return [LohaModule(name, (first, second), read_alpha(tensors, dim, source), dim, stored)]
@@ -89,9 +89,9 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LohaModu
 def _part(a: Tensor, b: Tensor, core: Tensor | None, source: str) -> tuple[Tensor, Tensor]:
     if core is None:
         if a.shape[1] != b.shape[0]:
-            raise LoraError(f"{source}: its factors {shape_text(a)} and {shape_text(b)} disagree. The file is damaged.")
+            raise LoraError(f"{source}: its factors {shape_text(a)} and {shape_text(b)} disagree. {DAMAGED}")
         return a, b
     require_float(core, f"{source}: its core")
-    if core.ndim < 3 or core.shape[0] != a.shape[0] or core.shape[1] != b.shape[0]:
-        raise LoraError(f"{source}: its core {shape_text(core)} does not fit its factors. The file is damaged.")
+    if core.ndim < 3 or core.shape[0] != a.shape[0] or core.shape[1] != b.shape[0] or 0 in core.shape:
+        raise LoraError(f"{source}: its core {shape_text(core)} does not fit its factors. {DAMAGED}")
     return a.mT, torch.einsum("ij...,jr->ir...", core.float(), b.float())

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..lora import Adapter, LoraError, scaled, worth_factors
+from ..lora import DAMAGED, Adapter, LoraError, scaled, worth_factors
 from .checks import ALPHA, read_alpha, require_float, require_matrices, shape_text
 
 NAME = "LoKr"
@@ -82,15 +82,15 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LokrModu
     """The module of the tensors of one prefix. Raises LoraError for missing factors and shapes that disagree."""
     for full, pair in ((W1, (W1_A, W1_B)), (W2, (W2_A, W2_B))):
         if full in tensors and any(half in tensors for half in pair):
-            raise LoraError(f"{source} has {full[1:]} both whole and in factors. The file is damaged.")
+            raise LoraError(f"{source} has {full[1:]} both whole and in factors. {DAMAGED}")
         if full not in tensors:
             require_matrices(tensors, pair, source)
         else:
             require_float(tensors[full], f"{source}: its {full[1:]}")
-    if W1 in tensors and tensors[W1].ndim != 2:
-        raise LoraError(f"{source}: its lokr_w1 {shape_text(tensors[W1])} is no matrix. The file is damaged.")
+    if W1 in tensors and (tensors[W1].ndim != 2 or 0 in tensors[W1].shape):
+        raise LoraError(f"{source}: its lokr_w1 {shape_text(tensors[W1])} is no matrix. {DAMAGED}")
     if T2 in tensors and W2 in tensors:
-        raise LoraError(f"{source} has lokr_t2 beside a whole lokr_w2. The file is damaged.")
+        raise LoraError(f"{source} has lokr_t2 beside a whole lokr_w2. {DAMAGED}")
     first = _split(tensors[W1]) if W1 in tensors else _pair(tensors[W1_A], tensors[W1_B], source)
     second, kernel = _second(tensors, source)
     dim = tensors[W2_B].shape[0] if W2_B in tensors else tensors[W1_B].shape[0] if W1_B in tensors else None
@@ -103,14 +103,14 @@ def _second(tensors: Mapping[str, Tensor], source: str) -> tuple[tuple[Tensor, T
     if W2 in tensors:
         whole = tensors[W2]
         if whole.ndim < 2 or 0 in whole.shape:
-            raise LoraError(f"{source}: its lokr_w2 {shape_text(whole)} is no matrix. The file is damaged.")
+            raise LoraError(f"{source}: its lokr_w2 {shape_text(whole)} is no matrix. {DAMAGED}")
         return _split(whole.flatten(1)), tuple(whole.shape[2:])
     a, b, core = tensors[W2_A], tensors[W2_B], tensors.get(T2)
     if core is None:
         return _pair(a, b, source), ()
     require_float(core, f"{source}: its lokr_t2")
-    if core.ndim < 3 or core.shape[0] != a.shape[0] or core.shape[1] != b.shape[0]:
-        raise LoraError(f"{source}: its lokr_t2 {shape_text(core)} does not fit its factors. The file is damaged.")
+    if core.ndim < 3 or core.shape[0] != a.shape[0] or core.shape[1] != b.shape[0] or 0 in core.shape:
+        raise LoraError(f"{source}: its lokr_t2 {shape_text(core)} does not fit its factors. {DAMAGED}")
     # einsum('ijkl,jr,ip->prkl', t2, b, a): a^T is the up, the core with b the down
     down = torch.einsum("ij...,jr->ir...", core.float(), b.float())
     return (a.mT, down.flatten(1)), tuple(core.shape[2:])
@@ -118,7 +118,7 @@ def _second(tensors: Mapping[str, Tensor], source: str) -> tuple[tuple[Tensor, T
 
 def _pair(a: Tensor, b: Tensor, source: str) -> tuple[Tensor, Tensor]:
     if a.shape[1] != b.shape[0]:
-        raise LoraError(f"{source}: its factors {shape_text(a)} and {shape_text(b)} disagree. The file is damaged.")
+        raise LoraError(f"{source}: its factors {shape_text(a)} and {shape_text(b)} disagree. {DAMAGED}")
     return a, b
 
 

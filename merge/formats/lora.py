@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..lora import LoraError, LoraModule, LowRank
+from ..lora import DAMAGED, INCOMPLETE, LoraError, LoraModule, LowRank
 from ..stored import StoredLoraModule
 from ..tensorfile import Stored
 from .checks import ALPHA, read_alpha, require_float, shape_text
@@ -51,7 +51,7 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LoraModu
     if MID in tensors and UP not in tensors:
         lonely.append(MID)
     if lonely:
-        raise LoraError(f"{source} has {lonely[0].lstrip('._')} without its other half. The file is incomplete.")
+        raise LoraError(f"{source} has {lonely[0].lstrip('._')} without its other half. {INCOMPLETE}")
     return [_module(name, tensors, up, down, source) for up, down in complete]
 
 
@@ -75,12 +75,11 @@ def _module(name: str, tensors: Mapping[str, Tensor], up_suffix: str, down_suffi
     for tensor, what in ((up, "up half"), (down, "down half"), (mid, "lora_mid")):
         require_float(tensor, f"{source}: its {what}")
     if up.ndim < 2 or down.ndim < 2 or 0 in up.shape or 0 in down.shape:
-        raise LoraError(
-            f"{source} has factors without rank: up {shape_text(up)}, down {shape_text(down)}. The file is damaged."
-        )
+        raise LoraError(f"{source} has factors without rank: up {shape_text(up)}, down {shape_text(down)}. {DAMAGED}")
     if math.prod(up.shape[2:]) != 1:
         raise LoraError(
-            f"{source} holds its kernel in the up half {shape_text(up)}, a layout that ComfyUI does not load either."
+            f"{source} holds its kernel in the up half {shape_text(up)}, a layout that ComfyUI does not "
+            "load either. Leave this file out."
         )
     alpha = read_alpha(tensors, down.shape[0], source)
     if mid is not None:
@@ -91,14 +90,25 @@ def _module(name: str, tensors: Mapping[str, Tensor], up_suffix: str, down_suffi
     if up.shape[1] != down.shape[0]:
         raise LoraError(
             f"{source}: its halves disagree, up {shape_text(up)} has {up.shape[1]} columns and down "
-            f"{shape_text(down)} has {down.shape[0]} rows. The file is damaged or its factors are transposed."
+            f"{shape_text(down)} has {down.shape[0]} rows. The file is damaged or its factors are "
+            "transposed: download or save it again."
         )
     up = up.reshape(up.shape[0], down.shape[0], *(1,) * (down.ndim - 2))
-    reshape = tensors.get(RESHAPE)
-    return LoraModule(name, up, down, alpha, reshape=tuple(map(int, reshape.tolist())) if reshape is not None else None)
+    return LoraModule(name, up, down, alpha, reshape=_read_shape(tensors.get(RESHAPE), source))
+
+
+def _read_shape(shape: Tensor | None, source: str) -> tuple[int, ...] | None:
+    if shape is None:
+        return None
+    sizes = [] if shape.ndim != 1 or shape.is_complex() else [int(size) for size in shape.tolist()]
+    if not sizes or not all(0 < size < 2**31 for size in sizes):
+        raise LoraError(f"{source}: its reshape_weight is no shape of a weight. {DAMAGED}")
+    return tuple(sizes)
 
 
 def _fold(mid: Tensor, down: Tensor, source: str) -> Tensor:
     if mid.ndim != down.ndim or math.prod(down.shape[2:]) != 1 or mid.shape[1] != down.shape[0] or 0 in mid.shape:
-        raise LoraError(f"{source}: its lora_mid {shape_text(mid)} does not fit its down half {shape_text(down)}.")
+        raise LoraError(
+            f"{source}: its lora_mid {shape_text(mid)} does not fit its down half {shape_text(down)}. {DAMAGED}"
+        )
     return torch.einsum("mn...,nj->mj...", mid.float(), down.flatten(1).float())

@@ -34,7 +34,7 @@ def scaled_as_told(adapters: Iterable[Adapter], metadata: Mapping[str, str], nam
 def _config(metadata: Mapping[str, str]) -> dict[str, object]:
     try:
         config = json.loads(metadata.get(KEY, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -49,13 +49,17 @@ def _scaled(adapter: Adapter, components: Iterable[str], config: Mapping[str, ob
     if component is None or not isinstance(adapter, LowRank) or adapter.alpha != adapter.rank:
         return adapter
     alpha = _alpha(adapter.name.removeprefix(component + "."), component, config)
-    return adapter if alpha is None else replace(adapter, alpha=alpha * math.sqrt(adapter.rank))  # type: ignore[type-var]
+    scaled = alpha * math.sqrt(adapter.rank)
+    return replace(adapter, alpha=scaled) if math.isfinite(scaled) else adapter  # type: ignore[type-var]
 
 
-def _alpha(path: str, component: str, config: Mapping[str, object]) -> float | None:
-    """The alpha of a module: its own, where alpha_pattern has one, or that of all."""
+def _alpha(path: str, component: str, config: Mapping[str, object]) -> float:
+    """The alpha of a module: its own, where alpha_pattern has one, or that of all; NaN where there is none."""
     pattern = config.get(f"{component}.alpha_pattern")
     owned = pattern.items() if isinstance(pattern, dict) else ()
     own = next((value for module, value in owned if path == module or path.endswith(f".{module}")), None)
     alpha = config.get(f"{component}.lora_alpha") if own is None else own
-    return float(alpha) if isinstance(alpha, int | float) and math.isfinite(alpha) else None
+    try:
+        return float(alpha) if isinstance(alpha, int | float) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.nan
