@@ -123,7 +123,7 @@ def write_whole(
     Raises LoraError where the system refuses.
     """
     temporary = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}{_TEMPORARY}"
-    advice = "Check that the folder may be written to and that its disk has room."
+    advice = "Check that the folder may be written to, that its disk has room and that no other program uses the file."
     with _refusals_named(f"{path.name} can't be written into {path.parent.name}", advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent)
@@ -135,7 +135,8 @@ def write_whole(
             check()
             return _give_name(temporary, path, overwrite)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # gone already; or held by another program for a moment: it goes as a stale one
+                temporary.unlink()
 
 
 def _remove_stale(folder: Path) -> None:

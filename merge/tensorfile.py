@@ -49,7 +49,8 @@ def read(path: Path, check: Callable[[], None]) -> tuple[dict[str, Tensor], dict
     Each tensor owns its memory. Raises LoraError when the file is not a whole, valid safetensors file.
     """
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+        before = os.fstat(file.fileno())
+        size = before.st_size
         header, data_start = _read_header(file, size, path.name)
         metadata = header.pop("__metadata__", None)
         metadata = {} if metadata is None else metadata
@@ -71,6 +72,9 @@ def read(path: Path, check: Callable[[], None]) -> tuple[dict[str, Tensor], dict
         for name, dtype, shape, begin, end in entries:
             check()
             tensors[name] = _read_tensor(file, dtype, shape, end - begin, path.name)
+        after = os.fstat(file.fileno())
+        unchanged = (after.st_size, after.st_mtime_ns) == (size, before.st_mtime_ns)
+        _require(unchanged, path.name, "it was written to while it was read")
     return tensors, dict(metadata)
 
 
