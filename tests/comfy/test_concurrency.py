@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LORAS = {"a": loader("a.safetensors", 0.8, 0.6), "b": loader("b.safetensors", -0.5, 1.0)}
 MERGES = {
     "concat": merger("a", "b"),
-    "ties": merger("a", "b", mode="ties", density=0.5),
     "dare_ties": merger("a", "b", mode="dare_ties", density=0.5, seed=3),
     "add_svd": svd_merger("a", "b", rank=5),
 }
@@ -69,7 +68,7 @@ def assert_counted(files: Sequence[Path], name: str) -> None:
 
 def test_prompts_that_are_queued_at_once(server: Server, alone: dict[str, bytes]):
     """Threads of a server take them; ComfyUI runs them one after the other, and its cache shares what they load."""
-    plot = {**checkpoint(), "xy": modes(modes="ties, concat"), **grid(X=["xy", 0], Y=["xy", 1])}
+    plot = {**checkpoint(), "xy": modes(modes="ties, concat", density_steps=1), **grid(X=["xy", 0])}
     first = cells(server, server.run(plot), 2)
     server.post("/free", {"unload_models": True, "free_memory": True})
     merges = [*MERGES, *MERGES]
@@ -82,7 +81,7 @@ def test_prompts_that_are_queued_at_once(server: Server, alone: dict[str, bytes]
     assert_counted(sorted(set(files)), "queued")
     for mode, file in zip(merges, files, strict=True):
         assert file.read_bytes() == alone[mode], mode
-    assert again.keys() == first.keys() and len(first) == 4
+    assert again.keys() == first.keys() and len(first) == 2
     assert all(difference(again[place], first[place]) <= 1 for place in first)
     assert np.abs(first[0, 0] - first[1, 0]).max() > 1, "the modes show"
 

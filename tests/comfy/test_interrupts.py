@@ -17,13 +17,13 @@ from lora_pack.tools.comfy_server import Interrupted, Server
 from lora_pack.tools.workflows import checkpoint, node
 
 FILES = {"a": loader("stop_a.safetensors"), "b": loader("stop_b.safetensors")}
-MODULES, SIZE, RANK = 250, 1600, 64
+MODULES, SIZE, RANK = 160, 1600, 64
 SOON = 4.0  # seconds: one LAPACK call, and a machine that has other things to do; the work itself takes far longer
 
 
 @pytest.fixture(scope="module", autouse=True)
 def large_loras(server: Server):
-    """Two files of 100 MB; their sum has 400 MB, and its merges take many seconds."""
+    """Two files of 66 MB; their sum has 260 MB, and its merges take many seconds."""
     paths = []
     for seed, links in enumerate(FILES.values()):
         noise = torch.Generator().manual_seed(seed)
