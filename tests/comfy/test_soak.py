@@ -28,12 +28,14 @@ ROOT = Path(__file__).resolve().parents[2]
 MODES = [*FACTOR_MODES, *DELTA_MODES]
 SETTINGS = {"fixed": 0.9, "sv_ratio": 4.0, "sv_cumulative": 0.8, "sv_fro": 0.9}
 LEVEL = 1.05
+# By then each mode has been, and three pictures, with which ComfyUI's own memory settles.
+WARM = 15
 
 
 @pytest.fixture(scope="module")
 def loras(server: Server) -> Iterator[list[str]]:
-    """Three files of different ranks and precisions: the 12 modules of one block and a layer of the text encoder."""
-    modules = [*small_modules()[:12], *small_modules()[-6:]]
+    """Three files of different ranks and precisions, for some of the smaller weights."""
+    modules = [module for module in small_modules() if max(module[1:3]) <= 768][::3]
     names = []
     for number, (rank, dtype) in enumerate([(8, torch.float16), (4, torch.float32), (12, torch.bfloat16)]):
         names.append(f"soak_{number}.safetensors")
@@ -102,10 +104,11 @@ class Use:
         self.files = sorted(file.path for each in family for file in each.open_files())
 
 
+@pytest.mark.slow
 def test_soak(server: Server, loras: list[str], tmp_path: Path):
     chance = random.Random(1)
     merges = [Merge(number, loras, chance) for number in range(MERGES)]
-    warm = max(len(MODES), MERGES // 10)
+    warm = max(WARM, MERGES // 10)
     uses, written = [], {}
     for number, merge in enumerate(merges):
         path = Path(server.run(merge.prompt(f"soak/{number}"))["save"]["text"][0])
@@ -117,7 +120,8 @@ def test_soak(server: Server, loras: list[str], tmp_path: Path):
     third = len(late) // 3
     first, last = (statistics.median(use.memory for use in part) for part in (late[:third], late[-third:]))
     print(f"{MERGES} merges: {first / 1e6:.0f} MB, at the end {last / 1e6:.0f} MB; files {len(uses[-1].files)}")
-    assert last <= LEVEL * first
+    series = " ".join(f"{use.memory / 1e6:.0f}" for use in uses)
+    assert last <= LEVEL * first, series
     assert uses[-1].files == uses[warm].files
     for number in [n for n, merge in enumerate(merges) if merge.fits_the_command_line][-3:]:
         alone = merges[number].on_the_command_line(server.loras, tmp_path / f"{number}.safetensors")
