@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import secrets
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +36,12 @@ MOST_UNFOLDED = 16
 SAFETENSORS = (".safetensors", ".sft")
 READABLE = (*SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
 
+# How files end that are being written: not an ending that ComfyUI lists, so one that a killed process left is never
+# offered as a LoRA. The next save into the folder removes those that nobody has written to for this many seconds.
+_TEMPORARY = ".power-merger.tmp"
+_LEFT = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(_TEMPORARY)}")
+_STALE = 24 * 3600
+
 
 def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
     """Read a LoRA file. Its name (what messages call it) is the file's, without the ending, unless one is given.
@@ -40,16 +49,17 @@ def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
     Raises LoraError when the file is missing, damaged, or holds something else than LoRA weights.
     """
     path = Path(path)
-    if not path.is_file():
-        raise LoraError(f"There is no file {path.name} in {path.parent.name}. Choose another.")
-    name = name or path.stem
-    with Sha256(path) as sha256:
-        if path.suffix.lower() in SAFETENSORS:
-            tensors, metadata = tensorfile.index(path)
-        else:
-            tensors, metadata = _read_pickle(path), {}
-        lora = from_state_dict(tensors, name, metadata, check)
-        source = {"file": f"{name}{path.suffix}", "size": path.stat().st_size, "sha256": sha256.result(check)}
+    with _refusals_named(f"{path.name} can't be read from {path.parent.name}", "Check the file and its folder."):
+        if not path.is_file():
+            raise LoraError(f"There is no file {path.name} in {path.parent.name}. Choose another.")
+        name = name or path.stem
+        with Sha256(path) as sha256:
+            if path.suffix.lower() in SAFETENSORS:
+                tensors, metadata = tensorfile.index(path)
+            else:
+                tensors, metadata = _read_pickle(path), {}
+            lora = from_state_dict(tensors, name, metadata, check)
+            source = {"file": f"{name}{path.suffix}", "size": path.stat().st_size, "sha256": sha256.result(check)}
     return replace(lora, source=source)
 
 
@@ -64,6 +74,15 @@ def tensors_equal(a: Path, b: Path) -> bool:
         return np.array_equal(here, there)
 
     return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+
+
+@contextmanager
+def _refusals_named(what: str, advice: str) -> Iterator[None]:
+    """Words for the user where the system refuses: a full disk, a folder that can't be written to."""
+    try:
+        yield
+    except OSError as error:
+        raise LoraError(f"{what}: {error.strerror or error}. {advice}") from error
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -150,19 +169,35 @@ def write_whole(
     overwrite: bool,
     check: Check,
 ) -> Path:
-    """Write into a temporary file beside ``path``, then give it its name; on any fault nothing is left behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # not an ending that ComfyUI lists: a file left by a killed process is never offered as a LoRA
-    temporary = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            tensorfile.write(file, tensors, metadata, check)
-            file.flush()
-            os.fsync(file.fileno())
-        check()
-        return _give_name(temporary, path, overwrite)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write into a temporary file beside ``path``, then give it its name; on any fault nothing is left behind.
+
+    Raises LoraError where the system refuses.
+    """
+    temporary = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}{_TEMPORARY}"
+    advice = "Check that the folder may be written to, that its disk has room and that no other program uses the file."
+    with _refusals_named(f"{path.name} can't be written into {path.parent.name}", advice):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path.parent)
+        try:
+            with temporary.open("xb") as file:
+                tensorfile.write(file, tensors, metadata, check)
+                file.flush()
+                os.fsync(file.fileno())
+            check()
+            return _give_name(temporary, path, overwrite)
+        finally:
+            with suppress(OSError):  # gone already; or held by another program for a moment: it goes as a stale one
+                temporary.unlink()
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder, once nobody can be writing it any more."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _LEFT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE:
+                        os.unlink(entry.path)
 
 
 def _give_name(temporary: Path, path: Path, overwrite: bool) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .compute import float64_device
+from .compute import Check, float64_device, go_on
 
 # Picks a rank, at least 1, from descending singular values.
 RankRule = Callable[[Tensor], int]
@@ -242,7 +242,7 @@ def _exact(dense: Tensor, rule: RankRule, total: float, check: Callable[[], None
         flipped = _exact(dense.mT, rule, total, check)
         return Truncated(flipped.down.mT, flipped.up.mT, flipped.kept, flipped.total)
     check()
-    gram = _gram(dense)
+    gram = _gram(dense, check)
     check()
     squares, vectors = torch.linalg.eigh(gram)
     vectors = vectors.to(float64_device(dense.device))
@@ -280,10 +280,11 @@ def _double(tensor: Tensor) -> Tensor:
     return tensor.to(float64_device(tensor.device), torch.float64)
 
 
-def _gram(wide: Tensor) -> Tensor:
+def _gram(wide: Tensor, check: Check = go_on) -> Tensor:
     """wide @ wide^T in float64, by blocks of columns; on the CPU, where small matrices are decomposed the fastest."""
     gram = torch.zeros(wide.shape[0], wide.shape[0], dtype=torch.float64, device=float64_device(wide.device))
     for start, stop in row_blocks(wide.shape[1], wide.shape[0], wide.device):
+        check()
         block = _double(wide[:, start:stop])
         gram.addmm_(block, block.mT)
     return gram.cpu()

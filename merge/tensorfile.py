@@ -110,6 +110,8 @@ def read(stored: Sequence[Stored]) -> list[Tensor]:
             _require_same(state, file)
     except FileNotFoundError:
         raise LoraError(f"{name} is gone since it was loaded. Put it back, or choose another file.") from None
+    except OSError as error:
+        raise LoraError(f"{name} can't be read any more: {error.strerror or error}. Check the file.") from error
     return tensors
 
 

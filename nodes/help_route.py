@@ -22,7 +22,9 @@ def serve_help() -> None:
 
 
 async def _help_page(request: web.Request) -> web.FileResponse:
-    path = (DOCS / request.match_info["page"].replace(":", "")).resolve()
-    if not path.is_relative_to(DOCS.resolve()) or not path.is_file():
+    # found among the pages that there are: no path is made from what was asked for
+    wanted = request.match_info["page"].replace(":", "")
+    page = next((path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).as_posix() == wanted), None)
+    if page is None:
         raise web.HTTPNotFound
-    return web.FileResponse(path, headers={"Content-Type": "text/markdown; charset=utf-8"})
+    return web.FileResponse(page, headers={"Content-Type": "text/markdown; charset=utf-8"})

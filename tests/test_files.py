@@ -270,7 +270,7 @@ def test_a_folder_of_that_name_is_left_alone(tmp_path: Path):
     path = tmp_path / "merged.safetensors"
     path.mkdir()
     assert save(make_lora(1), path).name == "merged_00002.safetensors"
-    with pytest.raises((LoraError, OSError)):
+    with pytest.raises(LoraError, match="can't be written"):
         save(make_lora(1), path, overwrite=True)
     assert names(tmp_path) == ["merged.safetensors", "merged_00002.safetensors"]
 
@@ -314,7 +314,7 @@ class Stopped(BaseException):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt, OSError, MemoryError])
+@pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt, MemoryError])
 def test_a_fault_at_any_point_leaves_nothing_behind(
     overwrite: bool, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -357,7 +357,7 @@ def test_a_name_that_can_not_be_given_leaves_nothing_behind(
 
     for call in ("link", "rename", "replace"):
         monkeypatch.setattr(os, call, fail)
-    with pytest.raises((LoraError, OSError)):
+    with pytest.raises(LoraError, match="can't be written"):
         save(make_lora(2), path, overwrite=overwrite)
     assert names(tmp_path) == ["a.safetensors"]
     assert path.read_bytes() == before

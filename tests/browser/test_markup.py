@@ -1,0 +1,64 @@
+"""Names and messages that look like markup are text on the page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from lora_pack.tests.browser.canvas import NODES2, Canvas
+from lora_pack.tests.browser.test_growing_inputs import LOADER, MERGER
+
+MARKUP = "<img src=x onerror=window.pwned=1>"
+SAVER = "PM LoRA Save"
+
+
+def assert_text(canvas: Canvas) -> None:
+    for _ in range(3):
+        canvas.call("frame")
+    assert canvas.page.evaluate("() => [window.pwned, document.querySelectorAll('img[src=x]').length]") == [None, 0]
+
+
+def test_the_check_sees_markup(canvas: Canvas):
+    canvas.page.evaluate("text => { document.body.insertAdjacentHTML('beforeend', text) }", MARKUP)
+    try:
+        canvas.until("window.pwned === 1")
+        with pytest.raises(AssertionError):
+            assert_text(canvas)
+    finally:
+        canvas.page.evaluate("() => { document.querySelector('img[src=x]').remove(); delete window.pwned }")
+
+
+@pytest.mark.parametrize("kind", [MERGER, SAVER])
+def test_what_a_node_shows_is_text(canvas: Canvas, kind: str):
+    node = canvas.call("add", kind, 600, 150)
+    canvas.page.evaluate(
+        "([id, text]) => { pm.node(id).onExecuted({ text }) }", [node, [MARKUP, "</textarea>" + MARKUP]]
+    )
+    text = f"{MARKUP}\n</textarea>{MARKUP}"
+    assert canvas.call("widgets", node)["result"] == text
+    if canvas.kind == NODES2:
+        canvas.until("pm.drawn(argument[0]).includes(argument[1])", [node, text])
+    assert_text(canvas)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no file can have such a name there")
+def test_the_names_of_files_and_errors_are_text(canvas: Canvas):
+    loras = canvas.server.loras
+    shutil.copy(loras / "b.safetensors", loras / f"{MARKUP}.safetensors")
+    try:
+        loader = canvas.call("add", LOADER, 200, 150, {"lora_name": f"{MARKUP}.safetensors"})
+        merger, saver = canvas.call("add", MERGER, 600, 150), canvas.call("add", SAVER, 1000, 150)
+        canvas.call("connect", loader, merger, "lora1")
+        canvas.call("connect", merger, saver, "lora")
+        canvas.call("choose", saver, "file_name", f"markup/{canvas.kind}")
+        canvas.call("queue")
+        canvas.until("/safetensors$/.test(pm.widget(argument, 'result')?.value)", saver)
+        assert_text(canvas)
+        canvas.call("choose", saver, "file_name", MARKUP)  # which Save refuses by name
+        canvas.call("queue")
+        canvas.until("document.body.innerText.includes(argument)", "can't be used")
+        assert_text(canvas)
+        canvas.page.keyboard.press("Escape")
+    finally:
+        (loras / f"{MARKUP}.safetensors").unlink()
