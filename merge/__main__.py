@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
 import sys
 import tempfile
@@ -39,8 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "output", None) and options.output.suffix != ".safetensors":
             raise LoraError(f"The output {options.output.name} must end in .safetensors.")
         options.run(options)
+        sys.stdout.flush()
     except LoraError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read the output has seen enough: `info ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)

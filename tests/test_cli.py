@@ -201,3 +201,14 @@ def test_as_a_process(folder: Path):
     assert failed.returncode == 1
     assert "missing" in failed.stderr and "Traceback" not in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_whoever_reads_the_output_may_have_seen_enough(tmp_path: Path):
+    path = save(make_lora(1, metadata={str(n): "x" * 150 for n in range(2000)}), tmp_path / "a.safetensors")
+    command = [sys.executable, "-m", "merge", "info", str(path)]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None and running.stderr is not None
+    running.stdout.readline()
+    running.stdout.close()
+    assert running.wait() == 1 and running.stderr.read() == ""
+    running.stderr.close()
