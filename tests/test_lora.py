@@ -82,7 +82,7 @@ def test_baked():
 def test_require_finite(dtype: torch.dtype, value: float):
     good = torch.tensor([1.0, -2.0, 0.0]).to(dtype)
     require_finite(good, "it")
-    require_finite(torch.zeros(0, dtype=dtype), "it")
+    require_finite(torch.empty(0, dtype=dtype), "it")
     with pytest.raises(LoraError, match="this one"):
         require_finite(torch.tensor([1.0, value, 0.0]).to(dtype), "this one")
     require_finite(torch.tensor([1, 2]), "whole numbers are always finite")
