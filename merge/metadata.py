@@ -16,6 +16,7 @@ from itertools import count
 from torch import Tensor
 
 from . import recipe
+from .compute import Check, go_on
 from .formats import architecture_of
 from .lora import Adapter, Lora, LowRank
 from .tensorfile import tensor_bytes
@@ -81,7 +82,9 @@ def of_result(recipe_text: str, loras: Sequence[Lora]) -> dict[str, str]:
     return result
 
 
-def of_file(lora: Lora, tensors: Mapping[str, Tensor], settings: Mapping[str, object]) -> dict[str, str]:
+def of_file(
+    lora: Lora, tensors: Mapping[str, Tensor], settings: Mapping[str, object], check: Check = go_on
+) -> dict[str, str]:
     """The metadata of the file of ``tensors``, which ``lora`` with its strengths was turned into.
 
     A loaded LoRA keeps what its file said, except what the strengths changed.
@@ -101,7 +104,7 @@ def of_file(lora: Lora, tensors: Mapping[str, Tensor], settings: Mapping[str, ob
     merged_from = _names(recipe.parsed(lora.metadata.get(recipe.KEY)))
     if merged_from:
         told["modelspec.merged_from"] = ", ".join(merged_from)
-    told[HASH] = "0x" + _sha256(tensors.values())
+    told[HASH] = "0x" + _sha256(tensors.values(), check)
     told[recipe.KEY] = recipe.saved_text(lora, settings)
     return told
 
@@ -119,10 +122,11 @@ def _network(modules: Iterable[Adapter]) -> dict[str, str]:
     return network
 
 
-def _sha256(tensors: Iterable[Tensor]) -> str:
+def _sha256(tensors: Iterable[Tensor], check: Check) -> str:
     """The hash of a file's tensors as ModelSpec and sd-scripts have it: of the data behind the header."""
     digest = hashlib.sha256()
     for tensor in tensors:
+        check()
         digest.update(tensor_bytes(tensor).data)
     return digest.hexdigest()
 

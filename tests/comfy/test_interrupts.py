@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,11 +48,6 @@ def module_done(name: str) -> Callable[[Events], Any]:
     return lambda events: events.wait_for("progress", lambda data: data["node"] == name and data["value"] >= 1)
 
 
-def writing(events: Events) -> None:
-    loras: Path = events.server.loras
-    events.server.until(lambda: any(path.stat().st_size for path in loras.glob(".stopped*")), "the file to be written")
-
-
 def resizer(link: str) -> dict[str, Any]:
     return node("PM LoRA Resizer", lora=[link, 0], new_rank=32, device="cpu", dtype="float32")
 
@@ -85,7 +79,7 @@ WORK: dict[str, tuple[dict[str, Any], Callable[[Events], Any]]] = {
     "load": (merged("ties"), executing("a")),
     **{mode: (merged(mode), module_done("m")) for mode in MERGES},
     "resize": ({"a": FILES["a"], "r": resizer("a"), "save": saver("r", "stopped")}, module_done("r")),
-    "save": (merged("concat"), writing),
+    "save": (merged("concat"), executing("save")),
     "XY grid": (GRID, merging_a_cell),
 }
 
