@@ -84,7 +84,7 @@ def attempt(compute: Compute, what: str, needed: int, work: Callable[[Compute], 
         try:
             return work(place)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # behind the except clause: the error's frames, and the tensors in them, are gone now
     raise LoraError(
@@ -93,7 +93,8 @@ def attempt(compute: Compute, what: str, needed: int, work: Callable[[Compute], 
     )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch or Python says that the memory of a device or the machine was not enough."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
     text = str(error).lower()

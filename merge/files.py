@@ -21,7 +21,7 @@ from torch import Tensor
 from . import metadata as file_metadata
 from . import tensorfile
 from .architectures import Style
-from .compute import Check, go_on
+from .compute import Check, go_on, is_out_of_memory
 from .formats import from_state_dict, to_peft_state_dict, to_state_dict
 from .hashing import Sha256
 from .lora import DAMAGED, Lora, LoraError
@@ -93,7 +93,10 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (LoraError, PermissionError):
         raise
-    except Exception as error:  # the reader meets a damaged file with whatever it comes across
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        # the reader meets a damaged file with whatever it comes across;
         # what torch says advises to load the file as a program
         log.debug("%s: %s", path.name, error)
         raise LoraError(

@@ -6,8 +6,10 @@ What comes out is what was in the file when it was loaded, or a LoraError that s
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,7 +109,8 @@ def test_what_was_loaded_is_used_or_the_change_is_told(use: str, ending: str, tm
         try:
             result = USES[use](loaded, tmp_path)
         except LoraError as error:
-            assert "changed" in str(error) and "a" in str(error).split(), f"{change.__name__}: {error}"
+            assert f"a{ending} " in str(error), f"{change.__name__}: {error}"
+            assert re.search("has changed|is gone|can't be read any more", str(error)), f"{change.__name__}: {error}"
         else:
             assert result == expected, change.__name__
 
@@ -116,7 +119,7 @@ def test_what_was_loaded_is_used_or_the_change_is_told(use: str, ending: str, tm
 def test_a_file_that_changes_while_it_is_read_is_whole_or_refused(change: Callable[[Path], None], tmp_path: Path):
     refused = 0
     asked = checks(write(1, tmp_path / "a.safetensors"), None, change)
-    assert asked >= len(state_dict(lora(1)))
+    assert asked >= len(lora(1).modules)
     for number in range(1, asked + 1):
         path = write(1, tmp_path / f"{number}.safetensors")
         try:
@@ -125,7 +128,7 @@ def test_a_file_that_changes_while_it_is_read_is_whole_or_refused(change: Callab
             assert path.name in str(error)
             refused += 1
     if sys.platform != "win32":  # which protects a file that is held open
-        assert (refused > 0) == (change in (overwritten, emptied, halved, grown))
+        assert refused == asked
 
 
 def checks(path: Path, change_at: int | None, change: Callable[[Path], None]) -> int:
@@ -138,5 +141,6 @@ def checks(path: Path, change_at: int | None, change: Callable[[Path], None]) ->
         if calls == change_at:
             make(change, path)
 
-    assert fingerprint(load(path, "a", check)) == fingerprint(lora(1))
+    loaded = load(path, "a", check)
+    assert fingerprint(replace(loaded, metadata={})) == fingerprint(lora(1))
     return calls
