@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from tools.make_lora import Module, sd15_modules
+from tools.make_lora import Module, clip_modules, sd15_modules
 
 
 def sdxl_modules() -> list[Module]:
@@ -19,8 +19,8 @@ def sdxl_modules() -> list[Module]:
     ):
         for attention in range(attentions):
             modules += _transformer(f"lora_unet_{block}_attentions_{attention}", width, depth, context=2048)
-    modules += _clip("lora_te1", 12, 768)
-    modules += _clip("lora_te2", 32, 1280)
+    modules += clip_modules("lora_te1", 12, 768)
+    modules += clip_modules("lora_te2", 32, 1280)
     return modules
 
 
@@ -108,15 +108,6 @@ def _transformer(prefix: str, width: int, depth: int, context: int) -> Iterator[
             yield f"{base}_{attention}_to_out_0", width, width, False
         yield f"{base}_ff_net_0_proj", 8 * width, width, False
         yield f"{base}_ff_net_2", width, 4 * width, False
-
-
-def _clip(prefix: str, layers: int, width: int) -> Iterator[Module]:
-    for layer in range(layers):
-        base = f"{prefix}_text_model_encoder_layers_{layer}"
-        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield f"{base}_self_attn_{part}", width, width, False
-        yield f"{base}_mlp_fc1", 4 * width, width, False
-        yield f"{base}_mlp_fc2", width, 4 * width, False
 
 
 def _linear(*weights: tuple[str, int, int]) -> list[Module]:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lora_pack.merge.lora import LoraError
 from lora_pack.merge.tensorfile import index, read, write
+from lora_pack.tests.bad_files import entry, framed
 from lora_pack.tests.makers import examples, tensor_bytes
 from torch import Tensor
 
@@ -146,17 +147,6 @@ def test_large_tensors_are_read_and_written_in_pieces(monkeypatch: pytest.Monkey
 
 
 # Bad files
-
-
-def framed(header: object, data: bytes = b"", length: int | None = None) -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text) if length is None else length) + text + data
-
-
-def entry(begin: int, end: int, shape: object = None, dtype: object = "F32", **others: object) -> dict[str, object]:
-    if shape is None:
-        shape = [(end - begin) // 4]
-    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end], **others}
 
 
 GOOD = framed({"a": entry(0, 8), "b": entry(8, 12)}, bytes(12))

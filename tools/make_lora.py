@@ -43,17 +43,13 @@ def sd15_modules() -> list[Module]:
     for block, width in UP_WIDTHS.items():
         for attention in range(3):
             modules += _attention(f"up_blocks_{block}_attentions_{attention}", width)
-    for layer in range(12):
-        modules += _text_layer(layer)
-    return modules
+    return [*modules, *clip_modules("lora_te", 12, CONTEXT)]
 
 
 def small_modules(text_layers: int = 2) -> list[Module]:
     """The 72 U-Net modules that the small checkpoint has, and the first of the 12 layers of the text encoder."""
     modules = [module for block in SMALL_BLOCKS for module in _attention(block, _width(block))]
-    for layer in range(text_layers):
-        modules += _text_layer(layer)
-    return modules
+    return [*modules, *clip_modules("lora_te", text_layers, CONTEXT)]
 
 
 def write_lora(
@@ -94,12 +90,14 @@ def _attention(block: str, width: int) -> Iterator[Module]:
     yield f"{prefix}_proj_out", width, width, True
 
 
-def _text_layer(layer: int) -> Iterator[Module]:
-    prefix = f"lora_te_text_model_encoder_layers_{layer}"
-    for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-        yield f"{prefix}_self_attn_{part}", CONTEXT, CONTEXT, False
-    yield f"{prefix}_mlp_fc1", 4 * CONTEXT, CONTEXT, False
-    yield f"{prefix}_mlp_fc2", CONTEXT, 4 * CONTEXT, False
+def clip_modules(encoder: str, layers: int, width: int) -> Iterator[Module]:
+    """The six modules in each layer of a CLIP text encoder."""
+    for layer in range(layers):
+        prefix = f"{encoder}_text_model_encoder_layers_{layer}"
+        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield f"{prefix}_self_attn_{part}", width, width, False
+        yield f"{prefix}_mlp_fc1", 4 * width, width, False
+        yield f"{prefix}_mlp_fc2", width, 4 * width, False
 
 
 def _width(block: str) -> int:

@@ -17,7 +17,16 @@ from lora_pack.tools.make_lora import small_modules, write_lora
 from lora_pack.tools.workflows import node
 
 OUTSIDE = [
-    *("..", "../../out", "a/../../out", "..\\..\\out", "styles/..\\../out", "/tmp/out", "\\out", "//server/share/out"),
+    *(
+        "..",
+        "../../out",
+        "a/../../out",
+        "..\\..\\out",
+        "styles/..\\../out",
+        "/absolute/out",
+        "\\out",
+        "//server/share/out",
+    ),
     *("\\\\server\\share\\out", "\\\\?\\C:\\out", "C:\\out", "C:out", "c:/out", "a:b", "a.safetensors:b", "a::$DATA"),
     *("a\0b", "a\0/../../out", "a\nb", "a\x7fb", "a\x9bb", "\ud800", "a\udc80/b", "x" * 300, "a/" + "x" * 300),
     *("CON", "con.safetensors", "COM1", "com¹", "LPT1", "AUX", "nul .x", "styles/prn/a", "a.", "a./b", "a /b", ""),
