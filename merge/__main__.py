@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from .compute import Compute
+from .compute import DTYPES, Compute
 from .files import load, save, tensors_equal
 from .formats import architecture_of
 from .keys import is_text_encoder
@@ -27,7 +27,6 @@ from .resize import METHODS as RESIZE_METHODS
 from .resize import resize
 from .spelling import STYLES
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _WEIGHTED = re.compile(rf"(?P<path>.+?)(?::(?P<model>{_NUMBER}))?(?::(?P<clip>{_NUMBER}))?")
 
@@ -150,10 +149,10 @@ def _resize(options: argparse.Namespace) -> None:
 def _replay(options: argparse.Namespace) -> None:
     path = Path(options.loras[0])
     lora = load(path)
-    with _progress(options) as compute:
-        again = replay(lora, options.folder or path.parent, compute)
-    with tempfile.TemporaryDirectory() as folder:
-        output = options.output or Path(folder) / "replayed.safetensors"
+    with tempfile.TemporaryDirectory() as scratch:
+        with _progress(options) as compute:
+            again = replay(lora, options.folder or path.parent, Path(scratch), compute)
+        output = options.output or Path(scratch) / "replayed.safetensors"
         written = save(again.lora, output, again.dtype, options.overwrite, style=again.names)
         same = tensors_equal(path, written)
         where = f"{written}: " if options.output else ""

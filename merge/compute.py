@@ -15,6 +15,9 @@ from .lora import LoraError
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
+# The precisions that a result can have, by name.
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
 # Raises to stop the work.
 Check = Callable[[], None]
 

@@ -162,7 +162,9 @@ def save(
     if style is not None:
         baked = respelled(baked, style)
     tensors = (to_peft_state_dict if style == "peft" else to_state_dict)(baked, dtype, check)
-    return write_whole(Path(path), tensors, file_metadata.of_file(lora, tensors, settings, check), overwrite, check)
+    return write_whole(
+        Path(path), tensors, file_metadata.of_file(lora, baked, tensors, settings, check), overwrite, check
+    )
 
 
 def write_whole(

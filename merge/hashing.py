@@ -20,7 +20,8 @@ class Sha256:
 
     def __init__(self, path: Path) -> None:
         self._path, self._digest = path, hashlib.sha256()
-        self._stop, self._error = threading.Event(), None
+        self._stop = threading.Event()
+        self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Sha256:
@@ -46,7 +47,7 @@ class Sha256:
                 while not self._stop.is_set() and (block := file.read(HASH_BYTES)):
                     self._digest.update(block)
         except OSError as error:
-            self._error: OSError | None = error
+            self._error = error
 
 
 def sha256_of(path: Path, check: Check) -> str:

@@ -83,15 +83,16 @@ def of_result(recipe_text: str, loras: Sequence[Lora]) -> dict[str, str]:
 
 
 def of_file(
-    lora: Lora, tensors: Mapping[str, Tensor], settings: Mapping[str, object], check: Check = go_on
+    lora: Lora, written: Lora, tensors: Mapping[str, Tensor], settings: Mapping[str, object], check: Check = go_on
 ) -> dict[str, str]:
-    """The metadata of the file of ``tensors``, which ``lora`` with its strengths was turned into.
+    """The metadata of the file of ``tensors``: those of ``written``, which ``lora`` at its strengths was turned into.
 
     A loaded LoRA keeps what its file said, except what the strengths changed.
     """
-    told = {key: value for key, value in lora.metadata.items() if key not in OF_THE_TENSORS}
-    modules = list(lora.baked().modules.values())
-    told |= _network(modules)
+    modules = list(written.modules.values())
+    told = {key: value for key, value in lora.metadata.items() if key not in OF_THE_TENSORS} | _dimensions(modules)
+    plain = all(isinstance(module, LowRank) for module in modules)
+    told.setdefault("ss_network_module", "networks.lora" if plain else "lycoris.kohya")
     base = _BASES.get(getattr(architecture_of(modules), "name", ""))
     if base is not None:
         if base.version is not None:
@@ -109,17 +110,16 @@ def of_file(
     return told
 
 
-def _network(modules: Iterable[Adapter]) -> dict[str, str]:
-    """What sd-scripts says of a network; "Dynamic" where the modules differ, as its resize_lora.py writes."""
-    modules = list(modules)
+def _dimensions(modules: Iterable[Adapter]) -> dict[str, str]:
+    """Rank and alpha as sd-scripts tells them: "Dynamic" where modules differ, as its resize_lora.py writes."""
     plain = [module for module in modules if isinstance(module, LowRank)]
-    network = {"ss_network_module": "networks.lora" if len(plain) == len(modules) else "lycoris.kohya"}
-    ranks = {module.rank for module in plain}
-    alphas = {module.alpha * module.block_weight for module in plain}
-    for key, values in (("ss_network_dim", ranks), ("ss_network_alpha", alphas)):
-        if values:
-            network[key] = f"{next(iter(values)):g}" if len(values) == 1 else "Dynamic"
-    return network
+    found = {
+        "ss_network_dim": {module.rank for module in plain},
+        "ss_network_alpha": {module.alpha * module.block_weight for module in plain},
+    }
+    return {
+        key: f"{next(iter(values)):g}" if len(values) == 1 else "Dynamic" for key, values in found.items() if values
+    }
 
 
 def _sha256(tensors: Iterable[Tensor], check: Check) -> str:

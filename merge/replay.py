@@ -12,8 +12,8 @@ import torch
 
 from .architectures import Style
 from .blocks import with_block_weights
-from .compute import Check, Compute
-from .files import READABLE, load
+from .compute import DTYPES, Check, Compute
+from .files import READABLE, load, save
 from .hashing import sha256_of
 from .lora import Lora, LoraError
 from .merger import merge_deltas, merge_factors
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 # A recipe is what json made of it: any of it can be missing or of a wrong kind.
 Recipe = Mapping[str, Any]
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_STYLES: dict[object, Style | None] = {None: None, **{style: style for style in STYLES}}
 # Deeper than anyone nests merges, and far from Python's own limit.
 MAX_DEPTH = 100
 
@@ -48,11 +48,12 @@ def recipe_of(lora: Lora) -> Recipe:
     return made
 
 
-def replay(lora: Lora, folder: Path, compute: Compute) -> Replayed:
+def replay(lora: Lora, folder: Path, scratch: Path, compute: Compute) -> Replayed:
     """The LoRA made again from its inputs' files, looked for in ``folder`` and below.
 
-    The merge is the one that was made, not one with today's defaults. Raises LoraError, before long work, that
-    names each input that is missing or has changed, and for what no recipe can hold (a model's weights).
+    The merge is the one that was made, not one with today's defaults. A merged input whose file is gone is made again
+    too, into the folder ``scratch``, which must stay until the result is saved. Raises LoraError, before long work,
+    that names each input that is missing or has changed, and for what no recipe can hold (a model's weights).
     """
     recipe = recipe_of(lora)
     if recipe.get("version") != VERSION:
@@ -62,25 +63,24 @@ def replay(lora: Lora, folder: Path, compute: Compute) -> Replayed:
         )
     files = _find(recipe, folder, lora.name, compute.check)
     try:
-        made = _made(recipe, files, compute)
-        lora = made.with_strengths(float(recipe.get("strength_model", 1)), float(recipe.get("strength_clip", 1)))
-        dtype = DTYPES[recipe["save_dtype"]] if "save_dtype" in recipe else None
-        return Replayed(lora, dtype, _style(recipe.get("names")))
+        return _saved(recipe, files, scratch, compute)
     except LoraError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise LoraError(f"The recipe of {lora.name} is damaged ({type(error).__name__}: {error}).") from None
 
 
-def _style(name: object) -> Style | None:
-    if name is None:
-        return None
-    return next(style for style in STYLES if style == name)
+def _saved(recipe: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Replayed:
+    """What the file with this recipe was written from."""
+    made = _made(recipe, files, scratch, compute)
+    lora = made.with_strengths(float(recipe.get("strength_model", 1)), float(recipe.get("strength_clip", 1)))
+    dtype = DTYPES[recipe["save_dtype"]] if "save_dtype" in recipe else None
+    return Replayed(lora, dtype, _STYLES[recipe.get("names")])
 
 
-def _made(recipe: Recipe, files: Mapping[str, Path], compute: Compute) -> Lora:
+def _made(recipe: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Lora:
     operation = recipe["operation"]
-    inputs = [_input(entry, files, compute) for entry in recipe["inputs"]]
+    inputs = [_input(entry, files, scratch, compute) for entry in recipe["inputs"]]
     if operation == "load":
         return inputs[0]
     place = replace(compute, dtype=DTYPES[recipe["dtype"]])
@@ -95,12 +95,29 @@ def _made(recipe: Recipe, files: Mapping[str, Path], compute: Compute) -> Lora:
     raise LoraError(f"The recipe has an operation that this version doesn't know: {operation}.")
 
 
-def _input(entry: Recipe, files: Mapping[str, Path], compute: Compute) -> Lora:
-    path = files.get(entry.get("sha256", ""))
-    lora = load(path, entry["name"], compute.check) if path else _made(entry["made"], files, compute)
+def _input(entry: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Lora:
+    sha256 = entry.get("sha256")
+    if sha256 is None:
+        lora = _made(entry["made"], files, scratch, compute)
+    else:
+        path = files.get(sha256) or _file_again(entry, files, scratch, compute)
+        lora = load(path, entry["name"], compute.check)
     for spec in entry.get("block_weights", ()):
         lora = with_block_weights(lora, spec, {})
     return lora.with_strengths(float(entry.get("strength_model", 1)), float(entry.get("strength_clip", 1)))
+
+
+def _file_again(entry: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Path:
+    """A merged input's file that is gone, written once more: with the strengths and in the precision of the first."""
+    saved = _saved(entry["made"], files, scratch, compute)
+    path = save(saved.lora, scratch / "input.safetensors", saved.dtype, check=compute.check, style=saved.names)
+    if sha256_of(path, compute.check) != entry["sha256"]:
+        log.warning(
+            "%s was made again from its own inputs and is not the same byte by byte: another torch, processor or "
+            "version made it, or its text was changed since.",
+            entry["name"],
+        )
+    return path
 
 
 # --- the inputs' files ---

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..merge.compute import DTYPES
 from ..merge.lora import Lora, LoraError
 from ..merge.methods import mode_tooltip, using_density, using_seed
 
 CATEGORY = "LoRA PowerMerge"
 LORA = "LoRA"
-DTYPES = ("float32", "float16", "bfloat16")
 MAX_SEED = 2**64 - 1
 
 _GROWN = re.compile(r"lora([1-9]\d*)")
@@ -109,7 +109,7 @@ def device_input(devices: list[str]) -> tuple[list[str], dict]:
 
 def dtype_input() -> tuple[tuple[str, ...], dict]:
     return (
-        DTYPES,
+        tuple(DTYPES),
         {
             "default": "float32",
             "tooltip": "Precision of the result. The arithmetic is float32 or better in any case; "

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 
-import torch
-
 from ..merge.architectures import Style
+from ..merge.compute import DTYPES
 from ..merge.files import save
 from ..merge.lora import Lora
 from ..merge.paths import inside
 from ..merge.spelling import STYLES
 from . import comfy_bridge
-from .inputs import CATEGORY, DTYPES, lora_input, require_lora
+from .inputs import CATEGORY, lora_input, require_lora
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +79,7 @@ class SaveLora:
     ) -> dict:
         path = inside(comfy_bridge.save_folder(), file_name, extension)
         style: Style | None = next((key for key, name in STYLES.items() if name == save_format), None)
-        dtype = getattr(torch, save_dtype) if save_dtype in DTYPES else None
+        dtype = DTYPES.get(save_dtype)
         written = save(require_lora(lora, "lora"), path, dtype, overwrite, comfy_bridge.check_interrupt, style)
         log.info("Saved %s as %s", lora.name, written)
         return {"ui": {"text": [str(written)]}}

@@ -108,3 +108,12 @@ def test_metadata_that_is_none_is_passed_over(text: str, tmp_path: Path):
     lora = sd15(1, ss_tag_frequency=text, **{"lora_power_merger.trigger_words": text, "lora_power_merger": text})
     metadata = saved(merge_factors([lora]), tmp_path)
     assert "ss_tag_frequency" not in metadata or json.loads(metadata["ss_tag_frequency"]) != {}
+
+
+def test_names_of_peft_have_no_alpha_of_their_own(tmp_path: Path):
+    lora = at(make_lora(1, shapes=SD15, ranks=[4], alphas=[2.0]), 0.5)
+    assert saved(lora, tmp_path, style="peft")["ss_network_alpha"] == "4"
+
+
+def test_the_network_of_a_file_that_is_only_saved_again_is_its_own(tmp_path: Path):
+    assert saved(sd15(1, ss_network_module="networks.lora_x"), tmp_path)["ss_network_module"] == "networks.lora_x"

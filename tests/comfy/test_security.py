@@ -23,7 +23,7 @@ OUTSIDE = [
         "a/../../out",
         "..\\..\\out",
         "styles/..\\../out",
-        "/absolute/out",
+        "/a/out",
         "\\out",
         "//server/share/out",
     ),
