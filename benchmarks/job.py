@@ -114,9 +114,9 @@ def _whole(job: Job, result: Result, work: Work, files: Sequence[Path], out: Pat
         times.append(seconds(load_to_save, job.setting.device))
         if len(times) == 1:
             most = memory.peak()
-            used = files[:1] if work.kind == "resize" else files
+            # output and inputs are in memory, not on the device; this pack leaves its inputs in their files
+            used = () if job.who == ours.NAME else files[:1] if work.kind == "resize" else files
             tensors = sum(file.stat().st_size for file in used) + out.stat().st_size
-            # inputs and output are in memory, not on the device
             result.memory = most if memory.on_device else max(0, most - tensors)
     result.seconds, result.fastest, result.runs = median(times), min(times), len(times)
 
