@@ -6,7 +6,6 @@ overflows half precision (an up of U * S does, at S = 1e5).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from .compute import Check, float64_device, go_on
 
+# Factors up (m, r) and down (r, n), and what their product counts in a sum.
+Term = tuple[Tensor, Tensor, float]
 # Picks a rank, at least 1, from descending singular values.
 RankRule = Callable[[Tensor], int]
 
@@ -73,28 +74,70 @@ def _bounded(rank: int, most: int, values: Tensor) -> int:
     return max(1, min(rank, most, len(values)))
 
 
-def stack(terms: Sequence[tuple[Tensor, Tensor, float]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def stack(terms: Sequence[Term], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The sum of g * up @ down over (up (m, r), down (r, n), g) as one product (m, R) @ (R, n), exact.
 
     Each factor carries sqrt|g|, the down the sign (PEFT's split in add_weighted_adapter).
     """
-    ups = [up.to(dtype) * math.sqrt(abs(gain)) for up, _, gain in terms]
-    downs = [down.to(dtype) * math.copysign(math.sqrt(abs(gain)), gain) for _, down, gain in terms]
-    return torch.cat(ups, 1), torch.cat(downs)
+    up, down = _side_by_side(terms, dtype)
+    gains = _gains(terms).to(up.device)
+    roots = gains.abs().sqrt()
+    return up.mul_(roots.to(dtype)), down.mul_((roots * gains.sign()).to(dtype)[:, None])
+
+
+def _side_by_side(terms: Sequence[Term], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The factors as they are, in one matrix (m, R) and one (R, n), each number converted as it is copied."""
+    (m, _), (_, n) = terms[0][0].shape, terms[0][1].shape
+    ranks = [up.shape[1] for up, _, _ in terms]
+    up = torch.empty(m, sum(ranks), dtype=dtype, device=terms[0][0].device)
+    down = torch.empty(sum(ranks), n, dtype=dtype, device=up.device)
+    for part, (source, _, _) in zip(up.split(ranks, 1), terms, strict=True):
+        part.copy_(source)
+    for part, (_, source, _) in zip(down.split(ranks), terms, strict=True):
+        part.copy_(source)
+    return up, down
+
+
+def _gains(terms: Sequence[Term]) -> Tensor:
+    """The gain of each column of the stacked up, (R,)."""
+    return torch.tensor([gain for up, _, gain in terms for _ in range(up.shape[1])], dtype=torch.float64)
 
 
 def truncate_product(up: Tensor, down: Tensor, rule: RankRule) -> Truncated | None:
-    """The best approximation of up (m, R) @ down (R, n) of the rule's rank, without forming the product.
+    """As truncate_sum, of one product up (m, R) @ down (R, n)."""
+    return truncate_sum([(up, down, 1.0)], rule)
 
-    None when the product is zero. Computed in float64 from the SVD of an R x R core: with up = P X and
-    down = Y Q, P and Q orthonormal, the SVD of X Y gives that of the product. Returns float64 factors.
+
+def truncate_sum(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
+    """The best approximation of a sum of g * up @ down of the rule's rank, without forming a product.
+
+    None when the sum is zero. Computed in float64 from the SVD of an R x R core: with the stacked factors up = P X and
+    down = Y Q, P and Q orthonormal, the SVD of X Y gives that of the sum. Factors may be of any precision, on a device
+    that has float64; returns float64 factors.
     """
-    up, down = _even_norms(up.double(), down.double())
-    if up.shape[1] == 0:
-        return None
-    left, right = _triangle(up), _triangle(down.mT)
+    up, down = _side_by_side(terms, torch.float64)
+    left_gram, right_gram = up.mT @ up, down @ down.mT
+    # the gains and what brings a column of up and its row of down to one length are counted in the small matrices
+    up_norms, down_norms = left_gram.diagonal().sqrt(), right_gram.diagonal().sqrt()
+    gains = _gains(terms).to(up.device)
+    alive = (up_norms > 0) & (down_norms > 0) & (gains != 0)
+    if not bool(alive.all()):
+        if not bool(alive.any()):
+            return None
+        up, down, gains, up_norms, down_norms = (
+            up[:, alive],
+            down[alive],
+            gains[alive],
+            up_norms[alive],
+            down_norms[alive],
+        )
+        left_gram, right_gram = left_gram[alive][:, alive], right_gram[alive][:, alive]
+    up_scale = (gains.abs() * down_norms / up_norms).sqrt()
+    down_scale = gains / up_scale
+    left = _triangle(left_gram * up_scale * up_scale[:, None]) if up.shape[1] <= up.shape[0] else None
+    right = _triangle(right_gram * down_scale * down_scale[:, None]) if down.shape[0] <= down.shape[1] else None
     if left is None or right is None:
-        return _by_qr(up, down, rule)
+        return _by_qr(up * up_scale, down * down_scale[:, None], rule)
     u, s, vh = torch.linalg.svd((left.mT @ right).cpu(), full_matrices=False)
     picked = _pick(s, rule, EXACT_FLOOR)
     if picked is None:
@@ -102,8 +145,8 @@ def truncate_product(up: Tensor, down: Tensor, rule: RankRule) -> Truncated | No
     k, root = picked
     u_k, v_k = (u[:, :k] * root).to(up.device), (vh[:k].mT * root).to(up.device)
     # up = P left^T, so P u = up left^-T u; likewise on the right
-    up_k = up @ torch.linalg.solve_triangular(left.mT, u_k, upper=True)
-    down_k = torch.linalg.solve_triangular(right.mT, v_k, upper=True).mT @ down
+    up_k = up @ (torch.linalg.solve_triangular(left.mT, u_k, upper=True) * up_scale[:, None])
+    down_k = (torch.linalg.solve_triangular(right.mT, v_k, upper=True) * down_scale[:, None]).mT @ down
     return Truncated(up_k, down_k, _energy(s[:k]), _energy(s))
 
 
@@ -124,21 +167,9 @@ def float32_factors(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     return (up, down) if best is None else (best.up.float(), best.down.float())
 
 
-def _even_norms(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale each column of up and row of down to the same norm, which leaves the product, and drop the zero ones."""
-    up_norms, down_norms = torch.linalg.vector_norm(up, dim=0), torch.linalg.vector_norm(down, dim=1)
-    alive = (up_norms > 0) & (down_norms > 0)
-    if not bool(alive.all()):
-        up, down, up_norms, down_norms = up[:, alive], down[alive], up_norms[alive], down_norms[alive]
-    scale = (down_norms / up_norms).sqrt()
-    return up * scale, down / scale[:, None]
-
-
-def _triangle(tall: Tensor) -> Tensor | None:
-    """Cholesky's L of the Gram matrix of tall (m, R), or None when the columns are too close to dependent."""
-    if tall.shape[0] < tall.shape[1]:
-        return None
-    triangle, failed = torch.linalg.cholesky_ex(tall.mT @ tall)
+def _triangle(gram: Tensor) -> Tensor | None:
+    """Cholesky's L of a Gram matrix (R, R), or None when the columns behind it are too close to dependent."""
+    triangle, failed = torch.linalg.cholesky_ex(gram)
     diagonal = triangle.diagonal()
     if int(failed) != 0 or float(diagonal.min()) * MAX_CONDITION < float(diagonal.max()):
         return None
@@ -146,7 +177,7 @@ def _triangle(tall: Tensor) -> Tensor | None:
 
 
 def _by_qr(up: Tensor, down: Tensor, rule: RankRule) -> Truncated | None:
-    """As truncate_product, for factors of any condition, at about twice the time."""
+    """As truncate_sum, of one product, for factors of any condition, at about twice the time."""
     p, x = torch.linalg.qr(up)
     q, y = torch.linalg.qr(down.mT)
     u, s, vh = torch.linalg.svd((x @ y.mT).cpu(), full_matrices=False)

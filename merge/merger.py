@@ -189,10 +189,16 @@ def _sparse(tensor: Tensor, method: Method, density: float, draw: Draw) -> Tenso
 # --- on factors ---
 
 
-def _factors(share: Share, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+def _factors(share: Share, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A share's factors on the device, in their own precision: they are moved as they are, and converted there."""
     factors = share.adapter.factors()
     assert factors is not None
-    return factors[0].to(device, dtype), factors[1].to(device, dtype)
+    return factors[0].to(device), factors[1].to(device)
+
+
+def _float32_factors(share: Share, device: torch.device) -> tuple[Tensor, Tensor]:
+    up, down = _factors(share, device)
+    return up.float(), down.float()
 
 
 def _side_by_side(meeting: Meeting, compute: Compute) -> LoraModule:
@@ -213,7 +219,7 @@ def _side_by_side(meeting: Meeting, compute: Compute) -> LoraModule:
 
 
 def _on_factors(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> LoraModule:
-    ups, downs = zip(*(_factors(share, compute.device) for share in meeting.shares), strict=True)
+    ups, downs = zip(*(_float32_factors(share, compute.device) for share in meeting.shares), strict=True)
     roots = [math.sqrt(abs(share.gain)) for share in meeting.shares]
     signed = [math.copysign(root, share.gain) for root, share in zip(roots, meeting.shares, strict=True)]
     rank = max(down.shape[0] for down in downs)
@@ -246,10 +252,10 @@ def _is_exact_sum(method: Method, density: float, meeting: Meeting) -> bool:
 
 def _exact_sum(meeting: Meeting, rank: int, compute: Compute) -> LoraModule:
     device = compute.float64_device
-    terms = [(*_factors(share, device, torch.float64), share.gain) for share in meeting.shares if share.gain != 0]
+    terms = [(*_factors(share, device), share.gain) for share in meeting.shares if share.gain != 0]
     if not terms:
         return meeting.zero(compute.dtype)
-    best = lowrank.truncate_product(*lowrank.stack(terms, torch.float64), lowrank.fixed_rank(rank))
+    best = lowrank.truncate_sum(terms, lowrank.fixed_rank(rank))
     return _cut(meeting, best, compute)
 
 

@@ -86,7 +86,7 @@ def _resized(module: Adapter, rule: lowrank.RankRule, compute: Compute) -> Adapt
         best = lowrank.truncate_dense_by(module.dense().to(compute.device), rule, compute.check)
     else:
         up, down = (factor.to(compute.float64_device) for factor in factors)
-        best = lowrank.truncate_product(*lowrank.stack([(up, down, module.scale)], torch.float64), rule)
+        best = lowrank.truncate_sum([(up, down, module.scale)], rule)
     rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
     up, down = (torch.zeros(rows, 1), torch.zeros(1, columns)) if best is None else (best.up, best.down)
     up, down = up.to("cpu", compute.dtype), down.to("cpu", compute.dtype)
