@@ -22,9 +22,9 @@ from . import metadata as file_metadata
 from . import tensorfile
 from .architectures import Style
 from .compute import Check, go_on, is_out_of_memory
-from .formats import from_state_dict, to_peft_state_dict, to_state_dict
+from .formats import from_state_dict, to_file, to_peft_file
 from .hashing import Sha256
-from .lora import DAMAGED, Lora, LoraError
+from .lora import DAMAGED, Later, Lora, LoraError
 from .spelling import respelled
 from .tensorfile import DTYPE_NAMES
 
@@ -161,15 +161,13 @@ def save(
         )
     if style is not None:
         baked = respelled(baked, style)
-    tensors = (to_peft_state_dict if style == "peft" else to_state_dict)(baked, dtype, check)
-    return write_whole(
-        Path(path), tensors, file_metadata.of_file(lora, baked, tensors, settings, check), overwrite, check
-    )
+    contents = (to_peft_file if style == "peft" else to_file)(baked, dtype, check)
+    return _write_whole(Path(path), contents, file_metadata.of_file(lora, baked, settings), overwrite, check)
 
 
-def write_whole(
+def _write_whole(
     path: Path,
-    tensors: Mapping[str, Tensor],
+    contents: Mapping[str, Later],
     metadata: Mapping[str, str],
     overwrite: bool,
     check: Check,
@@ -185,7 +183,7 @@ def write_whole(
         _remove_stale(path.parent)
         try:
             with temporary.open("xb") as file:
-                tensorfile.write(file, tensors, metadata, check)
+                tensorfile.write(file, contents, metadata, check, hash_key=file_metadata.HASH)
                 file.flush()
                 os.fsync(file.fileno())
             check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import ClassVar, TypeVar
@@ -31,6 +31,15 @@ class LoraError(ValueError):
         if len(text) > 2000:
             text = f"{text[:1500]}…{text[-400:]}"
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+
+
+@dataclass(frozen=True, eq=False)
+class Later:
+    """A tensor that is made each time it is asked for: what is written holds one of them at a time."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    make: Callable[[], Tensor]
 
 
 class Adapter(ABC):
@@ -94,7 +103,7 @@ class Adapter(ABC):
         """The delta as a float32 matrix (out, in * kh * kw), or a vector (out,); block weight not counted."""
 
     @abstractmethod
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         """What a file holds of it, by the key's ending, with the block weight in it."""
 
 
@@ -137,12 +146,19 @@ class LowRank(Adapter):
         up, down = self.factors()
         return (up.float() * self.scale) @ down.float()
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        yield ".lora_up.weight", self.up
-        yield ".lora_down.weight", self.down
-        yield ".alpha", torch.tensor(self.alpha * self.block_weight, dtype=torch.float32)
-        if self.reshape is not None:
-            yield ".reshape_weight", torch.tensor(self.reshape)
+    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
+        yield from low_rank_tensors(self.up, self.down, self.alpha * self.block_weight, self.reshape)
+
+
+def low_rank_tensors(
+    up: Tensor | Later, down: Tensor | Later, alpha: float, reshape: tuple[int, ...] | None
+) -> Iterator[tuple[str, Tensor | Later]]:
+    """What a file holds of a low-rank adapter, by the key's ending."""
+    yield ".lora_up.weight", up
+    yield ".lora_down.weight", down
+    yield ".alpha", torch.tensor(alpha, dtype=torch.float32)
+    if reshape is not None:
+        yield ".reshape_weight", torch.tensor(reshape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +198,9 @@ class Difference(Adapter):
         value = self.value.float()
         return value if value.ndim < 2 else value.flatten(1)
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        yield ".diff" if self.parameter == WEIGHT else ".diff_b", scaled(self.value, self.block_weight)
+    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
+        ending = ".diff" if self.parameter == WEIGHT else ".diff_b"
+        yield ending, Later(self.value.dtype, tuple(self.value.shape), lambda: scaled(self.value, self.block_weight))
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +226,7 @@ class Replacement(Adapter):
     def dense(self) -> Tensor:
         raise LoraError(f"Module {self.name} replaces the model's weight and can't be merged with a change of it.")
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         yield ".set_weight", self.value
 
 
@@ -217,6 +234,10 @@ def worth_factors(adapter: Adapter) -> bool:
     """Whether an adapter's rank is small enough that exact algebra on its factors beats its dense delta."""
     shape = adapter.weight_shape
     return 2 * adapter.rank <= min(shape[0], math.prod(shape[1:]))
+
+
+def made(value: Tensor | Later) -> Tensor:
+    return value if isinstance(value, Tensor) else value.make()
 
 
 def scaled(tensor: Tensor, weight: float) -> Tensor:

@@ -7,19 +7,14 @@ says how to use them, trigger words and tag counts, is kept under their names.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from torch import Tensor
-
 from . import recipe
-from .compute import Check, go_on
 from .formats import architecture_of
 from .lora import Adapter, Lora, LowRank
-from .tensorfile import tensor_bytes
 
 TAGS = "ss_tag_frequency"
 PHRASE = "modelspec.trigger_phrase"
@@ -38,6 +33,7 @@ SHARED = (
 )
 # What holds for the tensors of one file alone.
 OF_THE_TENSORS = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "ss_new_sd_model_hash")
+# The SHA-256 of a file's tensors, as ModelSpec and sd-scripts have it: of the data behind the header.
 HASH = "modelspec.hash_sha256"
 
 
@@ -82,10 +78,8 @@ def of_result(recipe_text: str, loras: Sequence[Lora]) -> dict[str, str]:
     return result
 
 
-def of_file(
-    lora: Lora, written: Lora, tensors: Mapping[str, Tensor], settings: Mapping[str, object], check: Check = go_on
-) -> dict[str, str]:
-    """The metadata of the file of ``tensors``: those of ``written``, which ``lora`` at its strengths was turned into.
+def of_file(lora: Lora, written: Lora, settings: Mapping[str, object]) -> dict[str, str]:
+    """The metadata of the file of ``written``, which ``lora`` at its strengths was turned into; its hash is missing.
 
     A loaded LoRA keeps what its file said, except what the strengths changed.
     """
@@ -105,7 +99,6 @@ def of_file(
     merged_from = _names(recipe.parsed(lora.metadata.get(recipe.KEY)))
     if merged_from:
         told["modelspec.merged_from"] = ", ".join(merged_from)
-    told[HASH] = "0x" + _sha256(tensors.values(), check)
     told[recipe.KEY] = recipe.saved_text(lora, settings)
     return told
 
@@ -120,15 +113,6 @@ def _dimensions(modules: Iterable[Adapter]) -> dict[str, str]:
     return {
         key: f"{next(iter(values)):g}" if len(values) == 1 else "Dynamic" for key, values in found.items() if values
     }
-
-
-def _sha256(tensors: Iterable[Tensor], check: Check) -> str:
-    """The hash of a file's tensors as ModelSpec and sd-scripts have it: of the data behind the header."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        check()
-        digest.update(tensor_bytes(tensor).data)
-    return digest.hexdigest()
 
 
 def _names(made: object) -> list[str]:

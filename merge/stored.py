@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .lora import LoraModule, LowRank
+from .lora import Later, LowRank, low_rank_tensors
 from .tensorfile import Stored, read
 
 
@@ -45,6 +45,10 @@ class StoredLoraModule(LowRank):
         up, down = read([self.up_at, self.down_at])
         return up.flatten(1), down.flatten(1)
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        up, down = read([self.up_at, self.down_at])
-        yield from LoraModule(self.name, up, down, self.alpha, self.block_weight, self.reshape).tensors()
+    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
+        alpha = self.alpha * self.block_weight
+        yield from low_rank_tensors(_later(self.up_at), _later(self.down_at), alpha, self.reshape)
+
+
+def _later(stored: Stored) -> Later:
+    return Later(stored.dtype, stored.shape, lambda: read([stored])[0])

@@ -14,14 +14,18 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .lora import LoraError
+from .hashing import RunningSha256
+from .lora import Later, LoraError, made
 
 # The limit of the safetensors library.
 MAX_HEADER_BYTES = 100_000_000
@@ -201,35 +205,73 @@ def _read_tensor(file: BinaryIO, stored: Stored, source: str) -> Tensor:
     return tensor
 
 
-def tensor_bytes(tensor: Tensor):
+def tensor_bytes(tensor: Tensor) -> np.ndarray:
     """The memory of a contiguous tensor as a flat numpy array of bytes."""
     return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 def write(
-    file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], check: Callable[[], None]
+    file: BinaryIO,
+    tensors: Mapping[str, Tensor | Later],
+    metadata: Mapping[str, str],
+    check: Callable[[], None],
+    hash_key: str = "",
 ) -> None:
-    """Write contiguous CPU tensors in the given order; the same tensors and metadata give the same bytes."""
+    """Write contiguous CPU tensors in the given order; the same tensors and metadata give the same bytes.
+
+    Each tensor is made when its turn comes. Under ``hash_key``, where there is one, the metadata gets the SHA-256 of
+    the tensors' data, which is known when all of it is written: the header is then written anew, at the same length.
+    """
+    start = file.tell()
+    metadata = dict(metadata) | ({hash_key: _hash_text(sha256().hexdigest())} if hash_key else {})
+    header = _header(tensors, metadata)
+    file.write(header)
+    with RunningSha256() if hash_key else nullcontext() as digest:
+        for name, tensor in tensors.items():
+            data = _little_endian(tensor_bytes(made(tensor)), tensor.dtype.itemsize)
+            assert len(data) == _size(tensor), name
+            for position in range(0, len(data), WRITE_BYTES):
+                check()
+                block = data[position : position + WRITE_BYTES].data
+                if digest is not None:
+                    digest.update(block)
+                file.write(block)
+        if digest is not None:
+            metadata[hash_key] = _hash_text(digest.hexdigest())
+            end = file.tell()
+            file.seek(start)
+            file.write(_header(tensors, metadata))
+            file.seek(end)
+
+
+def _header(tensors: Mapping[str, Tensor | Later], metadata: Mapping[str, str]) -> bytes:
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     position = 0
     for name, tensor in tensors.items():
-        size = tensor.numel() * tensor.element_size()
         header[name] = {
             "dtype": DTYPE_NAMES[tensor.dtype],
             "shape": list(tensor.shape),
-            "data_offsets": [position, position + size],
+            "data_offsets": [position, position + _size(tensor)],
         }
-        position += size
+        position += _size(tensor)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
     text += b" " * (-len(text) % 8)  # the format wants the data to start at a multiple of 8
-    file.write(struct.pack("<Q", len(text)) + text)
-    for tensor in tensors.values():
-        data = tensor_bytes(tensor)
-        if sys.byteorder == "big":
-            data = data.reshape(-1, tensor.element_size())[:, ::-1].reshape(-1)
-        for start in range(0, len(data), WRITE_BYTES):
-            check()
-            file.write(data[start : start + WRITE_BYTES].data)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _hash_text(digest: str) -> str:
+    """A hash as ModelSpec writes it."""
+    return f"0x{digest}"
+
+
+def _size(tensor: Tensor | Later) -> int:
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _little_endian(data: np.ndarray, itemsize: int) -> np.ndarray:
+    if sys.byteorder == "little":
+        return data
+    return data.reshape(-1, itemsize)[:, ::-1].reshape(-1)
 
 
 def _require(good: bool, source: str, problem: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from lora_pack.merge.files import load
 from lora_pack.merge.lora import Adapter, Lora, LoraError
+from lora_pack.merge.lora import made as made_tensor
 from lora_pack.tests import oracle
 from lora_pack.tests.bad_files import (
     BOOM,
@@ -70,7 +71,7 @@ def delta(adapter: Adapter) -> np.ndarray:
 def contents(lora: Lora) -> list[object]:
     """All that a LoRA holds, for comparing."""
     tensors = [
-        (name, ending, tensor.dtype, tensor.shape, tensor_bytes(tensor))
+        (name, ending, tensor.dtype, tuple(tensor.shape), tensor_bytes(made_tensor(tensor)))
         for name, adapter in lora.modules.items()
         for ending, tensor in adapter.tensors()
     ]

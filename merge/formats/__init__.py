@@ -17,7 +17,7 @@ from torch import Tensor
 from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, go_on
 from ..join import join
-from ..lora import DAMAGED, INCOMPLETE, Adapter, Lora, LoraError, by_key, is_finite, require_finite
+from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, is_finite, made, require_finite
 from ..tensorfile import Stored, read
 from . import based, full, layouts, loha, lokr, lora, rslora
 from .checks import ALPHA
@@ -159,38 +159,56 @@ def _by_family(group: dict[str, Tensor]) -> dict[ModuleType, dict[str, Tensor]]:
 PEFT_ENDINGS = {".lora_up.weight": ".lora_B.weight", ".lora_down.weight": ".lora_A.weight", ALPHA: None}
 
 
-def to_peft_state_dict(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Tensor]:
-    """The tensors of a LoRA in PEFT's style (see spelling.respelled): lora_A and lora_B under the names as they are."""
-    tensors: dict[str, Tensor] = {}
+def to_peft_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Later]:
+    """As to_file, in PEFT's style (see spelling.respelled): lora_A and lora_B under the names as they are."""
+    contents: dict[str, Later] = {}
     for module in lora.modules.values():
         check()
-        for suffix, tensor in module.tensors():
+        for suffix, value in module.tensors():
             ending = PEFT_ENDINGS[suffix]
             if ending is not None:
-                target = tensor if dtype is None else tensor.to(dtype)
-                _require_fits(target, f"{lora.name}: module {module.name}")
-                tensors[module.name + ending] = target.cpu().contiguous()
-    return tensors
+                contents[module.name + ending] = _as_written(value, dtype, f"{lora.name}: module {module.name}")
+    return contents
 
 
-def to_state_dict(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Tensor]:
-    """A LoRA's tensors under endings that every ComfyUI loads behind any prefix; on the CPU, contiguous.
+def to_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Later]:
+    """What a file holds of a LoRA, under endings that every ComfyUI loads behind any prefix; on the CPU, contiguous.
 
-    Block weights are in them, the LoRA's strengths are not (see ``Lora.baked``). ``dtype`` None keeps each tensor's
-    own. Raises LoraError when a value is too large for ``dtype``.
+    Block weights are in it, the LoRA's strengths are not (see ``Lora.baked``). ``dtype`` None keeps each tensor's
+    own. Making a tensor raises LoraError when a value is too large for ``dtype``.
     """
-    tensors: dict[str, Tensor] = {}
+    contents: dict[str, Later] = {}
     names = file_names(lora)
     for module in lora.modules.values():
         check()
-        prefix = names[module.name]
-        for suffix, tensor in module.tensors():
-            keep = dtype is None or suffix == ALPHA or not tensor.is_floating_point()
-            target = tensor if keep else tensor.to(dtype)
-            if target is not tensor or suffix == ALPHA:
-                _require_fits(target, f"{lora.name}: module {module.name}")
-            tensors[prefix + suffix] = target.cpu().contiguous()
-    return layouts.for_file(tensors)
+        for suffix, value in module.tensors():
+            keep = suffix == ALPHA or not value.dtype.is_floating_point
+            what = f"{lora.name}: module {module.name}"
+            contents[names[module.name] + suffix] = _as_written(value, None if keep else dtype, what, suffix == ALPHA)
+    return layouts.for_file(contents)
+
+
+def to_state_dict(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Tensor]:
+    """The tensors of to_file, all of them made."""
+    tensors = {}
+    for key, later in to_file(lora, dtype, check).items():
+        check()
+        tensors[key] = later.make()
+    return tensors
+
+
+def _as_written(value: Tensor | Later, dtype: torch.dtype | None, what: str, is_computed: bool = False) -> Later:
+    """A tensor in the precision that it is written in; looked at for being finite where its values are new."""
+    target = value.dtype if dtype is None else dtype
+
+    def make() -> Tensor:
+        tensor = made(value)
+        if is_computed or tensor.dtype != target:
+            tensor = tensor.to(target)
+            _require_fits(tensor, what)
+        return tensor.cpu().contiguous()
+
+    return Later(target, tuple(value.shape), make)
 
 
 def _require_fits(tensor: Tensor, what: str) -> None:

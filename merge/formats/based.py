@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..lora import INCOMPLETE, Adapter, LoraError
+from ..lora import INCOMPLETE, Adapter, Later, LoraError
 from . import loha, lokr, lora
 from .checks import ALPHA, read_alpha, require_float
 
@@ -49,7 +49,7 @@ class BasedModule(Adapter):
     def dense(self) -> Tensor:
         raise LoraError(needs_model(self))
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         if self.block_weight != 1:
             raise LoraError(
                 f"{self.family} module {self.name} can only be written at strength 1: its strength does not multiply. "

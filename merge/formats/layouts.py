@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ BFL_MARKERS = ("img_in.lora_A.weight", "single_blocks.0.norm.key_norm.scale")
 BFL_PREFIX = "diffusion_model."
 
 Value = Tensor | Stored
+Content = TypeVar("Content")
 
 _PEFT_NAMED = re.compile(r"\.lora_([AB])\.(?!default\.)([^.]+)\.weight$")
 _USO = re.compile(r"((?:double|single)_blocks\.\d+)\.processor\.(\w+)\.(down|up)\.weight")
@@ -71,7 +73,7 @@ def _from_bfl(tensors: Mapping[str, Value]) -> dict[str, Value]:
     return plain
 
 
-def for_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def for_file(tensors: Mapping[str, Content]) -> dict[str, Content]:
     """The tensors as a file holds them: usual keys, except for a Flux control LoRA, whose norms have no other name
     that both old and new versions of ComfyUI load."""
     bfl = BFL_PREFIX + BFL_MARKERS[1] + ".set_weight"

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..lora import DAMAGED, INCOMPLETE, Adapter, LoraError, worth_factors
+from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, LoraError, worth_factors
 from .checks import ALPHA, read_alpha, require_float, require_matrices, shape_text
 
 NAME = "LoHa"
@@ -64,7 +64,7 @@ class LohaModule(Adapter):
         first, second = (up.float() @ down.float().flatten(1) for up, down in self.parts)
         return first * second * self.scale
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         yield from self.stored.items()
         yield ALPHA, torch.tensor(self.alpha * self.block_weight, dtype=torch.float32)
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..lora import DAMAGED, Adapter, LoraError, scaled, worth_factors
+from ..lora import DAMAGED, Adapter, Later, LoraError, scaled, worth_factors
 from .checks import ALPHA, read_alpha, require_float, require_matrices, shape_text
 
 NAME = "LoKr"
@@ -66,7 +66,7 @@ class LokrModule(Adapter):
         first, second = (up.float() @ down.float() for up, down in (self.first, self.second))
         return _kron(first, second) * self.scale
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         for suffix, tensor in self.stored.items():
             # without a dim nobody reads alpha, so the weight goes into the first factor
             yield suffix, scaled(tensor, self.block_weight) if self.dim is None and suffix == W1 else tensor
