@@ -1,16 +1,10 @@
-"""LoRA files: reading any that hold low-rank factors, writing safetensors without ever showing a half-written file."""
+"""LoRA files: reading any that hold low-rank factors, and saving what was made of them."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import re
-import secrets
-import time
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +18,10 @@ from .architectures import Style
 from .compute import Check, go_on, is_out_of_memory
 from .formats import from_state_dict, to_file, to_peft_file
 from .hashing import Sha256
-from .lora import DAMAGED, Later, Lora, LoraError
+from .lora import DAMAGED, Lora, LoraError
 from .spelling import respelled
 from .tensorfile import DTYPE_NAMES
+from .writing import refusals_named, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +31,6 @@ MOST_UNFOLDED = 16
 SAFETENSORS = (".safetensors", ".sft")
 READABLE = (*SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
 
-# How files end that are being written: not an ending that ComfyUI lists, so one that a killed process left is never
-# offered as a LoRA. The next save into the folder removes those that nobody has written to for this many seconds.
-_TEMPORARY = ".power-merger.tmp"
-_LEFT = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(_TEMPORARY)}")
-_STALE = 24 * 3600
-
 
 def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
     """Read a LoRA file. Its name (what messages call it) is the file's, without the ending, unless one is given.
@@ -49,7 +38,7 @@ def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
     Raises LoraError when the file is missing, damaged, or holds something else than LoRA weights.
     """
     path = Path(path)
-    with _refusals_named(f"{path.name} can't be read from {path.parent.name}", "Check the file and its folder."):
+    with refusals_named(f"{path.name} can't be read from {path.parent.name}", "Check the file and its folder."):
         if not path.is_file():
             raise LoraError(f"There is no file {path.name} in {path.parent.name}. Choose another.")
         name = name or path.stem
@@ -74,15 +63,6 @@ def tensors_equal(a: Path, b: Path) -> bool:
         return np.array_equal(here, there)
 
     return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-
-
-@contextmanager
-def _refusals_named(what: str, advice: str) -> Iterator[None]:
-    """Words for the user where the system refuses: a full disk, a folder that can't be written to."""
-    try:
-        yield
-    except OSError as error:
-        raise LoraError(f"{what}: {error.strerror or error}. {advice}") from error
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -162,73 +142,4 @@ def save(
     if style is not None:
         baked = respelled(baked, style)
     contents = (to_peft_file if style == "peft" else to_file)(baked, dtype, check)
-    return _write_whole(Path(path), contents, file_metadata.of_file(lora, baked, settings), overwrite, check)
-
-
-def _write_whole(
-    path: Path,
-    contents: Mapping[str, Later],
-    metadata: Mapping[str, str],
-    overwrite: bool,
-    check: Check,
-) -> Path:
-    """Write into a temporary file beside ``path``, then give it its name; on any fault nothing is left behind.
-
-    Raises LoraError where the system refuses.
-    """
-    temporary = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}{_TEMPORARY}"
-    advice = "Check that the folder may be written to, that its disk has room and that no other program uses the file."
-    with _refusals_named(f"{path.name} can't be written into {path.parent.name}", advice):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path.parent)
-        try:
-            with temporary.open("xb") as file:
-                tensorfile.write(file, contents, metadata, check, hash_key=file_metadata.HASH)
-                file.flush()
-                os.fsync(file.fileno())
-            check()
-            return _give_name(temporary, path, overwrite)
-        finally:
-            with suppress(OSError):  # gone already; or held by another program for a moment: it goes as a stale one
-                temporary.unlink()
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder, once nobody can be writing it any more."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if _LEFT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                with suppress(OSError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE:
-                        os.unlink(entry.path)
-
-
-def _give_name(temporary: Path, path: Path, overwrite: bool) -> Path:
-    if overwrite:
-        os.replace(temporary, path)
-        return path
-    for number in range(1, 100_000):
-        free = path if number == 1 else path.with_name(f"{path.stem}_{number:05}{path.suffix}")
-        try:
-            _rename_unless_there(temporary, free)
-        except FileExistsError:
-            continue
-        return free
-    raise LoraError(f"{path.name} and 99,999 numbered names after it are taken. Choose another name.")
-
-
-def _rename_unless_there(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)  # fails where the name is taken, whoever took it a moment ago
-        return
-    except FileExistsError:
-        raise
-    except OSError:
-        pass  # a file system without hard links (FAT, some network shares)
-    # takes the name, empty for a moment, or fails where somebody else has it
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    try:
-        os.replace(source, target)
-    except BaseException:
-        os.unlink(target)
-        raise
+    return write_whole(Path(path), contents, file_metadata.of_file(lora, baked, settings), overwrite, check)

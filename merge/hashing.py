@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from .compute import Check
 
 # How much is hashed between two looks at whether to stop.
 HASH_BYTES = 2**20
-# Less than this is hashed sooner than a thread is told of it.
-SMALL_BYTES = 2**15
+# How many blocks may wait to be hashed.
+MOST_WAITING = 8
 
 
 class Sha256:
@@ -61,13 +62,13 @@ def sha256_of(path: Path, check: Check) -> str:
 class RunningSha256:
     """Hashes blocks as they go by: `with RunningSha256() as digest: digest.update(block); ...; digest.hexdigest()`.
 
-    ``update`` returns before the block is hashed, which must not change any more; one is kept at a time.
+    ``update`` returns before the block is hashed, which must not change any more; few are kept at a time.
     """
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
-        self._last: Future[None] | None = None
+        self._waiting: deque[Future[None]] = deque()
 
     def __enter__(self) -> RunningSha256:
         return self
@@ -76,17 +77,11 @@ class RunningSha256:
         self._thread.shutdown()
 
     def update(self, block: memoryview) -> None:
-        self._wait()
-        if len(block) < SMALL_BYTES:
-            self._digest.update(block)
-        else:
-            self._last = self._thread.submit(self._digest.update, block)
+        if len(self._waiting) == MOST_WAITING:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._digest.update, block))
 
     def hexdigest(self) -> str:
-        self._wait()
+        while self._waiting:
+            self._waiting.popleft().result()
         return self._digest.hexdigest()
-
-    def _wait(self) -> None:
-        if self._last is not None:
-            self._last.result()
-            self._last = None

@@ -215,17 +215,18 @@ def write(
     tensors: Mapping[str, Tensor | Later],
     metadata: Mapping[str, str],
     check: Callable[[], None],
+    after_block: Callable[[], None] = lambda: None,
     hash_key: str = "",
 ) -> None:
     """Write contiguous CPU tensors in the given order; the same tensors and metadata give the same bytes.
 
-    Each tensor is made when its turn comes. Under ``hash_key``, where there is one, the metadata gets the SHA-256 of
-    the tensors' data, which is known when all of it is written: the header is then written anew, at the same length.
+    Each tensor is made when its turn comes; ``check`` is called before each block of data, ``after_block`` after it.
+    Under ``hash_key``, where there is one, the metadata gets the SHA-256 of the tensors' data, which is known when all
+    of it is written: the header is then written anew, at the same length.
     """
     start = file.tell()
     metadata = dict(metadata) | ({hash_key: _hash_text(sha256().hexdigest())} if hash_key else {})
-    header = _header(tensors, metadata)
-    file.write(header)
+    _write_all(file, memoryview(_header(tensors, metadata)))
     with RunningSha256() if hash_key else nullcontext() as digest:
         for name, tensor in tensors.items():
             data = _little_endian(tensor_bytes(made(tensor)), tensor.dtype.itemsize)
@@ -235,13 +236,19 @@ def write(
                 block = data[position : position + WRITE_BYTES].data
                 if digest is not None:
                     digest.update(block)
-                file.write(block)
+                _write_all(file, block)
+                after_block()
         if digest is not None:
             metadata[hash_key] = _hash_text(digest.hexdigest())
             end = file.tell()
             file.seek(start)
-            file.write(_header(tensors, metadata))
+            _write_all(file, memoryview(_header(tensors, metadata)))
             file.seek(end)
+
+
+def _write_all(file: BinaryIO, data: memoryview) -> None:
+    while data:  # an unbuffered file may take a part at a time
+        data = data[file.write(data) :]
 
 
 def _header(tensors: Mapping[str, Tensor | Later], metadata: Mapping[str, str]) -> bytes:

@@ -119,16 +119,17 @@ def test_what_was_loaded_is_used_or_the_change_is_told(use: str, ending: str, tm
 def test_a_file_that_changes_while_it_is_read_is_whole_or_refused(change: Callable[[Path], None], tmp_path: Path):
     refused = 0
     asked = checks(write(1, tmp_path / "a.safetensors"), None, change)
-    assert asked >= len(lora(1).modules)
+    modules = len(lora(1).modules)  # one call each; more come only while the hash is waited for
+    assert asked >= modules
     for number in range(1, asked + 1):
         path = write(1, tmp_path / f"{number}.safetensors")
         try:
             checks(path, number, change)
         except LoraError as error:
             assert path.name in str(error)
-            refused += 1
+            refused += number <= modules
     if sys.platform != "win32":  # which protects a file that is held open
-        assert refused == asked
+        assert refused == modules
 
 
 def checks(path: Path, change_at: int | None, change: Callable[[Path], None]) -> int:
