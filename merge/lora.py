@@ -42,6 +42,10 @@ class Later:
     make: Callable[[], Tensor]
 
 
+# Gives the rows start to stop of a dense delta, float32.
+Rows = Callable[[int, int], Tensor]
+
+
 class Adapter(ABC):
     """What a LoRA does to one parameter of a model: an immutable dataclass with at least these fields.
 
@@ -101,6 +105,11 @@ class Adapter(ABC):
     @abstractmethod
     def dense(self) -> Tensor:
         """The delta as a float32 matrix (out, in * kh * kw), or a vector (out,); block weight not counted."""
+
+    def rows(self) -> Rows:
+        """What gives rows of ``dense()``; families that can form them one by one do, and hold no dense delta."""
+        dense = self.dense()
+        return lambda start, stop: dense[start:stop]
 
     @abstractmethod
     def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
@@ -195,8 +204,11 @@ class Difference(Adapter):
         return None
 
     def dense(self) -> Tensor:
-        value = self.value.float()
-        return value if value.ndim < 2 else value.flatten(1)
+        return self.rows()(0, self.value.shape[0])
+
+    def rows(self) -> Rows:
+        value = self.value if self.value.ndim < 2 else self.value.flatten(1)
+        return lambda start, stop: value[start:stop].float()
 
     def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         ending = ".diff" if self.parameter == WEIGHT else ".diff_b"

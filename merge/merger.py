@@ -13,7 +13,7 @@ from . import lowrank, metadata, recipe
 from .align import Meanings, Meeting, common_architecture, meet
 from .compute import CPU, Compute, attempt
 from .kernels import Draw, Mask, keep_all, weighted_sum
-from .lora import Adapter, Difference, Lora, LoraError, LoraModule, by_key, with_block_weight
+from .lora import Adapter, Difference, Lora, LoraError, LoraModule, Rows, by_key, with_block_weight
 from .methods import Method, delta_method, factor_method
 from .share import Share
 
@@ -280,14 +280,14 @@ def _cut(meeting: Meeting, best: lowrank.Truncated | None, compute: Compute) -> 
 
 def _merged_delta(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> Tensor:
     """The merged delta as a dense float32 matrix; besides it only the magnitudes of one input stand in memory whole."""
-    deltas = [_DeltaRows(share.adapter, compute.device) for share in meeting.shares]
+    deltas = [_delta_rows(share.adapter, compute.device) for share in meeting.shares]
     masks: list[Mask] = []
     for share, delta in zip(meeting.shares, deltas, strict=True):
 
-        def blocks(delta: _DeltaRows = delta) -> Iterator[Tensor]:
+        def blocks(delta: Rows = delta) -> Iterator[Tensor]:
             for start, stop in lowrank.row_blocks(meeting.rows, meeting.columns, compute.device):
                 compute.check()
-                yield delta.rows(start, stop)
+                yield delta(start, stop)
 
         draw = Draw(seed, meeting.weight, share.number, "delta")
         masks.append(method.sparsify(blocks, meeting.rows * meeting.columns, density, draw))
@@ -296,31 +296,26 @@ def _merged_delta(meeting: Meeting, method: Method, density: float, seed: int, c
     assert method.consensus is not None
     for start, stop in lowrank.row_blocks(meeting.rows, meeting.columns, compute.device):
         compute.check()
-        parts = [
-            mask(delta.rows(start, stop), start * meeting.columns) for mask, delta in zip(masks, deltas, strict=True)
-        ]
+        parts = [mask(delta(start, stop), start * meeting.columns) for mask, delta in zip(masks, deltas, strict=True)]
         dense[start:stop] = method.consensus(parts, weights)
         meeting.require_finite(torch.float32, dense[start:stop])
     return dense
 
 
-class _DeltaRows:
-    """Rows of an adapter's delta as float32 on a device, from its factors where it has them."""
-
-    def __init__(self, adapter: Adapter, device: torch.device) -> None:
-        factors = adapter.factors()
-        self.scale = 1.0 if factors is None else adapter.scale
-        if factors is None:
-            self.left, self.right = adapter.dense().to(device), None
-        else:
-            self.left, self.right = (factor.to(device) for factor in lowrank.float32_factors(*factors))
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        if self.right is None:
-            return self.left[start:stop]
+def _delta_rows(adapter: Adapter, device: torch.device) -> Rows:
+    """Rows of an adapter's delta on a device, from its factors where it has them."""
+    factors = adapter.factors()
+    if factors is not None:
+        left, right = (factor.to(device) for factor in lowrank.float32_factors(*factors))
+        scale = adapter.scale
+        if scale == 1:
+            return lambda start, stop: left[start:stop] @ right
         # scaled after the product: what ties in magnitude before the scale ties after it
-        rows = self.left[start:stop] @ self.right
-        return rows if self.scale == 1 else rows.mul_(self.scale)
+        return lambda start, stop: (left[start:stop] @ right).mul_(scale)
+    if device.type == "cpu":
+        return adapter.rows()
+    dense = adapter.dense().to(device)  # moved once: the rows are asked for in several passes
+    return lambda start, stop: dense[start:stop]
 
 
 def _likely_columns(meeting: Meeting, rank: int, draw: Draw, compute: Compute) -> Tensor:

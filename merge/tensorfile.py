@@ -72,6 +72,11 @@ class Stored:
         assert math.prod(shape) == math.prod(self.shape)
         return replace(self, shape=tuple(shape))
 
+    def rows(self, start: int, stop: int) -> Stored:
+        """The part from index start to stop of the first dimension."""
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return replace(self, offset=self.offset + start * row, shape=(stop - start, *self.shape[1:]))
+
 
 def index(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     """All tensors of a safetensors file, in the order of their data, and its metadata; none of them is read yet.

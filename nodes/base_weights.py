@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 import comfy.lora
+import torch
 from torch import Tensor
 
 from ..merge.align import Meanings
@@ -20,7 +21,7 @@ from ..merge.architectures import Target
 from ..merge.formats import file_names
 from ..merge.formats.based import BasedModule
 from ..merge.keys import loadable
-from ..merge.lora import Adapter, Lora, LoraError
+from ..merge.lora import Adapter, Later, Lora, LoraError
 from ..merge.recipe import FROM_MODEL
 from . import comfy_bridge
 
@@ -51,8 +52,8 @@ class ResolvedModule(Adapter):
     def dense(self) -> Tensor:
         return self.compute().flatten(1)
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        yield ".diff", self.compute() * self.block_weight
+    def tensors(self) -> Iterator[tuple[str, Later]]:
+        yield ".diff", Later(torch.float32, self.weight_shape, lambda: self.compute() * self.block_weight)
 
 
 def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:

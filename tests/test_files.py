@@ -89,17 +89,17 @@ def test_a_loaded_lora_leaves_its_factors_in_its_file(tmp_path: Path):
         merge_factors([lora])
 
 
-def test_what_is_no_plain_lora_is_read_whole(tmp_path: Path):
+def test_what_has_another_form_than_its_file_is_read_whole(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     tensors = state_dict(make_lora(1))
-    tensors["lora_unet_other.diff"] = torch.ones(3, 3)
+    tensors["lora_unet_norm.diff"] = torch.ones(3)
     tensors["lora_unet_core.lora_up.weight"] = torch.ones(4, 2)
     tensors["lora_unet_core.lora_down.weight"] = torch.ones(2, 3, 1, 1)
     tensors["lora_unet_core.lora_mid.weight"] = torch.ones(2, 2, 3, 3)
     safetensors.torch.save_file(tensors, path)
     lora = load(path)
     path.unlink()
-    assert torch.equal(lora.modules["lora_unet_other"].dense(), torch.ones(3, 3))
+    assert torch.equal(lora.modules["lora_unet_norm"].dense(), torch.ones(3))
     assert lora.modules["lora_unet_core"].dense().shape == (4, 27)
 
 

@@ -18,6 +18,7 @@ from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, go_on
 from ..join import join
 from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, is_finite, made, require_finite
+from ..stored import left_in_file
 from ..tensorfile import Stored, read
 from . import based, full, layouts, loha, lokr, lora, rslora
 from .checks import ALPHA
@@ -52,7 +53,7 @@ def from_state_dict(
 ) -> Lora:
     """The LoRA that a file's tensors spell. ``name`` is what messages call it.
 
-    Tensors in a file are read and checked one module after the other; plain LoRA modules leave theirs there.
+    Tensors in a file are read and checked one module after the other, and left there where the model isn't needed.
     Raises LoraError, naming the module, for tensors of no known family, missing halves, shapes that disagree, alphas
     that are no single finite number, and NaN or infinite values.
     """
@@ -67,9 +68,18 @@ def from_state_dict(
             found = family.read(prefix, members, source)
             if family is lora:
                 found = [lora.left_in_file(module, number, group) for number, module in enumerate(found)]
+            elif family in (loha, lokr, full):
+                found = [_left_in_file(*at, family, group, members, source) for at in enumerate(found)]
             adapters += found
     adapters = rslora.scaled_as_told(adapters, metadata or {}, name)
     return Lora(name, by_key(_joined(adapters, name)), metadata=metadata or {})
+
+
+def _left_in_file(
+    number: int, adapter: Adapter, family: ModuleType, group: Group, members: Mapping[str, Tensor], source: str
+) -> Adapter:
+    kept = {suffix: tensor if suffix == ALPHA else group[suffix] for suffix, tensor in members.items()}
+    return left_in_file(adapter, kept, lambda tensors: family.read(adapter.name, tensors, source)[number])
 
 
 def _in_memory(group: Group, source: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, LoraError, worth_factors
+from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, LoraError, Rows, worth_factors
 from .checks import ALPHA, read_alpha, require_float, require_matrices, shape_text
 
 NAME = "LoHa"
@@ -61,8 +61,11 @@ class LohaModule(Adapter):
         return up, down
 
     def dense(self) -> Tensor:
-        first, second = (up.float() @ down.float().flatten(1) for up, down in self.parts)
-        return first * second * self.scale
+        return self.rows()(0, self.weight_shape[0])
+
+    def rows(self) -> Rows:
+        (up1, down1), (up2, down2) = ((up.float(), down.float().flatten(1)) for up, down in self.parts)
+        return lambda start, stop: (up1[start:stop] @ down1).mul_(up2[start:stop] @ down2).mul_(self.scale)
 
     def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         yield from self.stored.items()

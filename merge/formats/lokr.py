@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..lora import DAMAGED, Adapter, Later, LoraError, scaled, worth_factors
+from ..lora import DAMAGED, Adapter, Later, LoraError, Rows, scaled, worth_factors
 from .checks import ALPHA, read_alpha, require_float, require_matrices, shape_text
 
 NAME = "LoKr"
@@ -63,8 +63,18 @@ class LokrModule(Adapter):
         return _kron(up1, up2), _kron(down1, down2)
 
     def dense(self) -> Tensor:
+        return self.rows()(0, self.weight_shape[0])
+
+    def rows(self) -> Rows:
         first, second = (up.float() @ down.float() for up, down in (self.first, self.second))
-        return _kron(first, second) * self.scale
+
+        def rows(start: int, stop: int) -> Tensor:
+            # row i of a Kronecker product is that of row i // p of the one and i % p of the other
+            numbers = torch.arange(start, stop)
+            of_first, of_second = first[numbers // second.shape[0]], second[numbers % second.shape[0]]
+            return (of_first[:, :, None] * of_second[:, None, :]).flatten(1).mul_(self.scale)
+
+        return rows
 
     def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         for suffix, tensor in self.stored.items():
