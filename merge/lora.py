@@ -326,8 +326,8 @@ def require_finite(tensor: Tensor, what: str) -> None:
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether a floating-point tensor holds neither NaN nor Inf."""
-    if tensor.numel() == 0:
-        return True
+    if tensor.numel() < 2:
+        return all(map(math.isfinite, tensor.flatten().tolist()))
     # torch has few operations for 8-bit floats; the extremes carry NaN along, in one pass and without a copy
     extremes = torch.aminmax(tensor.float() if tensor.element_size() == 1 else tensor)
     return math.isfinite(extremes.min) and math.isfinite(extremes.max)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from .. import keys
 from .model import Architecture, Encoder, Target
@@ -31,13 +32,19 @@ def candidates(modules: Mapping[str, Shape]) -> tuple[Architecture, ...]:
     All of them where there are no modules; none where no architecture knows the names. A shape of fewer than two
     sizes (a bias, a norm, one that isn't known) says nothing.
     """
-    parsed = [(*keys.split(name), shape) for name, shape in modules.items()]
+    return _candidates(tuple((name, tuple(shape)) for name, shape in modules.items()))
+
+
+# Loading, merging and saving each ask about the same LoRAs.
+@lru_cache(maxsize=32)
+def _candidates(modules: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Architecture, ...]:
+    parsed = [(*keys.split(name), shape) for name, shape in modules]
     paths = [(part, path, keys.flatten(path), shape) for part, path, shape in parsed]
     counts = {a: sum(_knows(a, part, path, flat) for part, path, flat, _ in paths) for a in ARCHITECTURES}
     most = max(counts.values())
     if most < KNOWN_SHARE * len(paths):
         return ()
-    known = [a for a in ARCHITECTURES if counts[a] == most and not _ruled_out(a, modules)]
+    known = [a for a in ARCHITECTURES if counts[a] == most and not _ruled_out(a, [name for name, _ in modules])]
     fitting = [a for a in known if all(_fits(a, *module) for module in paths)]
     return tuple([a for a in fitting if _is_full(a, paths)] or fitting)
 
