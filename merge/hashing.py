@@ -13,7 +13,7 @@ from .compute import Check
 # How much is hashed between two looks at whether to stop.
 HASH_BYTES = 2**20
 # How many blocks may wait to be hashed.
-MOST_WAITING = 8
+MOST_WAITING = 4
 
 
 class Sha256:

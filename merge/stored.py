@@ -12,8 +12,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .lora import Adapter, Difference, Later, LowRank, Rows, low_rank_tensors, made, with_block_weight
-from .tensorfile import Stored, read
+from .lora import Adapter, Difference, Later, LowRank, Replacement, Rows, low_rank_tensors, made, with_block_weight
+from .tensorfile import Stored, in_memory, read
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,16 +122,16 @@ class StoredAdapter(Adapter):
         return made(dict(with_block_weight(self._made(), self.block_weight).tensors())[suffix])
 
     def _made(self) -> Adapter:
-        stored = {suffix: value for suffix, value in self.members.items() if isinstance(value, Stored)}
-        found = dict(zip(stored, read(list(stored.values())), strict=True))
-        return self.make(
-            {suffix: found[suffix] if isinstance(at, Stored) else at for suffix, at in self.members.items()}
-        )
+        return self.make(in_memory(self.members))
 
 
 def left_in_file(adapter: Adapter, members: Mapping[str, Tensor | Stored], make: Maker) -> Adapter:
-    """An adapter that ``make`` made of these, with the tensors that a file holds left there; itself where none is."""
-    if len(adapter.weight_shape) < 2 or not any(isinstance(value, Stored) for value in members.values()):
+    """An adapter that ``make`` made of these, with the tensors that a file holds left there; itself where none is.
+
+    Vectors are small and replaced parameters are known by their kind: both stay in memory.
+    """
+    in_file = any(isinstance(value, Stored) for value in members.values())
+    if not in_file or len(adapter.weight_shape) < 2 or isinstance(adapter, Replacement):
         return adapter
     shells = {
         suffix: torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, Stored) else value

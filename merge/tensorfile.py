@@ -124,6 +124,13 @@ def read(stored: Sequence[Stored]) -> list[Tensor]:
     return tensors
 
 
+def in_memory(values: Mapping[str, Tensor | Stored]) -> dict[str, Tensor]:
+    """The same with those read that are in a file, which is one file. Raises LoraError as ``read`` does."""
+    stored = {key: value for key, value in values.items() if isinstance(value, Stored)}
+    found = dict(zip(stored, read(list(stored.values())), strict=True))
+    return {key: found[key] if isinstance(value, Stored) else value for key, value in values.items()}
+
+
 def _state(path: Path, file: BinaryIO) -> FileState:
     status = os.fstat(file.fileno())
     return FileState(path, status.st_size, status.st_mtime_ns)

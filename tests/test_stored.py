@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.lora import Adapter, Later, Lora, LoraError, LoraModule, made, with_block_weight
+from lora_pack.merge.lora import Adapter, Later, Lora, LoraError, LoraModule, Replacement, made, with_block_weight
 from lora_pack.merge.stored import StoredAdapter
 from lora_pack.tests.merging import merge
 from torch import Tensor
@@ -105,6 +105,15 @@ def test_merges_and_files_of_both_are_equal(tensors: dict[str, Tensor], mode: st
     loras = [lora.with_strengths(0.5, 1.0) for lora in both(tensors, tmp_path)]
     files = [save(lora, tmp_path / f"{n}.safetensors") for n, lora in enumerate(loras)]
     assert equal(*map(safetensors.torch.load_file, files))
+
+
+def test_a_replaced_weight_keeps_its_kind(tmp_path: Path):
+    value = values(ROWS, COLUMNS, seed=1)
+    stored, _ = both({"set_weight": value}, tmp_path)
+    assert isinstance(stored.modules[NAME], Replacement)
+    for mode in ("concat", "ties_svd"):
+        merged = merge(mode, [stored, stored.with_strengths(0.5, 0.5)], 0.5, rank=4)
+        assert equal(to_state_dict(merged), {f"{NAME}.set_weight": value})
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

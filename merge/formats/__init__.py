@@ -19,7 +19,7 @@ from ..compute import Check, go_on
 from ..join import join
 from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, is_finite, made, require_finite
 from ..stored import left_in_file
-from ..tensorfile import Stored, read
+from ..tensorfile import in_memory
 from . import based, full, layouts, loha, lokr, lora, rslora
 from .checks import ALPHA
 
@@ -61,14 +61,14 @@ def from_state_dict(
     for prefix, group in _by_prefix(layouts.normalised(tensors, name), name).items():
         check()
         source = f"{name}: module {prefix}"
-        in_memory = _in_memory(group, source)
-        for suffix, tensor in in_memory.items():
+        tensors_of_group = _in_memory(group, source)
+        for suffix, tensor in tensors_of_group.items():
             require_finite(tensor, f"{source} ({suffix.lstrip('._')})")
-        for family, members in _by_family(in_memory).items():
+        for family, members in _by_family(tensors_of_group).items():
             found = family.read(prefix, members, source)
             if family is lora:
                 found = [lora.left_in_file(module, number, group) for number, module in enumerate(found)]
-            elif family in (loha, lokr, full):
+            elif family is not based:
                 found = [_left_in_file(*at, family, group, members, source) for at in enumerate(found)]
             adapters += found
     adapters = rslora.scaled_as_told(adapters, metadata or {}, name)
@@ -86,9 +86,7 @@ def _in_memory(group: Group, source: str) -> dict[str, Tensor]:
     for suffix, value in group.items():
         if len(value.shape) > MOST_DIMENSIONS:  # torch's operations end at 64, and take long to say so
             raise LoraError(f"{source} ({suffix.lstrip('._')}) has {len(value.shape)} dimensions. {DAMAGED}")
-    stored = {suffix: value for suffix, value in group.items() if isinstance(value, Stored)}
-    found = dict(zip(stored, read(list(stored.values())), strict=True))
-    return {suffix: found[suffix] if isinstance(value, Stored) else value for suffix, value in group.items()}
+    return in_memory(group)
 
 
 def architecture_of(adapters: Iterable[Adapter]) -> Architecture | None:
