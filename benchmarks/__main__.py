@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from . import machine, peers, report, scaling
-from .inputs import generate, modules_of
+from .inputs import cache, generate, modules_of
 from .shapes import ARCHITECTURES
 from .table import ROOT, compare, in_own_process, jobs
 from .works import WORKS, Setting
@@ -103,8 +103,7 @@ def _table(options: argparse.Namespace, setting: Setting) -> list[Path]:
             *(options.cache, options.arch, options.rank, options.count, options.dtype), modules=options.modules
         )
         name = f"{options.arch}-rank-{options.rank}"
-    for file in files:
-        file.read_bytes()  # from here on they are in the system's cache for everyone
+    cache(files)
     modules = modules_of([load_file(file) for file in files])
     if not modules:
         raise ValueError("The files hold no LoRA weights.")

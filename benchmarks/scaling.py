@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import ours, peers
-from .inputs import generate
+from .inputs import cache, generate
 from .job import Job, Result
 from .report import duration, megabytes
 from .shapes import ARCHITECTURES
@@ -61,19 +61,27 @@ def measure(
     threads: int = 0,
     tell: Callable[[str], None] = print,
 ) -> list[Point]:
-    """The rank of a result is that of the inputs, of a resize half of it."""
-    points = []
+    """The rank of a result is that of the inputs, of a resize half of it. What several axes share is measured once."""
+    points: list[Point] = []
+    known: dict[tuple[object, ...], Result] = {}
     for axis, value, rank, count, modules in plan.points():
         files = generate(plan.folder, plan.architecture, rank, count, plan.dtype, modules=modules)
+        in_cache = False
         for work in works:
             if WORKS[work].kind == "resize" and axis == "loras":
                 continue  # of one LoRA whatever their number
             cut = replace(setting, rank=max(1, rank // 2) if WORKS[work].kind == "resize" else rank)
             for name in (ours.NAME, *(peer for peer in who if work in peers.PEERS[peer].works)):
-                tell(f"{AXES[axis]} {value}, {work}: {name}")
-                paths = tuple(str(file) for file in files)
-                job = Job(paths, work, name, cut, whole=True, sample=False, accuracy=False, threads=threads)
-                points.append(Point(axis, value, run(job)))
+                same = (rank, count, modules, work, name)
+                if same not in known:
+                    if not in_cache:
+                        cache(files)
+                        in_cache = True
+                    tell(f"{AXES[axis]} {value}, {work}: {name}")
+                    paths = tuple(str(file) for file in files)
+                    job = Job(paths, work, name, cut, whole=True, sample=False, accuracy=False, threads=threads)
+                    known[same] = run(job)
+                points.append(Point(axis, value, known[same]))
     return points
 
 

@@ -237,8 +237,15 @@ def test_the_machine_in_a_line():
 def test_scaling(tmp_path: Path):
     plan = scaling.Plan(tmp_path, "sd15", "float16", 2, 2, 2, (1, 2), (2, 3), (1, 2))
     assert len(plan.points()) == 6
-    points = scaling.measure(plan, ["concat"], ["naive concat"], Setting(2), job.run, tell=lambda line: None)
+    ran: list[job.Job] = []
+
+    def run(one: job.Job) -> job.Result:
+        ran.append(one)
+        return job.run(one)
+
+    points = scaling.measure(plan, ["concat"], ["naive concat"], Setting(2), run, tell=lambda line: None)
     assert len(points) == 12 and not any(point.result.failed for point in points)
+    assert len(ran) == 8, "what two axes share is measured twice"
     text = scaling.markdown(points, "what", "machine")
     assert (
         "| rank | 1 | 2 |" in text and "| number of LoRAs | 2 | 3 |" in text and "| number of modules | 1 | 2 |" in text
