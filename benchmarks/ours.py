@@ -13,7 +13,7 @@ from merge.align import meet
 from merge.compute import Compute
 from merge.files import load, save
 from merge.kernels import Draw, keep_random, kept_count
-from merge.lora import Lora, LoraModule
+from merge.lora import Lora, LoraModule, LowRank
 from merge.merger import merge_deltas, merge_factors
 from merge.resize import resize
 
@@ -65,7 +65,7 @@ def as_loras(module: Module) -> list[Lora]:
 def factors(work: Work, module: Module, setting: Setting) -> tuple[Tensor, Tensor]:
     """The result for one module: its delta is up @ down."""
     (result,) = merged(work, as_loras(module), setting).modules.values()
-    assert isinstance(result, LoraModule)
+    assert isinstance(result, LowRank)
     return result.up.flatten(1).double() * result.scale, result.down.flatten(1).double()
 
 

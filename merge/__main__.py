@@ -170,7 +170,13 @@ def _load_weighted(text: str) -> Lora:
 
 
 def _write(lora: Lora, options: argparse.Namespace) -> None:
-    written = save(lora, options.output, overwrite=options.overwrite, style=options.names)
+    with tqdm(unit="B", unit_scale=True, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        written = save(lora, options.output, overwrite=options.overwrite, style=options.names, progress=show)
     print(f"{written}: {len(lora.modules)} modules, {written.stat().st_size / 1e6:.1f} MB")
 
 

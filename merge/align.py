@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from .architectures import Architecture, Target, candidates, clash, shared, target
+from .finite import is_finite
 from .formats.based import needs_model
-from .join import low_rank
-from .lora import WEIGHT, Lora, LoraError, LoraModule, Replacement, is_finite
+from .join import low_rank, reshape_of
+from .lora import WEIGHT, Lora, LoraError, LoraModule, Replacement
 from .share import Share, require_same_weight, same_rows
 
 
@@ -67,8 +68,12 @@ class Meeting:
         """The result's module from its factors as matrices."""
         up, down = up.to("cpu", dtype), down.to("cpu", dtype)
         self.require_finite(dtype, up, down)
-        reshape = next((r for r in (getattr(s.adapter, "reshape", None) for s in self.shares) if r is not None), None)
-        return low_rank(self.name, up, down, self.weight_shape, reshape)
+        return low_rank(self.name, up, down, self.weight_shape, self.reshape)
+
+    @property
+    def reshape(self) -> tuple[int, ...] | None:
+        """The shape that the model's weight is padded to first, where one of the LoRAs asks for it."""
+        return reshape_of(*(share.adapter for share in self.shares))
 
     def require_finite(self, dtype: torch.dtype, *tensors: Tensor) -> None:
         if not all(map(is_finite, tensors)):

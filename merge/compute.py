@@ -22,8 +22,12 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 Check = Callable[[], None]
 
 
-def _no_progress(done: int, total: int) -> None:
-    """Nobody watches."""
+# Hears how much of how much is done.
+Progress = Callable[[int, int], None]
+
+
+def unwatched(done: int, total: int) -> None:
+    """The progress that nobody watches."""
 
 
 def _no_report(kept: float, total: float) -> None:
@@ -55,7 +59,7 @@ class Compute:
 
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
-    progress: Callable[[int, int], None] = _no_progress
+    progress: Progress = unwatched
     check: Check = go_on
     report_cut: Callable[[float, float], None] = _no_report
     make_room: Callable[[int], None] = _no_host

@@ -15,7 +15,7 @@ from torch import Tensor
 from . import metadata as file_metadata
 from . import tensorfile
 from .architectures import Style
-from .compute import Check, go_on, is_out_of_memory
+from .compute import Check, Progress, go_on, is_out_of_memory, unwatched
 from .formats import from_state_dict, to_file, to_peft_file
 from .hashing import Sha256
 from .lora import DAMAGED, Lora, LoraError
@@ -123,12 +123,14 @@ def save(
     overwrite: bool = False,
     check: Check = go_on,
     style: Style | None = None,
+    progress: Progress = unwatched,
 ) -> Path:
     """Write a LoRA with its strengths and block weights in its alphas, and return the path written.
 
     Unless told to overwrite, an existing file is left alone and the name counts up (name_00002). The file appears
     whole under its name or not at all. ``dtype`` None keeps each tensor's own, ``style`` None the names
-    that it has. Raises LoraError for an empty LoRA, and for what a style has no name for.
+    that it has. ``progress`` hears of the bytes written and of those in all. Raises LoraError for an empty LoRA, and
+    for what a style has no name for.
     """
     settings = {
         **({"save_dtype": str(dtype).removeprefix("torch.")} if dtype is not None else {}),
@@ -142,4 +144,4 @@ def save(
     if style is not None:
         baked = respelled(baked, style)
     contents = (to_peft_file if style == "peft" else to_file)(baked, dtype, check)
-    return write_whole(Path(path), contents, file_metadata.of_file(lora, baked, settings), overwrite, check)
+    return write_whole(Path(path), contents, file_metadata.of_file(lora, baked, settings), overwrite, check, progress)

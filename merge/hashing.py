@@ -1,19 +1,15 @@
-"""SHA-256, by which Civitai and others know a file: computed in a thread beside the reading or writing of it."""
+"""SHA-256, by which Civitai and others know a file: computed in a thread beside the reading of it."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from .compute import Check
 
 # How much is hashed between two looks at whether to stop.
 HASH_BYTES = 2**20
-# How many blocks may wait to be hashed.
-MOST_WAITING = 4
 
 
 class Sha256:
@@ -57,31 +53,3 @@ class Sha256:
 def sha256_of(path: Path, check: Check) -> str:
     with Sha256(path) as sha256:
         return sha256.result(check)
-
-
-class RunningSha256:
-    """Hashes blocks as they go by: `with RunningSha256() as digest: digest.update(block); ...; digest.hexdigest()`.
-
-    ``update`` returns before the block is hashed, which must not change any more; few are kept at a time.
-    """
-
-    def __init__(self) -> None:
-        self._digest = hashlib.sha256()
-        self._thread = ThreadPoolExecutor(1)
-        self._waiting: deque[Future[None]] = deque()
-
-    def __enter__(self) -> RunningSha256:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._thread.shutdown()
-
-    def update(self, block: memoryview) -> None:
-        if len(self._waiting) == MOST_WAITING:
-            self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(self._digest.update, block))
-
-    def hexdigest(self) -> str:
-        while self._waiting:
-            self._waiting.popleft().result()
-        return self._digest.hexdigest()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from . import lowrank
-from .lora import DAMAGED, Adapter, Difference, LoraError, LoraModule, Replacement
+from .lora import DAMAGED, Adapter, Difference, Later, LaterLoraModule, LoraError, LoraModule, LowRank, Replacement
 
 
 def join(first: Adapter, second: Adapter, source: str) -> Adapter:
@@ -25,15 +26,10 @@ def join(first: Adapter, second: Adapter, source: str) -> Adapter:
             raise LoraError(
                 f"{source} is changed twice, by {families}, which can't be made into one. Leave this file out."
             )
-    terms = []
-    for adapter in (first, second):
-        factors = adapter.factors()
-        if factors is not None:
-            terms.append((*factors, adapter.scale * adapter.block_weight))
     weight_shape = max(first.weight_shape, second.weight_shape, key=len)
-    if len(terms) == 2:
-        reshape = next((r for r in (getattr(a, "reshape", None) for a in (first, second)) if r is not None), None)
-        return low_rank(first.name, *lowrank.stack(terms, torch.float32), weight_shape, reshape)
+    if first.has_factors and second.has_factors:
+        terms = [(adapter, adapter.scale * adapter.block_weight) for adapter in (first, second)]
+        return side_by_side(first.name, terms, weight_shape, reshape_of(first, second))
     value = first.dense() * first.block_weight + second.dense() * second.block_weight
     return Difference(first.name, value.reshape(weight_shape), first.parameter)
 
@@ -50,6 +46,69 @@ def low_rank(
         float(rank),
         reshape=reshape,
     )
+
+
+def side_by_side(
+    name: str,
+    terms: Sequence[tuple[Adapter, float]],
+    weight_shape: tuple[int, ...],
+    reshape: tuple[int, ...] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> LaterLoraModule:
+    """The sum of g * up @ down over adapters that have factors, side by side as PEFT's cat: exact, the ranks add up.
+
+    Nothing is computed before it is used.
+    """
+    adapters, gains = zip(*((as_low_rank(adapter), gain) for adapter, gain in terms), strict=True)
+    rank = sum(adapter.rank for adapter in adapters)
+    up_shape = (weight_shape[0], rank, *(1,) * (len(weight_shape) - 2))
+    down_shape = (rank, *weight_shape[1:])
+
+    def up() -> Tensor:
+        return lowrank.stack_ups([adapter.up.flatten(1) for adapter in adapters], gains, dtype).reshape(up_shape)
+
+    def down() -> Tensor:
+        return lowrank.stack_downs([adapter.down.flatten(1) for adapter in adapters], gains, dtype).reshape(down_shape)
+
+    halves = Later(dtype, up_shape, up), Later(dtype, down_shape, down)
+    return LaterLoraModule(name, *halves, float(rank), reshape=reshape)
+
+
+def may_overflow(terms: Sequence[tuple[Adapter, float]], dtype: torch.dtype) -> bool:
+    """Whether factors can be too large for ``dtype`` side by side.
+
+    Those of a LoRA are finite: what their own precision holds at most tells. Those of other families are products.
+    """
+    most = torch.finfo(dtype).max
+    return any(
+        not isinstance(adapter, LowRank)
+        or any(torch.finfo(half.dtype).max * abs(gain) ** 0.5 > most for half in adapter.halves)
+        for adapter, gain in terms
+    )
+
+
+def as_low_rank(adapter: Adapter) -> LowRank:
+    """An adapter that has factors as a LoRA of them, its block weight kept. Nothing is computed before it is used."""
+    if isinstance(adapter, LowRank):
+        return adapter
+    rank, shape = adapter.rank, adapter.weight_shape
+    up_shape, down_shape = (shape[0], rank, *(1,) * (len(shape) - 2)), (rank, *shape[1:])
+
+    def factor(number: int) -> Tensor:
+        factors = adapter.factors()
+        assert factors is not None, adapter.name
+        return factors[number].float()
+
+    halves = (
+        Later(torch.float32, up_shape, lambda: factor(0).reshape(up_shape)),
+        Later(torch.float32, down_shape, lambda: factor(1).reshape(down_shape)),
+    )
+    return LaterLoraModule(adapter.name, *halves, adapter.scale * rank, adapter.block_weight)
+
+
+def reshape_of(*adapters: Adapter) -> tuple[int, ...] | None:
+    """The shape that the first of them that has one pads the weight to."""
+    return next((r for r in (getattr(adapter, "reshape", None) for adapter in adapters) if r is not None), None)
 
 
 def same_weight(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

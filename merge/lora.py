@@ -79,7 +79,7 @@ class Adapter(ABC):
     @property
     @abstractmethod
     def rank(self) -> int:
-        """The largest rank that the delta can have."""
+        """The largest rank that the delta can have; that of its factors where it has any."""
 
     @property
     def is_convolution(self) -> bool:
@@ -132,8 +132,13 @@ class LowRank(Adapter):
     reshape: tuple[int, ...] | None
 
     @property
+    def halves(self) -> tuple[Tensor | Later, Tensor | Later]:
+        """Up and down, not made yet where they are made for each use."""
+        return self.up, self.down
+
+    @property
     def rank(self) -> int:
-        return self.down.shape[0]
+        return self.halves[1].shape[0]
 
     @property
     def scale(self) -> float:
@@ -142,7 +147,8 @@ class LowRank(Adapter):
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        return (self.up.shape[0], *self.down.shape[1:])
+        up, down = self.halves
+        return (up.shape[0], *down.shape[1:])
 
     @property
     def has_factors(self) -> bool:
@@ -156,18 +162,12 @@ class LowRank(Adapter):
         return (up.float() * self.scale) @ down.float()
 
     def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
-        yield from low_rank_tensors(self.up, self.down, self.alpha * self.block_weight, self.reshape)
-
-
-def low_rank_tensors(
-    up: Tensor | Later, down: Tensor | Later, alpha: float, reshape: tuple[int, ...] | None
-) -> Iterator[tuple[str, Tensor | Later]]:
-    """What a file holds of a low-rank adapter, by the key's ending."""
-    yield ".lora_up.weight", up
-    yield ".lora_down.weight", down
-    yield ".alpha", torch.tensor(alpha, dtype=torch.float32)
-    if reshape is not None:
-        yield ".reshape_weight", torch.tensor(reshape)
+        up, down = self.halves
+        yield ".lora_up.weight", up
+        yield ".lora_down.weight", down
+        yield ".alpha", torch.tensor(self.alpha * self.block_weight, dtype=torch.float32)
+        if self.reshape is not None:
+            yield ".reshape_weight", torch.tensor(self.reshape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +180,30 @@ class LoraModule(LowRank):
     alpha: float
     block_weight: float = 1.0
     reshape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LaterLoraModule(LowRank):
+    """A low-rank adapter whose factors are made for each use: read from a file, or made of others that are."""
+
+    name: str
+    up_half: Tensor | Later
+    down_half: Tensor | Later
+    alpha: float
+    block_weight: float = 1.0
+    reshape: tuple[int, ...] | None = None
+
+    @property
+    def halves(self) -> tuple[Tensor | Later, Tensor | Later]:
+        return self.up_half, self.down_half
+
+    @property
+    def up(self) -> Tensor:  # type: ignore[override]
+        return made(self.up_half)
+
+    @property
+    def down(self) -> Tensor:  # type: ignore[override]
+        return made(self.down_half)
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,21 +337,3 @@ class Lora:
 
 def by_key(modules: Iterable[Adapter]) -> dict[str, Adapter]:
     return {module.key: module for module in modules}
-
-
-def require_finite(tensor: Tensor, what: str) -> None:
-    """Raise LoraError naming ``what`` when the tensor holds NaN or Inf."""
-    if tensor.is_floating_point() and not is_finite(tensor):
-        raise LoraError(
-            f"{what} holds NaN or infinite values. The file is damaged or its training diverged: "
-            "get another copy, or leave it out."
-        )
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether a floating-point tensor holds neither NaN nor Inf."""
-    if tensor.numel() < 2:
-        return all(map(math.isfinite, tensor.flatten().tolist()))
-    # torch has few operations for 8-bit floats; the extremes carry NaN along, in one pass and without a copy
-    extremes = torch.aminmax(tensor.float() if tensor.element_size() == 1 else tensor)
-    return math.isfinite(extremes.min) and math.isfinite(extremes.max)

@@ -6,6 +6,7 @@ overflows half precision (an up of U * S does, at S = 1e5).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,9 @@ MAX_CANCELLATION = 4
 # more at a time.
 BLOCK_ELEMENTS = 2**17
 CARD_BLOCK_ELEMENTS = 2**22
+# torch works up to this many in the calling thread; its other threads wait for more by spinning, on the core that
+# hashes what is written.
+SERIAL_ELEMENTS = 2**15 - 1
 # Keeps a norm that is divided by from being zero.
 TINY = torch.finfo(torch.float32).tiny
 CPU_DEVICE = torch.device("cpu")
@@ -79,28 +83,51 @@ def stack(terms: Sequence[Term], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
     Each factor carries sqrt|g|, the down the sign (PEFT's split in add_weighted_adapter).
     """
-    up, down = _side_by_side(terms, dtype)
-    gains = _gains(terms).to(up.device)
-    roots = gains.abs().sqrt()
-    return up.mul_(roots.to(dtype)), down.mul_((roots * gains.sign()).to(dtype)[:, None])
+    ups, downs, gains = zip(*terms, strict=True)
+    return stack_ups(ups, gains, dtype), stack_downs(downs, gains, dtype)
 
 
-def _side_by_side(terms: Sequence[Term], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The factors as they are, in one matrix (m, R) and one (R, n), each number converted as it is copied."""
-    (m, _), (_, n) = terms[0][0].shape, terms[0][1].shape
-    ranks = [up.shape[1] for up, _, _ in terms]
-    up = torch.empty(m, sum(ranks), dtype=dtype, device=terms[0][0].device)
-    down = torch.empty(sum(ranks), n, dtype=dtype, device=up.device)
-    for part, (source, _, _) in zip(up.split(ranks, 1), terms, strict=True):
-        part.copy_(source)
-    for part, (_, source, _) in zip(down.split(ranks), terms, strict=True):
-        part.copy_(source)
-    return up, down
+def stack_ups(ups: Sequence[Tensor], gains: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """The up factor (m, R) of ``stack``."""
+    whole, rooms = _room(ups, 1, dtype)
+    for room, up, gain in zip(rooms, ups, gains, strict=True):
+        _scale_into(room, up, abs(gain) ** 0.5)
+    return whole
 
 
-def _gains(terms: Sequence[Term]) -> Tensor:
-    """The gain of each column of the stacked up, (R,)."""
-    return torch.tensor([gain for up, _, gain in terms for _ in range(up.shape[1])], dtype=torch.float64)
+def stack_downs(downs: Sequence[Tensor], gains: Sequence[float], dtype: torch.dtype) -> Tensor:
+    """The down factor (R, n) of ``stack``."""
+    whole, rooms = _room(downs, 0, dtype)
+    for room, down, gain in zip(rooms, downs, gains, strict=True):
+        # as one column, since a row may be longer than a block
+        _scale_into(room.view(-1, 1), down.reshape(-1, 1), math.copysign(abs(gain) ** 0.5, gain))
+    return whole
+
+
+def _scale_into(room: Tensor, part: Tensor, factor: float) -> None:
+    """``room`` becomes ``part`` (m, r) times a factor, computed in float32 or better and rounded once."""
+    precision = torch.promote_types(room.dtype, torch.float32)
+    step = max(1, (SERIAL_ELEMENTS if part.device.type == "cpu" else part.numel()) // part.shape[1])
+    for start in range(0, part.shape[0], step):
+        block = part[start : start + step].to(precision)
+        torch.mul(block, factor, out=room[start : start + step])
+
+
+def _beside(parts: Sequence[Tensor], dim: int, dtype: torch.dtype) -> Tensor:
+    """Matrices side by side as one, each number converted as it is copied."""
+    whole, rooms = _room(parts, dim, dtype)
+    for room, part in zip(rooms, parts, strict=True):
+        room.copy_(part)
+    return whole
+
+
+def _room(parts: Sequence[Tensor], dim: int, dtype: torch.dtype) -> tuple[Tensor, Sequence[Tensor]]:
+    """An empty matrix for the parts side by side, and the place of each in it."""
+    ranks = [part.shape[dim] for part in parts]
+    shape = list(parts[0].shape)
+    shape[dim] = sum(ranks)
+    whole = torch.empty(shape, dtype=dtype, device=parts[0].device)
+    return whole, whole.split(ranks, dim)
 
 
 def truncate_product(up: Tensor, down: Tensor, rule: RankRule) -> Truncated | None:
@@ -115,11 +142,13 @@ def truncate_sum(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
     down = Y Q, P and Q orthonormal, the SVD of X Y gives that of the sum. Factors may be of any precision, on a device
     that has float64; returns float64 factors.
     """
-    up, down = _side_by_side(terms, torch.float64)
+    ups, downs, of_terms = zip(*terms, strict=True)
+    up, down = _beside(ups, 1, torch.float64), _beside(downs, 0, torch.float64)
     left_gram, right_gram = up.mT @ up, down @ down.mT
     # the gains and what brings a column of up and its row of down to one length are counted in the small matrices
     up_norms, down_norms = left_gram.diagonal().sqrt(), right_gram.diagonal().sqrt()
-    gains = _gains(terms).to(up.device)
+    each = [gain for one, gain in zip(ups, of_terms, strict=True) for _ in range(one.shape[1])]
+    gains = torch.tensor(each, dtype=torch.float64, device=up.device)
     alive = (up_norms > 0) & (down_norms > 0) & (gains != 0)
     if not bool(alive.all()):
         if not bool(alive.any()):

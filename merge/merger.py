@@ -12,8 +12,9 @@ from torch import Tensor
 from . import lowrank, metadata, recipe
 from .align import Meanings, Meeting, common_architecture, meet
 from .compute import CPU, Compute, attempt
+from .join import low_rank, may_overflow, side_by_side
 from .kernels import Draw, Mask, keep_all, weighted_sum
-from .lora import Adapter, Difference, Lora, LoraError, LoraModule, Rows, by_key, with_block_weight
+from .lora import Adapter, Difference, Lora, LoraError, LoraModule, LowRank, Rows, by_key, with_block_weight
 from .methods import Method, delta_method, factor_method
 from .share import Share
 
@@ -201,21 +202,24 @@ def _float32_factors(share: Share, device: torch.device) -> tuple[Tensor, Tensor
     return up.float(), down.float()
 
 
-def _side_by_side(meeting: Meeting, compute: Compute) -> LoraModule:
-    terms = []
+def _side_by_side(meeting: Meeting, compute: Compute) -> LowRank:
+    terms: list[tuple[Adapter, float]] = []
     for share in meeting.shares:
         if share.gain == 0:
             continue
         if share.adapter.has_factors:
-            terms.append((*_factors(share, compute.device), share.gain))
+            terms.append((share.adapter, share.gain))
             continue
         whole = min(meeting.rows, meeting.columns)
         exact = lowrank.truncate_dense_by(share.adapter.dense(), lowrank.fixed_rank(whole), compute.check)
         if exact is not None:
-            terms.append((exact.up.to(compute.device), exact.down.to(compute.device), share.strength))
+            terms.append((low_rank(meeting.name, exact.up, exact.down, meeting.weight_shape), share.strength))
     if not terms:
         return meeting.zero(compute.dtype)
-    return meeting.module(*lowrank.stack(terms, torch.float32), compute.dtype)
+    module = side_by_side(meeting.name, terms, meeting.weight_shape, meeting.reshape, compute.dtype)
+    if may_overflow(terms, compute.dtype):  # told now, not where the result is used
+        meeting.require_finite(compute.dtype, module.up, module.down)
+    return module
 
 
 def _on_factors(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> LoraModule:

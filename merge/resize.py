@@ -10,9 +10,10 @@ import torch
 
 from . import lowrank, metadata, recipe
 from .compute import CPU, Compute, attempt
+from .finite import is_finite
 from .formats.based import needs_model
 from .join import low_rank
-from .lora import Adapter, Lora, LoraError, LowRank, Replacement, by_key, is_finite, with_block_weight
+from .lora import Adapter, Lora, LoraError, LowRank, Replacement, by_key, with_block_weight
 
 # Method -> what its value means, for messages and tooltips.
 METHODS: dict[str, str] = {

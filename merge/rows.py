@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .architectures import Target
-from .join import low_rank
-from .lora import Adapter, Difference, LoraModule, LowRank, with_block_weight
+from .join import as_low_rank
+from .lora import Adapter, Difference, Later, LaterLoraModule, made
 
 
 def cut_out(adapter: Adapter, name: str, start: Fraction, stop: Fraction) -> Adapter:
@@ -47,13 +47,10 @@ def rows_of(adapter: Adapter, meaning: Target) -> Fraction:
 
 
 def _with_rows(adapter: Adapter, name: str, rows: int, change: Callable[[Tensor], Tensor]) -> Adapter:
-    shape = (rows, *adapter.weight_shape[1:])
-    if isinstance(adapter, LowRank):
-        up, block_weight = change(adapter.up).contiguous(), adapter.block_weight
-        return LoraModule(name, up, adapter.down, adapter.alpha, block_weight, adapter.reshape)
-    factors = adapter.factors()
-    if factors is not None:
-        up, down = factors
-        return with_block_weight(low_rank(name, change(up.float() * adapter.scale), down, shape), adapter.block_weight)
-    value = change(adapter.dense()).reshape(shape).contiguous()
+    if adapter.has_factors:
+        whole = as_low_rank(adapter)
+        up, down = whole.halves
+        changed = Later(up.dtype, (rows, *up.shape[1:]), lambda: change(made(up)).contiguous())
+        return LaterLoraModule(name, changed, down, whole.alpha, whole.block_weight, whole.reshape)
+    value = change(adapter.dense()).reshape(rows, *adapter.weight_shape[1:]).contiguous()
     return Difference(name, value, adapter.parameter, adapter.block_weight)

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from .architectures import Architecture, Style, Target, spell, split_spelling, target
 from .formats import architecture_of
-from .join import join, low_rank
-from .lora import WEIGHT, Adapter, Lora, LoraError, LowRank, by_key, with_block_weight
+from .join import as_low_rank, join
+from .lora import WEIGHT, Adapter, Later, LaterLoraModule, Lora, LoraError, by_key, made, scaled
 from .rows import cut_out, rows_of, set_into, swap_halves
 
 # Style -> how a user calls it
@@ -89,18 +89,12 @@ def _renamed(adapter: AnyAdapter, name: str) -> AnyAdapter:
 def _in_form(adapter: Adapter, style: Style, source: str) -> Adapter:
     if style != "peft":
         return adapter
-    factors = adapter.factors()
-    if factors is None or adapter.parameter != WEIGHT:
+    if not adapter.has_factors or adapter.parameter != WEIGHT:
         raise LoraError(
             f"{source}: module {adapter.name} ({adapter.family}) has no form in files of PEFT and diffusers. "
             "Merge it with PM Merge LoRA SVD first, or save it in other names."
         )
-    if isinstance(adapter, LowRank):
-        up, down = adapter.factors()
-        scale = adapter.scale * adapter.block_weight
-        if scale != 1:
-            up = (up.float() * scale).to(up.dtype)
-    else:
-        up, down = factors
-        up = up * (adapter.scale * adapter.block_weight)
-    return with_block_weight(low_rank(adapter.name, up, down, adapter.weight_shape), 1.0)
+    whole = as_low_rank(adapter)
+    (up, down), scale = whole.halves, whole.scale * whole.block_weight
+    counted = Later(up.dtype, tuple(up.shape), lambda: scaled(made(up), scale))
+    return LaterLoraModule(whole.name, counted, down, float(whole.rank))

@@ -12,47 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .lora import Adapter, Difference, Later, LowRank, Replacement, Rows, low_rank_tensors, made, with_block_weight
+from .lora import Adapter, Difference, Later, Replacement, Rows, made, with_block_weight
 from .tensorfile import Stored, in_memory, read
 
 
-@dataclass(frozen=True, eq=False)
-class StoredLoraModule(LowRank):
-    """As LoraModule, with the places of its factors; each use reads them anew."""
-
-    name: str
-    up_at: Stored
-    down_at: Stored
-    alpha: float
-    block_weight: float = 1.0
-    reshape: tuple[int, ...] | None = None
-
-    @property
-    def up(self) -> Tensor:  # type: ignore[override]
-        return read([self.up_at])[0]
-
-    @property
-    def down(self) -> Tensor:  # type: ignore[override]
-        return read([self.down_at])[0]
-
-    @property
-    def rank(self) -> int:
-        return self.down_at.shape[0]
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        return (self.up_at.shape[0], *self.down_at.shape[1:])
-
-    def factors(self) -> tuple[Tensor, Tensor]:
-        up, down = read([self.up_at, self.down_at])
-        return up.flatten(1), down.flatten(1)
-
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
-        alpha = self.alpha * self.block_weight
-        yield from low_rank_tensors(_later(self.up_at), _later(self.down_at), alpha, self.reshape)
-
-
-def _later(stored: Stored) -> Later:
+def later(stored: Stored) -> Later:
     return Later(stored.dtype, stored.shape, lambda: read([stored])[0])
 
 
@@ -114,7 +78,7 @@ class StoredAdapter(Adapter):
             if isinstance(value, Tensor) and not value.is_meta:
                 yield suffix, value
             elif isinstance(at, Stored) and value is self.shells[suffix]:
-                yield suffix, _later(at)
+                yield suffix, later(at)
             else:
                 yield suffix, Later(value.dtype, tuple(value.shape), partial(self._weighted, suffix))
 

@@ -14,7 +14,6 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .hashing import RunningSha256
+from .behind import Behind
+from .compute import Check, Progress, unwatched
 from .lora import Later, LoraError, made
 
 # The limit of the safetensors library.
@@ -226,36 +226,48 @@ def write(
     file: BinaryIO,
     tensors: Mapping[str, Tensor | Later],
     metadata: Mapping[str, str],
-    check: Callable[[], None],
+    check: Check,
     after_block: Callable[[], None] = lambda: None,
     hash_key: str = "",
+    progress: Progress = unwatched,
 ) -> None:
     """Write contiguous CPU tensors in the given order; the same tensors and metadata give the same bytes.
 
-    Each tensor is made when its turn comes; ``check`` is called before each block of data, ``after_block`` after it.
+    Each tensor is made when its turn comes; hashing and writing go on in a thread of their own, which calls
+    ``after_block`` when a block of data is written. ``check`` is called before each block is handed to it, ``progress``
+    after that with the bytes handed over and those in all.
     Under ``hash_key``, where there is one, the metadata gets the SHA-256 of the tensors' data, which is known when all
     of it is written: the header is then written anew, at the same length.
     """
     start = file.tell()
-    metadata = dict(metadata) | ({hash_key: _hash_text(sha256().hexdigest())} if hash_key else {})
+    digest = sha256()
+    metadata = dict(metadata) | ({hash_key: _hash_text(digest.hexdigest())} if hash_key else {})
     _write_all(file, memoryview(_header(tensors, metadata)))
-    with RunningSha256() if hash_key else nullcontext() as digest:
+
+    def put(block: memoryview) -> None:
+        if hash_key:
+            digest.update(block)
+        _write_all(file, block)
+        after_block()
+
+    done, total = 0, sum(map(_size, tensors.values()))
+    with Behind(put) as behind:
         for name, tensor in tensors.items():
             data = _little_endian(tensor_bytes(made(tensor)), tensor.dtype.itemsize)
             assert len(data) == _size(tensor), name
             for position in range(0, len(data), WRITE_BYTES):
                 check()
                 block = data[position : position + WRITE_BYTES].data
-                if digest is not None:
-                    digest.update(block)
-                _write_all(file, block)
-                after_block()
-        if digest is not None:
-            metadata[hash_key] = _hash_text(digest.hexdigest())
-            end = file.tell()
-            file.seek(start)
-            _write_all(file, memoryview(_header(tensors, metadata)))
-            file.seek(end)
+                behind(block)
+                done += len(block)
+                progress(done, total)
+        behind.finish()
+    if hash_key:
+        metadata[hash_key] = _hash_text(digest.hexdigest())
+        end = file.tell()
+        file.seek(start)
+        _write_all(file, memoryview(_header(tensors, metadata)))
+        file.seek(end)
 
 
 def _write_all(file: BinaryIO, data: memoryview) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from . import metadata as file_metadata
 from . import tensorfile
-from .compute import Check
+from .compute import Check, Progress, unwatched
 from .lora import Later, LoraError
 
 # How files end that are being written: not an ending that ComfyUI lists, so one that a killed process left is never
@@ -41,9 +41,11 @@ def write_whole(
     metadata: Mapping[str, str],
     overwrite: bool,
     check: Check,
+    progress: Progress = unwatched,
 ) -> Path:
     """Write into a temporary file beside ``path``, then give it its name; on any fault nothing is left behind.
 
+    ``progress`` hears of the bytes of data written, and of those in all.
     Raises LoraError where the system refuses.
     """
     temporary = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}{_TEMPORARY}"
@@ -54,7 +56,7 @@ def write_whole(
         try:
             # unbuffered: the blocks are large, and the disk is told of what is written already
             with temporary.open("xb", buffering=0) as file, _flushing(file) as flush:
-                tensorfile.write(file, contents, metadata, check, flush, file_metadata.HASH)
+                tensorfile.write(file, contents, metadata, check, flush, file_metadata.HASH, progress)
                 os.fsync(file.fileno())
             check()
             return _give_name(temporary, path, overwrite)

@@ -14,7 +14,7 @@ import comfy.utils
 import folder_paths
 import torch
 
-from ..merge.compute import Compute
+from ..merge.compute import Compute, Progress
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def check_interrupt() -> None:
 def compute(device: str, dtype: str) -> Compute:
     """What the core needs to run inside a node: it draws the progress bar of the node that is executing."""
     place = resolve_device(device)
-    return Compute(place, getattr(torch, dtype), _progress(), check_interrupt, make_room=_room_on(place))
+    return Compute(place, getattr(torch, dtype), progress(), check_interrupt, make_room=_room_on(place))
 
 
 def _room_on(device: torch.device) -> Callable[[int], None]:
@@ -56,7 +56,8 @@ def _room_on(device: torch.device) -> Callable[[int], None]:
     return lambda needed: comfy.model_management.free_memory(needed, device)
 
 
-def _progress() -> Callable[[int, int], None]:
+def progress() -> Progress:
+    """What draws the progress bar of the node that is executing."""
     bars: list[comfy.utils.ProgressBar] = []
 
     def show(done: int, total: int) -> None:

@@ -80,6 +80,8 @@ class SaveLora:
         path = inside(comfy_bridge.save_folder(), file_name, extension)
         style: Style | None = next((key for key, name in STYLES.items() if name == save_format), None)
         dtype = DTYPES.get(save_dtype)
-        written = save(require_lora(lora, "lora"), path, dtype, overwrite, comfy_bridge.check_interrupt, style)
+        lora = require_lora(lora, "lora")
+        stop, bar = comfy_bridge.check_interrupt, comfy_bridge.progress()
+        written = save(lora, path, dtype, overwrite, stop, style, bar)
         log.info("Saved %s as %s", lora.name, written)
         return {"ui": {"text": [str(written)]}}

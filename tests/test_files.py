@@ -83,10 +83,10 @@ def test_a_loaded_lora_leaves_its_factors_in_its_file(tmp_path: Path):
     os.utime(other, ns=(1, 1))
     os.replace(other, path)
     with pytest.raises(LoraError, match="a.safetensors has changed"):
-        merge_factors([lora])
+        merge_factors([lora], "ties")
     path.unlink()
     with pytest.raises(LoraError, match="a.safetensors is gone"):
-        merge_factors([lora])
+        merge_factors([lora], "ties")
 
 
 def test_what_has_another_form_than_its_file_is_read_whole(tmp_path: Path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.lora import Lora, LoraError, LoraModule
+from lora_pack.merge.lora import Lora, LoraError, LoraModule, LowRank
 from lora_pack.tests import oracle
 from lora_pack.tests.makers import (
     CONV1,
@@ -443,19 +443,19 @@ def test_an_rslora_counts_alpha_over_the_root_of_the_rank(told: bool):
     tensors = {f"{name}.lora_B.weight": normal(6, 4), f"{name}.lora_A.weight": normal(4, 5)}
     config = {"transformer.use_rslora": told, "transformer.r": 4, "transformer.lora_alpha": 3}
     found = from_state_dict(tensors, "a", {"lora_adapter_metadata": json.dumps(config)}).modules[name]
-    assert isinstance(found, LoraModule)
+    assert isinstance(found, LowRank)
     assert found.scale == pytest.approx(3 / 2 if told else 1)
     config["transformer.alpha_pattern"] = {"attn.to_q": 8}  # type: ignore[assignment]
     found = from_state_dict(tensors, "a", {"lora_adapter_metadata": json.dumps(config)}).modules[name]
-    assert isinstance(found, LoraModule)
+    assert isinstance(found, LowRank)
     assert found.scale == pytest.approx(8 / 2 if told else 1)
     with_alpha = tensors | {f"{name}.alpha": torch.tensor(2.0)}
     found = from_state_dict(with_alpha, "a", {"lora_adapter_metadata": json.dumps(config)}).modules[name]
-    assert isinstance(found, LoraModule) and found.scale == 0.5
+    assert isinstance(found, LowRank) and found.scale == 0.5
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"unet.use_rslora": true}', '{"unet.use_rslora": "yes"}'])
 def test_odd_configurations_change_nothing(text: str):
     tensors = {"unet.x.lora_B.weight": normal(6, 4), "unet.x.lora_A.weight": normal(4, 5)}
     found = from_state_dict(tensors, "a", {"lora_adapter_metadata": text}).modules["unet.x"]
-    assert isinstance(found, LoraModule) and found.scale == 1.0
+    assert isinstance(found, LowRank) and found.scale == 1.0

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from lora_pack.merge.lora import Lora, LoraError, LoraModule, require_finite
+from lora_pack.merge.finite import require_finite
+from lora_pack.merge.lora import Lora, LoraError, LowRank
 from lora_pack.tests import oracle
 from lora_pack.tests.makers import (
     CONV1,
@@ -90,4 +91,4 @@ def test_require_finite(dtype: torch.dtype, value: float):
 
 def test_an_error_is_a_value_error():
     assert issubclass(LoraError, ValueError)
-    assert isinstance(make_lora(1).modules[LINEAR], LoraModule)
+    assert isinstance(make_lora(1).modules[LINEAR], LowRank)

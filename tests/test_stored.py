@@ -8,10 +8,24 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from lora_pack.merge import behind, stored, tensorfile
+from lora_pack.merge.compute import Compute
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.lora import Adapter, Later, Lora, LoraError, LoraModule, Replacement, made, with_block_weight
+from lora_pack.merge.lora import (
+    Adapter,
+    Later,
+    Lora,
+    LoraError,
+    LoraModule,
+    LowRank,
+    Replacement,
+    made,
+    with_block_weight,
+)
+from lora_pack.merge.spelling import respelled
 from lora_pack.merge.stored import StoredAdapter
+from lora_pack.tests.makers import make_lora
 from lora_pack.tests.merging import merge
 from torch import Tensor
 
@@ -129,6 +143,73 @@ def test_rows_are_those_of_the_delta(tensors: dict[str, Tensor], step: int, tmp_
         parts = [rows(start, min(start + step, ROWS)) for start in range(0, ROWS, step)]
         assert all(part.dtype == torch.float32 for part in parts)
         assert torch.allclose(torch.cat(parts), whole, rtol=1e-6, atol=1e-7)
+
+
+# What is exact is made where it is used
+
+
+def file_of(folder: Path, name: str, modules: dict[str, tuple[int, int]], seed: int, rank: int = 3) -> Lora:
+    lora = make_lora(seed, shapes=modules, ranks=[rank], dtype=torch.float16, name=name)
+    return load(save(lora, folder / f"{name}.safetensors"))
+
+
+FUSED = {
+    "lora_unet_double_blocks_0_img_attn_qkv": (9216, 3072),
+    "lora_unet_double_blocks_0_img_attn_proj": (3072, 3072),
+}
+SPLIT = {f"transformer.transformer_blocks.0.attn.to_{part}": (3072, 3072) for part in ("q", "k", "v", "out.0")}
+SPLIT["transformer.single_transformer_blocks.0.norm.linear"] = (9216, 3072)  # tells it from Chroma
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is read of LoRAs' files and what is written, in its order."""
+    events: list[str] = []
+    read, write = stored.read, tensorfile._write_all
+    monkeypatch.setattr(stored, "read", lambda places: events.append("read") or read(places))
+    monkeypatch.setattr(tensorfile, "_write_all", lambda *what: events.append("write") or write(*what))
+    monkeypatch.setattr(behind, "HANDED_OVER", 1)
+    monkeypatch.setattr(behind, "MOST_WAITING", 1)
+    return events
+
+
+EXACT: dict[str, Callable[[list[Lora]], Lora]] = {
+    "concat": lambda loras: merge("concat", loras),
+    "concat of a concat": lambda loras: merge("concat", [merge("concat", loras), loras[0]]),
+    "concat in bfloat16": lambda loras: merge("concat", [loras[0]] * 2, compute=Compute(dtype=torch.bfloat16)),
+    "names of PEFT": lambda loras: respelled(loras[0], "peft"),
+    "names of kohya": lambda loras: respelled(loras[1], "kohya"),
+}
+
+
+@pytest.mark.parametrize("operation", EXACT.values(), ids=EXACT)
+def test_exact_work_reads_nothing_before_it_is_saved_and_then_one_module_at_a_time(
+    operation: Callable[[list[Lora]], Lora], reads: list[str], tmp_path: Path
+):
+    """Fused and split modules meet in it: rows are cut out and set into."""
+    loras = [file_of(tmp_path, "fused", FUSED, 1), file_of(tmp_path, "split", SPLIT, 2)]
+    in_memory = [Lora(lora.name, {key: held(module) for key, module in lora.modules.items()}) for lora in loras]
+    wanted = to_state_dict(operation(in_memory))
+    reads.clear()
+    found = operation(loras)
+    assert reads == []
+    written = save(found, tmp_path / "out.safetensors")
+    assert "write" in reads[: len(reads) - reads[::-1].index("read")], "all was read before anything was written"
+    assert equal(safetensors.torch.load_file(written), wanted)
+
+
+def held(module: Adapter) -> LoraModule:
+    """The same LoRA module with its factors in memory."""
+    assert isinstance(module, LowRank)
+    return LoraModule(module.name, module.up, module.down, module.alpha)
+
+
+def test_a_merge_tells_at_once_what_does_not_fit(tmp_path: Path):
+    shapes = {"lora_unet_one": (6, 5)}
+    loras = [make_lora(seed, shapes=shapes, scale=1e6, name=f"a{seed}") for seed in (1, 2)]
+    for lora in (loras, [load(save(lora, tmp_path / f"{lora.name}.safetensors")) for lora in loras]):
+        with pytest.raises(LoraError, match="lora_unet_one gave values too large for float16"):
+            merge("concat", lora, compute=Compute(dtype=torch.float16))
 
 
 # Saving one tensor after the other

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, go_on
+from ..finite import is_finite, require_finite
 from ..join import join
-from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, is_finite, made, require_finite
+from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, made
 from ..stored import left_in_file
 from ..tensorfile import in_memory
 from . import based, full, layouts, loha, lokr, lora, rslora

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..lora import DAMAGED, INCOMPLETE, LoraError, LoraModule, LowRank
-from ..stored import StoredLoraModule
+from ..lora import DAMAGED, INCOMPLETE, LaterLoraModule, LoraError, LoraModule, LowRank
+from ..stored import later
 from ..tensorfile import Stored
 from .checks import ALPHA, read_alpha, require_float, shape_text
 
@@ -61,8 +61,8 @@ def left_in_file(module: LoraModule, number: int, members: Mapping[str, Tensor |
     folded = MID in members
     if folded or not isinstance(up, Stored) or not isinstance(down, Stored):
         return module
-    up, down = up.shaped(module.up.shape), down.shaped(module.down.shape)
-    return StoredLoraModule(module.name, up, down, module.alpha, module.block_weight, module.reshape)
+    halves = later(up.shaped(module.up.shape)), later(down.shaped(module.down.shape))
+    return LaterLoraModule(module.name, *halves, module.alpha, module.block_weight, module.reshape)
 
 
 def _complete(members: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -423,6 +423,14 @@ def test_progress_counts_modules(server: Server, events: Events):
     assert last["max"] == len(load_named(server, "a").modules)
 
 
+def test_progress_counts_what_is_saved(server: Server, events: Events):
+    nodes = {"a": loader("a.safetensors", 0.33), "b": loader("b.safetensors", 0.34), "m": merger("a", "b")}
+    server.wait(events.queue({**nodes, "save": saver("m", "progress_of_save")}))
+    last = events.wait_for("progress", lambda data: data["node"] == "save" and data["value"] == data["max"])
+    (written,) = server.loras.glob("progress_of_save*")
+    assert 0.9 * written.stat().st_size < last["max"] < written.stat().st_size
+
+
 @pytest.mark.parametrize("mode", ["ties_svd", "add_svd"])
 def test_stop_ends_a_merge_and_leaves_nothing_behind(server: Server, events: Events, mode: str):
     large = [(f"lora_unet_large_{n}", 1600, 1600, False) for n in range(400)]
