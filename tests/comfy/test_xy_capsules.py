@@ -373,7 +373,7 @@ def test_merges_that_are_large_are_not_kept(pack: Pack):
     from lora_pack.xy.cell import Cell
     from lora_pack.xy.kept import KeptMerges
 
-    lora = pack.merge(1.0, 1.0, "concat")
+    lora = pack.merge(1.0, 1.0, "ties")  # concat holds no tensors
     kept = KeptMerges(kept_bytes=1)
     made: list[str] = []
 
