@@ -1,157 +1,42 @@
-"""Block weights: which block each module lies in, the forms of the notation, the presets, the refusals."""
+"""Block weights: which block each module lies in, the forms of the notation, the refusals."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lora_pack.merge import blocks
-from lora_pack.merge.architectures import ARCHITECTURES, Architecture, candidates, likely, target
+from lora_pack.merge.architectures import ARCHITECTURES, Architecture, candidates, likely
 from lora_pack.merge.block_tables import BASE, FAMILIES, Family
-from lora_pack.merge.blocks import read_presets, with_block_weights
+from lora_pack.merge.blocks import with_block_weights
 from lora_pack.merge.lora import Lora, LoraError, LoraModule
-
-FAMILY = {family.name: family for family in FAMILIES}
-ARCHITECTURE = {architecture.name: architecture for architecture in ARCHITECTURES}
-SD, SDXL, FLUX = FAMILY["SD 1.5/2"], FAMILY["SDXL"], FAMILY["Flux"]
-TEXT_ENCODER = "lora_te_text_model_encoder_layers_0_mlp_fc1"
-SHIPPED = Path(__file__).resolve().parents[1] / "block_presets.txt"
-
-
-def make_lora(*names: str, name: str = "some.safetensors") -> Lora:
-    modules = {
-        n: LoraModule(n, torch.zeros(rows, 1), torch.zeros(1, columns), 1.0) for n, (rows, columns) in shapes(names)
-    }
-    return Lora(name, modules, strength_model=0.7, strength_clip=0.6, metadata={"k": "v"})
-
-
-def shapes(names: tuple[str, ...]) -> list[tuple[str, tuple[int, int]]]:
-    """The names with the shapes that the weights have in the first architecture that knows the names."""
-    known = next(iter(likely(candidates(dict.fromkeys(names, ())))), None)
-    return [(name, shape(name, known)) for name in names]
-
-
-def shape(name: str, architecture: Architecture | None) -> tuple[int, int]:
-    if "SelfAttention" in name:
-        return 4096, 4096  # T5
-    meaning = target(name, architecture)
-    found = architecture.own.find(meaning.weight.split(":")[1]) if architecture else None
-    rows, columns = architecture.shapes.get(found[0], (2, 2)) if architecture and found else (2, 2)
-    return int(rows * (meaning.stop - meaning.start)), columns
-
-
-def path_of(name: str, family: Family) -> str:
-    """The path in ComfyUI's model, whatever spelling the name has."""
-    return target(name, family.architectures[0]).weight.split(":", 1)[1]
-
-
-def weights(lora: Lora) -> dict[str, float]:
-    return {name: module.block_weight for name, module in lora.modules.items()}
-
-
-def weigh(names: list[str], spec: str, presets: dict[str, str] | None = None) -> list[float]:
-    """The weight of each module, 0 for one that is taken out."""
-    found = weights(with_block_weights(make_lora(*names), spec, {} if presets is None else presets))
-    return [found.get(name, 0.0) for name in names]
-
-
-def message(names: list[str], spec: str, presets: dict[str, str] | None = None) -> str:
-    with pytest.raises(LoraError) as caught:
-        with_block_weights(make_lora(*names), spec, {} if presets is None else presets)
-    return str(caught.value)
-
-
-# ---- the architectures, told apart from the tables: levels of the U-Net, and which of them carry attention
-
-
-def unet(attention_by_level: list[bool]) -> list[tuple[str, str, str]]:
-    """(block, diffusers path, original path) of what lies in a block of a U-Net with two resnets a level."""
-    levels = len(attention_by_level)
-    found = [("IN00", "conv_in", "input_blocks.0.0")]
-    for b, attention in enumerate(attention_by_level):
-        for i in range(2):
-            n = 3 * b + 1 + i
-            found.append((f"IN{n:02}", f"down_blocks.{b}.resnets.{i}.conv1", f"input_blocks.{n}.0.in_layers.2"))
-            if attention:
-                found.append((f"IN{n:02}", f"down_blocks.{b}.attentions.{i}.proj_in", f"input_blocks.{n}.1.proj_in"))
-        if b < levels - 1:
-            n = 3 * b + 3
-            found.append((f"IN{n:02}", f"down_blocks.{b}.downsamplers.0.conv", f"input_blocks.{n}.0.op"))
-    found += [
-        ("MID", "mid_block.resnets.0.conv1", "middle_block.0.in_layers.2"),
-        ("MID", "mid_block.attentions.0.proj_in", "middle_block.1.proj_in"),
-        ("MID", "mid_block.resnets.1.conv1", "middle_block.2.in_layers.2"),
-    ]
-    for b, attention in enumerate(reversed(attention_by_level)):
-        for i in range(3):
-            n = 3 * b + i
-            found.append((f"OUT{n:02}", f"up_blocks.{b}.resnets.{i}.conv1", f"output_blocks.{n}.0.in_layers.2"))
-            if attention:
-                found.append((f"OUT{n:02}", f"up_blocks.{b}.attentions.{i}.proj_in", f"output_blocks.{n}.1.proj_in"))
-        if b < levels - 1:
-            n, place = 3 * b + 2, 2 if attention else 1
-            found.append((f"OUT{n:02}", f"up_blocks.{b}.upsamplers.0.conv", f"output_blocks.{n}.{place}.conv"))
-    return found
-
-
-SD_UNET = unet([True, True, True, False])
-SDXL_UNET = unet([False, True, True])
-FLUX_BLOCKS = [
-    *(
-        (f"DOUBLE{i:02}", f"transformer_blocks.{i}.attn.add_q_proj", f"double_blocks.{i}.txt_attn.qkv")
-        for i in range(19)
-    ),
-    *((f"SINGLE{i:02}", f"single_transformer_blocks.{i}.proj_mlp", f"single_blocks.{i}.linear1") for i in range(38)),
-]
-# the other parts of a double block in diffusers' naming
-FLUX_PARTS = [
-    (f"DOUBLE{i:02}", f"transformer_blocks.{i}.{part}", f"transformer_blocks.{i}.{context_part}")
-    for i in range(19)
-    for part, context_part in [("norm1.linear", "norm1_context.linear"), ("ff.net.2", "ff_context.net.2")]
-]
-DRAWN = [(SD, SD_UNET), (SDXL, SDXL_UNET), (FLUX, [*FLUX_BLOCKS, *FLUX_PARTS])]
-
-
-def kohya(path: str) -> str:
-    return "lora_unet_" + path.replace(".", "_")
-
-
-SD_ATTENTION = [kohya(d) for _, d, _ in SD_UNET if "attentions" in d]
-SDXL_ATTENTION = [
-    *(kohya(d) for _, d, _ in SDXL_UNET if "attentions" in d),
-    "lora_te2_text_model_encoder_layers_0_mlp_fc1",
-]
-SD_CONV = [*SD_ATTENTION, "lora_unet_down_blocks_0_resnets_0_conv1"]
-SDXL_CONV = [*SDXL_ATTENTION, "lora_unet_down_blocks_0_resnets_0_conv1"]
-FLUX_ALL = [kohya(original) for _, _, original in FLUX_BLOCKS]
-WAN = ["diffusion_model.blocks.0.self_attn.q", "diffusion_model.blocks.1.self_attn.q"]
-QWEN = [f"transformer_blocks.{i}.attn.to_q" for i in range(60)]
-SD3 = [f"lora_unet_joint_blocks_{i}_x_block_attn_qkv" for i in range(24)]
-WAN_14B = [f"lora_unet_blocks_{i}_ffn_0" for i in range(40)]
-Z_IMAGE = [f"diffusion_model.layers.{i}.attention.to_q" for i in range(30)]
-UNKNOWN = ["transformer.joint_transformer_blocks.0.attn.to_q", "transformer.joint_transformer_blocks.1.attn.to_q"]
-LENGTHS = {
-    "SD 1.5/2": (17, 26),
-    "SDXL": (12, 20),
-    "SD 3": (25, 25),
-    "SD 3.5 Large": (39, 39),
-    "Flux": (20, 58),
-    "Flux 2": (9, 57),
-    "Flux 2 Klein 4B": (6, 26),
-    "Flux 2 Klein 9B": (9, 33),
-    "Qwen-Image": (61, 61),
-    "Wan 2.1/2.2 14B": (41, 41),
-    "Wan 1.3B/5B": (31, 31),
-    "HunyuanVideo": (21, 61),
-    "HunyuanVideo 1.5": (55, 55),
-    "Z-Image": (31, 31),
-    "Lumina 2": (27, 27),
-    "LTX-Video": (29, 29),
-    "LTX-Video 13B/LTX 2": (49, 49),
-}
+from lora_pack.tests.block_loras import (
+    DRAWN,
+    FAMILY,
+    FLUX,
+    FLUX_ALL,
+    LENGTHS,
+    QWEN,
+    SD,
+    SD3,
+    SD_ATTENTION,
+    SD_CONV,
+    SDXL,
+    SDXL_ATTENTION,
+    SDXL_CONV,
+    TEXT_ENCODER,
+    UNKNOWN,
+    WAN,
+    WAN_14B,
+    Z_IMAGE,
+    kohya,
+    make_lora,
+    message,
+    notation,
+    path_of,
+    weigh,
+    weights,
+)
 
 
 @pytest.mark.parametrize(("family", "modules"), DRAWN, ids=lambda x: x.name if isinstance(x, Family) else "")
@@ -629,255 +514,9 @@ def test_a_refused_value_alone_is_not_taken_for_a_preset(item: str):
     assert "weight 1" in message(SD_ATTENTION, item)
 
 
-# ---- presets
-
-
-def test_a_preset_is_used_by_name_and_as_inspire_writes_it():
-    presets = {"MINE": "0.5" + ",2" * 16, "PERCENT": "%mid=3", "A": "%default=4"}
-    names = [*SD_ATTENTION, TEXT_ENCODER]
-    assert weigh(names, " MINE ", presets) == [2.0] * 16 + [0.5]
-    assert weigh(names, "OTHER:1" + ",3" * 16, presets) == [3.0] * 16 + [1.0]
-    assert weigh(names, "OTHER: %default=3", presets) == [3.0] * 17
-    assert weigh(names, "OTHER:MINE", presets) == [2.0] * 16 + [0.5]
-    assert weigh(["lora_unet_mid_block_attentions_0_proj_in"], "PERCENT", presets) == [3.0]
-    assert weigh(names, "A", presets) == [4.0] * 17
-    assert "nothing follows the colon" in message(names, "OTHER:", presets)
-
-
-def test_a_preset_of_another_family_says_what_fits():
-    text = message(SDXL_ATTENTION, "MINE", {"MINE": "1" + ",1" * 16})
-    assert "'MINE'" in text and "12 or 20 for SDXL" in text
-
-
-def test_an_unknown_preset_suggests_near_ones_or_lists_them():
-    presets = {"SD-OUTALL": "%default=1", "SD-INALL": "%default=1"}
-    assert "there is no preset 'sd-outal'. Did you mean SD-OUTALL" in message(WAN, "sd-outal", presets)
-    assert "The presets are SD-OUTALL, SD-INALL." in message(WAN, "something else", presets)
-    assert "There are no presets." in message(WAN, "something else", {})
-
-
-def blocks_of(family: Family, layout: tuple[str, ...], group: str) -> dict[str, float]:
-    """Base 1 and the blocks of one group at 1, written as a preset's line would be."""
-    return {block: float(block == BASE or block.startswith(group)) for block in layout}
-
-
-@pytest.mark.parametrize(
-    ("prefix", "family", "layout"),
-    [
-        ("SD", SD, SD.short),
-        ("SD-FULL", SD, SD.full),
-        ("SDXL", SDXL, SDXL.short),
-        ("SDXL-FULL", SDXL, SDXL.full),
-    ],
-)
-def test_the_shipped_presets_of_the_unets(prefix: str, family: Family, layout: tuple[str, ...]):
-    shipped = read_presets(SHIPPED)
-    expected = {
-        "ALL": dict.fromkeys(layout, 1.0),
-        "NONE": dict.fromkeys(layout, 0.0),
-        "IN": blocks_of(family, layout, "IN"),
-        "MID": blocks_of(family, layout, "MID"),
-        "OUT": blocks_of(family, layout, "OUT"),
-    }
-    for name, vector in expected.items():
-        assert [float(weight) for weight in shipped[f"{prefix}-{name}"].split(",")] == list(vector.values())
-
-
-def test_the_shipped_presets_of_flux():
-    shipped = read_presets(SHIPPED)
-    ones, zeros = ["1"] * 19, ["0"] * 19
-    for name, vector in {
-        "FLUX-ALL": ["1", *ones, *ones, *ones],
-        "FLUX-NONE": ["0", *zeros, *zeros, *zeros],
-        "FLUX-IN": ["1", *ones, *zeros, *zeros],
-        "FLUX-MID": ["1", *zeros, *ones, *zeros],
-        "FLUX-OUT": ["1", *zeros, *zeros, *ones],
-        "FLUX-DOUBLE": ["1", *ones, *zeros, *zeros],
-        "FLUX-SINGLE": ["1", *zeros, *ones, *ones],
-    }.items():
-        assert shipped[name].split(",") == vector
-
-
-@pytest.mark.parametrize(
-    ("prefix", "names"),
-    [("SD3", SD3), ("WAN", WAN_14B), ("WAN30", WAN_14B[:30]), ("QWEN", QWEN), ("ZIMAGE", Z_IMAGE)],
-)
-def test_the_shipped_thirds_share_out_a_row_of_blocks(prefix: str, names: list[str]):
-    shipped = read_presets(SHIPPED)
-    thirds = [weigh([*names, TEXT_ENCODER], f"{prefix}-{third}", shipped) for third in ("IN", "MID", "OUT")]
-    assert [sum(weights) for weights in zip(*thirds, strict=True)] == [1.0] * len(names) + [3.0]
-    sizes = [sum(third) - 1 for third in thirds]
-    assert max(sizes) - min(sizes) <= 1
-    assert all(sorted(third[:-1], reverse=i == 0) == third[:-1] for i, third in enumerate(thirds) if i != 1)
-
-
-@pytest.mark.parametrize(
-    ("name", "names", "at_one"),
-    [
-        ("INALL", SD_CONV, {BASE, *(f"IN{i:02}" for i in range(12))}),
-        ("OUTALL", SD_CONV, {BASE, *(f"OUT{i:02}" for i in range(12))}),
-        (
-            "MIDD",
-            SD_CONV,
-            {BASE, "IN09", "IN10", "IN11", "MID", "OUT00", "OUT01", "OUT02", "OUT09", "OUT10", "OUT11"},
-        ),
-        ("INALLXL", SDXL_CONV, {BASE, *(f"IN{i:02}" for i in range(9))}),
-        ("OUTALLXL", SDXL_CONV, {BASE, *(f"OUT{i:02}" for i in range(9))}),
-        ("MIDDXL", SDXL_CONV, {BASE, "IN06", "IN07", "IN08", "MID", "OUT00", "OUT01", "OUT02"}),
-    ],
-)
-def test_the_older_packs_presets(name: str, names: list[str], at_one: set[str]):
-    family = SDXL if name.endswith("XL") else SD
-    vector = [float(weight) for weight in read_presets(SHIPPED)[name].split(",")]
-    assert {block for block, weight in zip(family.full, vector, strict=True) if weight == 1} == at_one
-    assert set(vector) == {0.0, 1.0}
-    te = [n for n in names if n.startswith("lora_te")]
-    expected = [n in te or (family.block_of(path_of(n, family)) or BASE) in at_one for n in names]
-    assert weigh(names, name, read_presets(SHIPPED)) == [float(kept) for kept in expected]
-
-
-def test_every_shipped_preset_works_on_a_lora_it_is_for():
-    loras = {
-        "SDXL": SDXL_ATTENTION,
-        "SD": SD_ATTENTION,
-        "FLUX": FLUX_ALL,
-        "SD3": SD3,
-        "SD35L": [f"lora_unet_joint_blocks_{i}_x_block_attn_qkv" for i in range(38)],
-        "WAN": WAN_14B,
-        "WAN30": WAN_14B[:30],
-        "QWEN": QWEN,
-        "ZIMAGE": Z_IMAGE,
-        "DOUBLE": FLUX_ALL,
-        "SINGLE": FLUX_ALL,
-    }
-    shipped = read_presets(SHIPPED)
-    assert len(shipped) == 7 + 4 * 5 + 7 + 6 * 3 + 6
-    for name in shipped:
-        start = "SDXL" if name.endswith("XL") else name.split("-")[0]
-        result = with_block_weights(make_lora(*loras.get(start, SD_ATTENTION)), name, shipped)
-        assert bool(result.modules) == ("NONE" not in name)
-
-
-@pytest.mark.parametrize("names", [SD_ATTENTION, SD_CONV, SDXL_ATTENTION, SDXL_CONV], ids=["sd", "sd-c", "xl", "xl-c"])
-@pytest.mark.parametrize("group", ["IN", "MID", "OUT"])
-def test_the_plain_presets_fit_any_unet(names: list[str], group: str):
-    family = SDXL if names[0] == SDXL_ATTENTION[0] else SD
-    paths = [None if name.startswith("lora_te") else path_of(name, family) for name in names]
-    expected = [float(path is None or (family.block_of(path) or group).startswith(group)) for path in paths]
-    assert weigh(names, group, read_presets(SHIPPED)) == expected
-    assert "matches no block" in message(FLUX_ALL, group, read_presets(SHIPPED))
-
-
-def test_without_presets_given_the_packs_own_are_read():
-    result = with_block_weights(make_lora(*SD_ATTENTION, TEXT_ENCODER), "SD-MID")
-    assert list(result.modules) == ["lora_unet_mid_block_attentions_0_proj_in", TEXT_ENCODER]
-
-
-# ---- preset files
-
-
-def test_the_users_file_adds_and_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    user = tmp_path / "block_presets.user.txt"
-    monkeypatch.setattr(blocks, "USER_PRESETS", user)
-    assert read_presets() == read_presets(SHIPPED)
-    user.write_text("MINE:%default=2\nALL:%default=3\n", encoding="utf-8")
-    assert read_presets() == {**read_presets(SHIPPED), "MINE": "%default=2", "ALL": "%default=3"}
-    assert weights(with_block_weights(make_lora(*WAN), "MINE")) == dict.fromkeys(WAN, 2.0)
-
-
-def test_the_users_file_lies_beside_the_packs_and_a_broken_one_leaves_vectors_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    assert blocks.SHIPPED_PRESETS.resolve() == SHIPPED
-    assert blocks.USER_PRESETS == blocks.SHIPPED_PRESETS.parent / "block_presets.user.txt"
-    broken = tmp_path / "block_presets.user.txt"
-    broken.write_text("what is this", encoding="utf-8")
-    monkeypatch.setattr(blocks, "USER_PRESETS", broken)
-    assert weights(with_block_weights(make_lora(*WAN), "%default=2")) == dict.fromkeys(WAN, 2.0)
-    with pytest.raises(LoraError, match=r"block_presets\.user\.txt, line 1: this is no preset"):
-        with_block_weights(make_lora(*WAN), "ALL")
-
-
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_comments_blank_lines_crlf_and_a_bom_are_taken(tmp_path: Path, newline: str, encoding: str):
-    lines = ["FIRST:1,0.5", "", "# a comment", "   ", " ÜBER : %in = 1 ", "  # another: 1", "FIRST:2,0.5"]
-    path = tmp_path / "p.txt"
-    path.write_bytes(newline.join(lines).encode(encoding))
-    assert read_presets(path) == {"FIRST": "2,0.5", "ÜBER": "%in = 1"}
-
-
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        ("NAME", "this is no preset."),
-        ("NAME:", "this is no preset."),
-        (":1,1", "this is no preset."),
-        ("1,1,1", "this is no preset."),
-        ("1,1:1", "'1,1' looks like weights."),
-        ("%in:1", "'%in' looks like weights."),
-        ("NAME:1,x", "weight 2, 'x', is not a number."),
-        ("NAME:1,,1", "weight 2 is missing."),
-        ("NAME:%wrong=1", "'wrong' is no key of the % form."),
-        ("NAME:%in3-1=1", "in3-1 runs backwards."),
-        ("NAME:1,inf", "weight 2 is 'inf'. It must be a finite number."),
-        ("NAME:OTHER", "weight 1, 'OTHER', is not a number."),
-        ("NAME:1:2", "weight 1, '1:2', is not a number."),
-    ],
-)
-def test_a_malformed_line_is_named(tmp_path: Path, line: str, problem: str):
-    path = tmp_path / "mine.txt"
-    path.write_text(f"# first\n\nGOOD:1\n{line}\nGOOD2:1\n", encoding="utf-8")
-    with pytest.raises(LoraError) as caught:
-        read_presets(path)
-    assert str(caught.value).startswith(f"mine.txt, line 4: {problem}")
-
-
-def test_lines_of_inspires_file_are_read_and_refused_when_used(tmp_path: Path):
-    path = tmp_path / "inspire.txt"
-    path.write_text("RANDOM:1,R,R 0.5,A\n@LINE:17,12,1\nGOOD:%default=1", encoding="utf-8")
-    presets = read_presets(path)
-    assert list(presets) == ["RANDOM", "@LINE", "GOOD"]
-    assert "stands for a random number" in message(SD_ATTENTION, "RANDOM", presets)
-
-
-def test_files_that_cannot_be_read(tmp_path: Path):
-    latin = tmp_path / "latin.txt"
-    latin.write_bytes("ÜBER:1".encode("latin-1"))
-    with pytest.raises(LoraError, match=r"latin\.txt aren't UTF-8"):
-        read_presets(latin)
-    with pytest.raises(LoraError, match=r"nowhere\.txt can't be read"):
-        read_presets(tmp_path / "nowhere.txt")
-
-
 # ---- properties
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-tokens = st.sampled_from(
-    [
-        "%",
-        ",",
-        ":",
-        "=",
-        "-",
-        " ",
-        "\n",
-        "in",
-        "mid",
-        "out",
-        "double",
-        "single",
-        "block",
-        "default",
-        "base",
-        "0",
-        "1",
-        "2",
-        "9",
-    ]
-    + ["0.5", "-1", ".", "e", "R", "a", "nan", "inf", "SD-ALL", "IN", "x", "１", "\x00", "é"]
-)
-notation = st.lists(tokens, max_size=12).map("".join)
 LORAS = [SD_ATTENTION, SD_CONV, SDXL_ATTENTION, FLUX_ALL[:2], WAN, Z_IMAGE[:2], UNKNOWN, [TEXT_ENCODER], []]
 
 
@@ -894,17 +533,6 @@ def test_any_text_gives_a_lora_or_a_lora_error(spec: str, names: list[str]):
         assert "some.safetensors" in str(error)
     else:
         assert set(result.modules) <= set(lora.modules)
-
-
-@settings(max_examples=100, deadline=None)
-@given(line=st.one_of(st.text(), notation))
-def test_any_preset_file_gives_presets_or_a_lora_error(tmp_path_factory: pytest.TempPathFactory, line: str):
-    path = tmp_path_factory.getbasetemp() / "any.txt"
-    path.write_text(line, encoding="utf-8", errors="replace")
-    try:
-        assert all(name and value for name, value in read_presets(path).items())
-    except LoraError as error:
-        assert str(error).startswith("any.txt, line ")
 
 
 @settings(max_examples=100, deadline=None)
