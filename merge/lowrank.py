@@ -24,6 +24,11 @@ RankRule = Callable[[Tensor], int]
 EXACT_FLOOR = 1e-12
 # The same for dense deltas, whose elements are rounded to float32.
 DENSE_FLOOR = 1e-7
+# Eigenvectors of a Gram matrix see singular values down to the root of float64's rounding, 1e-8 of the largest; a cut
+# among smaller ones would be by chance. They are trusted where what is kept and what is cut off is far above that.
+EIGENVECTORS_SEE = 1e-4
+# Columns of a Gram matrix that are computed at a time.
+GRAM_COLUMNS = 128
 # Cholesky of a Gram matrix loses precision as the square of the factor's condition; above this QR takes over.
 MAX_CONDITION = 1e5
 # Root of the summed squares of a product's terms over the norm of their sum: float32 loses the digits that this has.
@@ -42,7 +47,7 @@ CPU_DEVICE = torch.device("cpu")
 
 @dataclass(frozen=True, eq=False)
 class Truncated:
-    """Balanced factors up (m, k) and down (k, n), the k singular values, and the squared norms kept and in all."""
+    """Balanced factors up (m, k) and down (k, n), and the squared norms kept and in all."""
 
     up: Tensor
     down: Tensor
@@ -144,7 +149,7 @@ def truncate_sum(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
     """
     ups, downs, of_terms = zip(*terms, strict=True)
     up, down = _beside(ups, 1, torch.float64), _beside(downs, 0, torch.float64)
-    left_gram, right_gram = up.mT @ up, down @ down.mT
+    left_gram, right_gram = _inner_products(up), _inner_products(down.mT)
     # the gains and what brings a column of up and its row of down to one length are counted in the small matrices
     up_norms, down_norms = left_gram.diagonal().sqrt(), right_gram.diagonal().sqrt()
     each = [gain for one, gain in zip(ups, of_terms, strict=True) for _ in range(one.shape[1])]
@@ -167,16 +172,13 @@ def truncate_sum(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
     right = _triangle(right_gram * down_scale * down_scale[:, None]) if down.shape[0] <= down.shape[1] else None
     if left is None or right is None:
         return _by_qr(up * up_scale, down * down_scale[:, None], rule)
-    u, s, vh = torch.linalg.svd((left.mT @ right).cpu(), full_matrices=False)
-    picked = _pick(s, rule, EXACT_FLOOR)
-    if picked is None:
+    core = _balanced(left.mT @ right, rule)
+    if core is None:
         return None
-    k, root = picked
-    u_k, v_k = (u[:, :k] * root).to(up.device), (vh[:k].mT * root).to(up.device)
     # up = P left^T, so P u = up left^-T u; likewise on the right
-    up_k = up @ (torch.linalg.solve_triangular(left.mT, u_k, upper=True) * up_scale[:, None])
-    down_k = (torch.linalg.solve_triangular(right.mT, v_k, upper=True) * down_scale[:, None]).mT @ down
-    return Truncated(up_k, down_k, _energy(s[:k]), _energy(s))
+    up_k = up @ (torch.linalg.solve_triangular(left.mT, core.up, upper=True) * up_scale[:, None])
+    down_k = (torch.linalg.solve_triangular(right.mT, core.down.mT, upper=True) * down_scale[:, None]).mT @ down
+    return Truncated(up_k, down_k, core.kept, core.total)
 
 
 def float32_factors(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,7 +191,7 @@ def float32_factors(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     terms = (torch.linalg.vector_norm(up, dim=0) * torch.linalg.vector_norm(down, dim=1)).double().square().sum()
     # ||up @ down||^2 = <up^T up, down down^T>, without forming the product
     up64, down64 = up.double(), down.double()
-    square = float(((up64.mT @ up64) * (down64 @ down64.mT)).sum())
+    square = float((_inner_products(up64) * _inner_products(down64.mT)).sum())
     if float(terms) <= MAX_CANCELLATION**2 * square:
         return up, down
     best = truncate_product(up64, down64, fixed_rank(up.shape[1]))
@@ -209,23 +211,52 @@ def _by_qr(up: Tensor, down: Tensor, rule: RankRule) -> Truncated | None:
     """As truncate_sum, of one product, for factors of any condition, at about twice the time."""
     p, x = torch.linalg.qr(up)
     q, y = torch.linalg.qr(down.mT)
-    u, s, vh = torch.linalg.svd((x @ y.mT).cpu(), full_matrices=False)
-    picked = _pick(s, rule, EXACT_FLOOR)
-    if picked is None:
-        return None
-    k, root = picked
-    up_k = p @ (u[:, :k] * root).to(up.device)
-    down_k = (vh[:k] * root[:, None]).to(up.device) @ q.mT
-    return Truncated(up_k, down_k, _energy(s[:k]), _energy(s))
+    core = _balanced(x @ y.mT, rule)
+    return None if core is None else Truncated(p @ core.up, core.down @ q.mT, core.kept, core.total)
 
 
-def _pick(values: Tensor, rule: RankRule, floor: float) -> tuple[int, Tensor] | None:
-    """The rank by the rule among the singular values that are no rounding, and the roots of those kept."""
+def _balanced(core: Tensor, rule: RankRule) -> Truncated | None:
+    """The best approximation of a core (a, b) of the rule's rank; decomposed on the CPU, where small matrices are the
+    fastest. None when it is zero."""
+    device, core = core.device, core.cpu()
+    best = _by_eigenvectors(core, rule) or _by_svd(core, rule)
+    return best and Truncated(best.up.to(device), best.down.to(device), best.kept, best.total)
+
+
+def _by_eigenvectors(core: Tensor, rule: RankRule) -> Truncated | None:
+    """As _by_svd in half the time, from the eigenvectors of core core^T, which know the squares of the singular values
+    only to the rounding of the largest. None where what is kept, or what is cut off, is too near to that."""
+    squares, vectors = torch.linalg.eigh(core @ core.mT)
+    values = squares.flip(0).clamp_min(0).sqrt()
     if float(values[0]) == 0.0:
         return None
-    real = values[values > values[0] * floor]
+    k = rule(values)
+    cut_off = float(torch.linalg.vector_norm(values[k:])) if k < min(core.shape) else float("inf")
+    if min(float(values[k - 1]), cut_off) < EIGENVECTORS_SEE * float(values[0]):
+        return None
+    left, root = vectors.flip(1)[:, :k], values[:k].sqrt()
+    return Truncated(left * root, (core.mT @ (left / root)).mT, _energy(values[:k]), _energy(values))
+
+
+def _by_svd(core: Tensor, rule: RankRule) -> Truncated | None:
+    u, values, vh = torch.linalg.svd(core, full_matrices=False)
+    if float(values[0]) == 0.0:
+        return None
+    real = values[values > values[0] * EXACT_FLOOR]
     k = rule(real)
-    return k, real[:k].sqrt()
+    root = real[:k].sqrt()
+    return Truncated(u[:, :k] * root, vh[:k] * root[:, None], _energy(values[:k]), _energy(values))
+
+
+def _inner_products(columns: Tensor) -> Tensor:
+    """columns^T @ columns of a matrix (m, R): of the symmetric result little more than half is computed."""
+    count = columns.shape[1]
+    products = columns.new_empty(count, count)
+    for start in range(0, count, GRAM_COLUMNS):
+        stop = min(count, start + GRAM_COLUMNS)
+        torch.mm(columns[:, start:stop].mT, columns[:, start:], out=products[start:stop, start:])
+        products[stop:, start:stop] = products[start:stop, stop:].mT
+    return products
 
 
 def _energy(values: Tensor) -> float:

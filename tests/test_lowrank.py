@@ -322,3 +322,50 @@ def test_row_blocks(rows: int, columns: int, elements: int, monkeypatch: pytest.
     assert all((stop - start) * columns <= elements or stop - start == 1 for start, stop in blocks)
     assert all(start < stop for start, stop in blocks)
     assert list(row_blocks(rows, columns)) == blocks
+
+
+# Cores: eigenvectors where they see enough, else the SVD
+
+CORES: dict[str, tuple[list[float], int, bool]] = {
+    # singular values, rank, whether eigenvectors may decide
+    "falling": ([1.1**-i for i in range(40)], 10, True),
+    "flat": ([1.0] * 40, 10, True),
+    "two of one size": ([3.0, 2.0, 2.0, 1.0], 2, True),
+    "all kept": ([1.1**-i for i in range(40)], 40, True),
+    "little cut off": ([1.0] * 10 + [1e-6] * 30, 10, False),
+    "nothing cut off but zeros": ([1.0] * 10 + [0.0] * 30, 10, False),
+    "little kept": ([1.0, 1e-6, 1e-6, 1e-7], 2, False),
+    "all kept, badly conditioned": ([10.0**-i for i in range(9)], 9, False),
+    "nothing": ([0.0] * 5, 2, False),
+}
+
+
+@pytest.mark.parametrize(("values", "rank", "seen"), CORES.values(), ids=CORES)
+@pytest.mark.parametrize("size", [1e-60, 1.0, 1e60])
+def test_the_best_of_a_core(values: list[float], rank: int, seen: bool, size: float):
+    n = len(values)
+    left, right = rotation(n, 1), rotation(n + 3, 2)[:, :n]
+    core = (left * torch.tensor(values, dtype=torch.float64) * size) @ right.T
+    best = lowrank._balanced(core, fixed_rank(rank))
+    assert (lowrank._by_eigenvectors(core, fixed_rank(rank)) is not None) == seen
+    if not any(values):
+        assert best is None
+        return
+    assert best is not None
+    real = sum(value > 1e-12 * values[0] for value in values)
+    assert best.up.shape == (n, min(rank, real)) and best.down.shape == (min(rank, real), n + 3)
+    lost = float(torch.linalg.matrix_norm(core - best.up @ best.down))
+    least = math.hypot(*values[rank:]) * size
+    assert lost <= 1.000001 * least + 1e-13 * size
+    assert math.isclose(best.total, math.hypot(*values) ** 2 * size**2, rel_tol=1e-9)
+    assert math.isclose(best.total - best.kept, least**2, rel_tol=1e-6, abs_tol=1e-12 * size**2)
+    lengths = torch.linalg.vector_norm(best.up, dim=0) / torch.linalg.vector_norm(best.down, dim=1)
+    assert torch.allclose(lengths, torch.ones_like(lengths), rtol=1e-4), "the factors are balanced"
+
+
+@pytest.mark.parametrize("columns", [1, 127, 128, 129, 300])
+def test_inner_products(columns: int):
+    matrix = torch.randn(90, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for one in (matrix, matrix.T.contiguous().T):
+        products = lowrank._inner_products(one)
+        assert torch.allclose(products, one.T @ one, rtol=1e-12) and torch.equal(products, products.T)
