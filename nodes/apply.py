@@ -7,6 +7,7 @@ from typing import Any
 
 import comfy.sd
 
+from ..merge.compute import Progress, unwatched
 from ..merge.formats import file_names, to_state_dict
 from ..merge.keys import is_text_encoder
 from ..merge.lora import Lora
@@ -52,15 +53,16 @@ class ApplyLora:
         strength_model: float = 1.0,
         strength_clip: float = 1.0,
     ) -> tuple[Any, Any]:
-        return apply_lora(model, clip, require_lora(lora, "lora").with_strengths(strength_model, strength_clip))
+        lora = require_lora(lora, "lora").with_strengths(strength_model, strength_clip)
+        return apply_lora(model, clip, lora, comfy_bridge.progress())
 
 
-def apply_lora(model: Any, clip: Any, lora: Lora) -> tuple[Any, Any]:
+def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = unwatched) -> tuple[Any, Any]:
     """Clones of model and clip (may be None) with the LoRA as patches, through ComfyUI's own loading."""
     if not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0):
         return model, clip
     _report(model, clip, lora)
-    tensors = to_state_dict(lora, check=comfy_bridge.check_interrupt)
+    tensors = to_state_dict(lora, check=comfy_bridge.check_interrupt, progress=progress)
     return comfy.sd.load_lora_for_models(model, clip, tensors, lora.strength_model, lora.strength_clip)
 
 

@@ -45,7 +45,7 @@ def archive() -> list[str]:
 def test_only_what_users_need(archive: list[str]):
     assert {path.split("/")[0] for path in archive} <= FOR_USERS
     assert {"__init__.py", "pyproject.toml", "web/lora_power_merger.js", "block_presets.txt"} <= set(archive)
-    for needed in ("web/docs/*.md", "web/docs/pictures/*", "example_workflows/*", "locales/*/*.json"):
+    for needed in ("web/docs/*.md", "web/docs/*/*", "example_workflows/*", "locales/*/*.json"):
         assert {path.relative_to(ROOT).as_posix() for path in ROOT.glob(needed)} <= set(archive)
     assert sum((ROOT / path).stat().st_size for path in archive) < 5e6
 

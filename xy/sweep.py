@@ -22,7 +22,7 @@ APPLY_STRENGTH = (MODEL_AND_CLIP, "model", "clip")
 
 
 class LoraFile:
-    """A LoRA of ComfyUI's loras folders, read once, and again when the file has changed."""
+    """A LoRA of ComfyUI's loras folders, checked once, and again when the file has changed."""
 
     def __init__(self, lora_name: str) -> None:
         self.name = display_name(lora_name)
@@ -53,7 +53,7 @@ class GivenLora:
 class Sweep:
     """The merges of LoRA a and LoRA b that an XY node's axes run through.
 
-    The files are read in the XY node, which checks them, and stay in memory with it, as do some of the merges
+    The files are checked in the XY node and read again for each merge; some of the merges stay in memory with it
     (``KeptMerges``). ``defaults`` are the settings of a cell whose axes don't say otherwise.
     """
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..architectures import Architecture, Target, loadable, recognise, target
-from ..compute import Check, go_on
+from ..compute import Check, Progress, go_on, unwatched
 from ..finite import is_finite, require_finite
 from ..join import join
 from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, made
@@ -197,12 +197,16 @@ def to_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) 
     return layouts.for_file(contents)
 
 
-def to_state_dict(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Tensor]:
-    """The tensors of to_file, all of them made."""
+def to_state_dict(
+    lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on, progress: Progress = unwatched
+) -> dict[str, Tensor]:
+    """The tensors of to_file, all of them made; ``progress`` hears of each."""
+    contents = to_file(lora, dtype, check)
     tensors = {}
-    for key, later in to_file(lora, dtype, check).items():
+    for key, later in contents.items():
         check()
         tensors[key] = later.make()
+        progress(len(tensors), len(contents))
     return tensors
 
 

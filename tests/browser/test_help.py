@@ -1,16 +1,20 @@
-"""The help panel shows a page with a picture for every node, and its texts are in the user's language."""
+"""The help panel shows a page with a picture for every node; pages and texts are in the user's language."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 from lora_pack.tests.browser.canvas import CLASSIC, SCREENSHOTS, Canvas
 from lora_pack.tools.comfy_server import Server
 
-DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "web" / "docs"
 # By file: a page's node id is its name, except that no file name may hold the colon of "XY: ...".
 PAGES = sorted(path.stem for path in DOCS.glob("*.md"))
+LANGUAGES = sorted(path.name for path in (ROOT / "locales").iterdir())
 
 
 def node_id(page: str) -> str:
@@ -24,25 +28,53 @@ def test_every_node_has_a_page(server: Server):
     assert {name for name in ours - pages if "XY" not in name} == set()
 
 
+def text_of(page: str, language: str) -> str:
+    return (DOCS / (f"{page}.md" if language == "en" else f"{page}/{language}.md")).read_text("utf-8")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_tells_of_every_input(server: Server, page: str):
-    text = (DOCS / f"{page}.md").read_text("utf-8")
+def test_a_page_tells_of_every_input(server: Server, page: str, language: str):
+    text = text_of(page, language)
     info = server.object_info(node_id(page))
-    assert text.startswith(f"# {info['display_name']}\n")
-    assert "](pictures/" in text
-    names = [name for section in ("required", "optional") for name in info["input"].get(section, {})]
-    assert [name for name in names if name not in text and name.rstrip("234") not in text] == []
+    names = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8"))
+    assert text.startswith(f"# {names[node_id(page)]['display_name']}\n")
+    assert f"](pictures/{page.replace(' ', '_')}.webp)" in text
+    inputs = [name for section in ("required", "optional") for name in info["input"].get(section, {})]
+    assert [name for name in inputs if name not in text and name.rstrip("234") not in text] == []
+
+
+@pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_translated_page_has_the_parts_of_the_english_one(page: str, language: str):
+    headings_lists_tables_pictures = re.compile(r"^(?:#+ |- |[|]|!)", re.MULTILINE)
+    here, english = (headings_lists_tables_pictures.findall(text_of(page, name)) for name in (language, "en"))
+    assert here == english
 
 
 @pytest.mark.parametrize("page", ["PM LoRA Merger", *[page for page in PAGES if page == "XY PM LoRA Strengths"]])
 def test_the_panel_shows_it(canvas: Canvas, page: str):
     node = canvas.call("add", node_id(page), 700, 300)
     shown = canvas.open_help(node)
-    title = (DOCS / f"{page}.md").read_text("utf-8").splitlines()[0].removeprefix("# ")
+    title = text_of(page, "en").splitlines()[0].removeprefix("# ")
     assert shown.startswith(title)
     pictures = canvas.page.locator(".node-help-content img").evaluate_all("all => all.map(image => image.src)")
     assert len(pictures) == 1
     canvas.screenshot(SCREENSHOTS / f"help-{canvas.kind}-{page.replace(' ', '_')}.png")
+
+
+@pytest.mark.parametrize("page", ["PM LoRA Merger", "XY PM LoRA Strengths"])
+def test_the_panel_shows_it_in_chinese(browser, server: Server, page: str):
+    canvas = Canvas.open(browser, server, CLASSIC, **{"Comfy.Locale": "zh"})
+    try:
+        canvas.clear()  # a new user's page opens with an example of ComfyUI's
+        node = canvas.call("add", node_id(page), 700, 300)
+        assert canvas.open_help(node).startswith(text_of(page, "zh").splitlines()[0].removeprefix("# "))
+        assert canvas.page.locator(".node-help-content img").count() == 1
+        canvas.screenshot(SCREENSHOTS / f"help-chinese-{page.replace(' ', '_')}.png")
+    finally:
+        canvas.page.context.close()
+        server.post("/settings", {"Comfy.Locale": "en"})
 
 
 def test_in_chinese(browser, server: Server):

@@ -431,6 +431,14 @@ def test_progress_counts_what_is_saved(server: Server, events: Events):
     assert 0.9 * written.stat().st_size < last["max"] < written.stat().st_size
 
 
+def test_progress_counts_what_is_applied(server: Server, events: Events):
+    ours = {"a": loader("a.safetensors", 0.35), "b": loader("b.safetensors", 0.36), "m": merger("a", "b")}
+    shown = picture(["apply", 0], ["apply", 1])
+    server.wait(events.queue({**checkpoint(), **ours, "apply": apply("m"), **shown}))
+    last = events.wait_for("progress", lambda data: data["node"] == "apply" and data["value"] == data["max"])
+    assert last["max"] == 3 * len(load_named(server, "a").modules)  # up, down and alpha
+
+
 @pytest.mark.parametrize("mode", ["ties_svd", "add_svd"])
 def test_stop_ends_a_merge_and_leaves_nothing_behind(server: Server, events: Events, mode: str):
     large = [(f"lora_unet_large_{n}", 1600, 1600, False) for n in range(400)]
