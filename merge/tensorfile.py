@@ -137,7 +137,8 @@ def _state(path: Path, file: BinaryIO) -> FileState:
 
 
 def _require_same(state: FileState, file: BinaryIO) -> None:
-    if _state(state.path, file) != state:
+    status = os.fstat(file.fileno())
+    if (status.st_size, status.st_mtime_ns) != (state.size, state.modified):
         raise LoraError(
             f"{state.path.name} has changed since it was loaded. Run the workflow again: it is read anew then."
         )

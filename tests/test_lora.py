@@ -86,6 +86,11 @@ def test_require_finite(dtype: torch.dtype, value: float):
     require_finite(torch.empty(0, dtype=dtype), "it")
     with pytest.raises(LoraError, match="this one"):
         require_finite(torch.tensor([1.0, value, 0.0]).to(dtype), "this one")
+    many = torch.ones(100_000).to(dtype)  # looked at in another way
+    require_finite(many, "they")
+    many[-1] = value
+    with pytest.raises(LoraError, match="this one holds NaN or infinite"):
+        require_finite(many, "this one")
     require_finite(torch.tensor([1, 2]), "whole numbers are always finite")
 
 
