@@ -72,7 +72,7 @@ UP, DOWN, ALPHA = f"{LINEAR}.lora_up.weight", f"{LINEAR}.lora_down.weight", f"{L
 DOTTED = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"  # LINEAR in diffusers' spelling
 FLUX = "lora_unet_double_blocks_0_img_attn_proj"
 LONG = "lora_unet_\n\x1b[31m" + "x" * 100_000
-MANY = 30_000
+MANY = 10_000
 GOOD = pair() | pair(TEXT, alpha=torch.tensor(1.0))
 
 
@@ -690,7 +690,7 @@ CASES: tuple[Case, ...] = (
     ),
     # Modules and names
     Case("one_module.safetensors", "one module", RIGHT, "", tensors_of(pair(alpha=torch.tensor(1.0)))),
-    Case("many_modules.safetensors", "30,000 modules", RIGHT, "", tensors_of(thousands)),
+    Case("many_modules.safetensors", "10,000 modules", RIGHT, "", tensors_of(thousands)),
     Case("families.safetensors", "LoRA, LoHa, LoKr and diff in one file", RIGHT, "", tensors_of(mixed_families)),
     Case("architectures.safetensors", "SD 1.5 and Flux in one file", RIGHT, "", tensors_of(pair() | pair(FLUX))),
     Case(

@@ -33,7 +33,7 @@ from lora_pack.tests.makers import tensor_bytes
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "bad-files.md"
 TOLD_TWICE = {DOTTED: LINEAR}  # another name of a weight, where a file has both
-LONGEST = 30.0  # seconds of computing that any file may take, on a slow machine
+LONGEST = 10.0  # seconds of computing that any file may take
 
 pytestmark = pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 
