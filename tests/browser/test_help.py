@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,39 +64,39 @@ def test_the_panel_shows_it(canvas: Canvas, page: str):
     canvas.screenshot(SCREENSHOTS / f"help-{canvas.kind}-{page.replace(' ', '_')}.png")
 
 
-@pytest.mark.parametrize("page", ["PM LoRA Merger", "XY PM LoRA Strengths"])
-def test_the_panel_shows_it_in_chinese(browser, server: Server, page: str):
+@pytest.fixture
+def chinese(browser, server: Server) -> Iterator[Canvas]:
+    """An empty page whose language is Chinese."""
     canvas = Canvas.open(browser, server, CLASSIC, **{"Comfy.Locale": "zh"})
     try:
         canvas.clear()  # a new user's page opens with an example of ComfyUI's
-        node = canvas.call("add", node_id(page), 700, 300)
-        assert canvas.open_help(node).startswith(text_of(page, "zh").splitlines()[0].removeprefix("# "))
-        assert canvas.page.locator(".node-help-content img").count() == 1
-        canvas.screenshot(SCREENSHOTS / f"help-chinese-{page.replace(' ', '_')}.png")
+        yield canvas
     finally:
         canvas.page.context.close()
         server.post("/settings", {"Comfy.Locale": "en"})
 
 
-def test_in_chinese(browser, server: Server):
+@pytest.mark.parametrize("page", ["PM LoRA Merger", "XY PM LoRA Strengths"])
+def test_the_panel_shows_it_in_chinese(chinese: Canvas, page: str):
+    node = chinese.call("add", node_id(page), 700, 300)
+    assert chinese.open_help(node).startswith(text_of(page, "zh").splitlines()[0].removeprefix("# "))
+    assert chinese.page.locator(".node-help-content img").count() == 1
+    chinese.screenshot(SCREENSHOTS / f"help-chinese-{page.replace(' ', '_')}.png")
+
+
+def test_in_chinese(chinese: Canvas, server: Server):
     version = server.get("/system_stats")["system"]["comfyui_version"]
     if version.startswith("0.3."):
         pytest.skip("Its front end (1.32) puts its own Chinese texts in the place of those that packs bring.")
-    canvas = Canvas.open(browser, server, CLASSIC, **{"Comfy.Locale": "zh"})
-    try:
-        canvas.clear()  # a new user's page opens with an example of ComfyUI's
-        merger = canvas.call("add", "PM LoRA Merger", 700, 150)
-        loader = canvas.call("add", "PM LoRA Loader", 300, 150)
-        grid = canvas.call("add", "XY: PM LoRA Strengths", 300, 500)
-        titles = {canvas.page.evaluate("id => pm.node(id).title", node) for node in (merger, loader, grid)}
-        assert titles == {"PM 合并 LoRA", "PM 加载 LoRA", "XY：LoRA 合并强度"}
-        labels = canvas.page.evaluate("id => pm.node(id).widgets.map(widget => widget.label ?? widget.name)", merger)
-        assert labels[:2] == ["模式", "密度"]
-        canvas.call("connect", loader, merger, "lora1")
-        canvas.until("pm.loras(argument).length === 2", merger)
-        inputs = canvas.prompt()[str(merger)]["inputs"]
-        assert {"lora1", "mode", "density", "seed"} <= set(inputs)
-        canvas.screenshot(SCREENSHOTS / "chinese.png")
-    finally:
-        canvas.page.context.close()
-        server.post("/settings", {"Comfy.Locale": "en"})
+    merger = chinese.call("add", "PM LoRA Merger", 700, 150)
+    loader = chinese.call("add", "PM LoRA Loader", 300, 150)
+    grid = chinese.call("add", "XY: PM LoRA Strengths", 300, 500)
+    titles = {chinese.page.evaluate("id => pm.node(id).title", node) for node in (merger, loader, grid)}
+    assert titles == {"PM 合并 LoRA", "PM 加载 LoRA", "XY：LoRA 合并强度"}
+    labels = chinese.page.evaluate("id => pm.node(id).widgets.map(widget => widget.label ?? widget.name)", merger)
+    assert labels[:2] == ["模式", "密度"]
+    chinese.call("connect", loader, merger, "lora1")
+    chinese.until("pm.loras(argument).length === 2", merger)
+    inputs = chinese.prompt()[str(merger)]["inputs"]
+    assert {"lora1", "mode", "density", "seed"} <= set(inputs)
+    chinese.screenshot(SCREENSHOTS / "chinese.png")
