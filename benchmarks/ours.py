@@ -12,7 +12,7 @@ from torch import Tensor
 from merge.align import meet
 from merge.compute import Compute
 from merge.files import load, save
-from merge.kernels import Draw, keep_random, kept_count
+from merge.kernels import Blocks, Draw, keep_random, kept_count
 from merge.lora import Lora, LoraModule, LowRank
 from merge.merger import merge_deltas, merge_factors
 from merge.resize import resize
@@ -91,6 +91,6 @@ def masks(work: Work, module: Module, setting: Setting) -> Callable[[Tensor, int
             return largest(values, setting.density)
         draw = Draw(setting.seed, meeting.weight, position[number], side)
         ones = torch.ones(values.shape, dtype=torch.float64)
-        return keep_random(lambda: iter(()), values.numel(), setting.density, draw)(ones, 0)
+        return keep_random(Blocks(values.numel(), lambda: iter(())), setting.density, draw)(ones, 0)
 
     return mask

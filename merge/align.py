@@ -77,10 +77,13 @@ class Meeting:
 
     def require_finite(self, dtype: torch.dtype, *tensors: Tensor) -> None:
         if not all(map(is_finite, tensors)):
-            raise LoraError(
-                f"Merging module {self.name} gave values too large for {str(dtype).removeprefix('torch.')}. "
-                "Lower the strengths or choose float32."
-            )
+            raise self.too_large_for(dtype)
+
+    def too_large_for(self, dtype: torch.dtype) -> LoraError:
+        return LoraError(
+            f"Merging module {self.name} gave values too large for {str(dtype).removeprefix('torch.')}. "
+            "Lower the strengths or choose float32."
+        )
 
 
 # What a module's name means to a model at hand; None where it has no weight of that name.

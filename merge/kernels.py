@@ -19,8 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# A float32 matrix in consecutive blocks of rows; may be asked for more than once.
-Blocks = Callable[[], Iterator[Tensor]]
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A float32 matrix of ``count`` elements in consecutive blocks of rows, which may be asked for more than once.
+
+    ``memory`` gives an uninitialised vector on the CPU, where the magnitudes can stand.
+    """
+
+    count: int
+    each: Callable[[], Iterator[Tensor]]
+    memory: Callable[[int], Tensor] = torch.empty
+
+
 # Takes a block and the number of elements before it, returns the block with what was sparsified away set to 0.
 Mask = Callable[[Tensor, int], Tensor]
 
@@ -49,8 +60,8 @@ class Draw:
         return words.view("<u4")[skip : skip + count]
 
 
-# A sparsifier: the mask for a matrix of n elements at this density.
-Sparsifier = Callable[[Blocks, int, float, Draw], Mask]
+# A sparsifier: the mask for a matrix at this density.
+Sparsifier = Callable[[Blocks, float, Draw], Mask]
 Consensus = Callable[[Sequence[Tensor], Sequence[float]], Tensor]
 
 
@@ -59,22 +70,22 @@ def kept_count(density: float, n: int) -> int:
     return min(n, math.floor(density * n + 1e-9))
 
 
-def keep_all(blocks: Blocks, n: int, density: float, draw: Draw) -> Mask:
+def keep_all(blocks: Blocks, density: float, draw: Draw) -> Mask:
     """No sparsification: the density is not used."""
     return lambda block, start: block
 
 
-def keep_largest(blocks: Blocks, n: int, density: float, draw: Draw) -> Mask:
-    """Keep the kept_count(density, n) elements of largest magnitude; of tied ones the first in row order.
+def keep_largest(blocks: Blocks, density: float, draw: Draw) -> Mask:
+    """Keep the kept_count(density, blocks.count) elements of largest magnitude; of tied ones the first in row order.
 
     PEFT's magnitude_based_pruning (topk of the absolute values), https://arxiv.org/abs/2306.01708 section 3.
     """
-    k = kept_count(density, n)
-    if k == n:
+    k = kept_count(density, blocks.count)
+    if k == blocks.count:
         return lambda block, start: block
     if k == 0:
         return lambda block, start: torch.zeros_like(block)
-    threshold, first_dropped = _magnitude_cut(blocks, n, k)
+    threshold, first_dropped = _magnitude_cut(blocks, k)
     # hardshrink keeps what is above its bound
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))
 
@@ -90,30 +101,30 @@ def keep_largest(blocks: Blocks, n: int, density: float, draw: Draw) -> Mask:
     return mask
 
 
-def _magnitude_cut(blocks: Blocks, n: int, k: int) -> tuple[float, int]:
+def _magnitude_cut(blocks: Blocks, k: int) -> tuple[float, int]:
     """The k-th largest magnitude, and the position from which on elements of just that magnitude are dropped."""
-    on_card = next(blocks()).device.type in ("cuda", "xpu")
-    threshold, wanted, tied = (kth_by_digits if on_card else kth_by_partition)(blocks, n, k)
+    on_card = next(blocks.each()).device.type in ("cuda", "xpu")
+    threshold, wanted, tied = (kth_by_digits if on_card else kth_by_partition)(blocks, k)
     if tied == wanted or threshold == 0:
-        return threshold, n
+        return threshold, blocks.count
     position = 0
-    for block in blocks():
+    for block in blocks.each():
         places = (block.abs().reshape(-1) == threshold).nonzero().reshape(-1)
         if len(places) > wanted:
             return threshold, position + int(places[wanted])
         wanted -= len(places)
         position += block.numel()
-    return threshold, n
+    return threshold, blocks.count
 
 
-def kth_by_partition(blocks: Blocks, n: int, k: int) -> tuple[float, int, int]:
-    """The k-th largest of n magnitudes (1 <= k < n), how many of just that size are kept, and how many there are.
+def kth_by_partition(blocks: Blocks, k: int) -> tuple[float, int, int]:
+    """The k-th largest magnitude (1 <= k < blocks.count), how many of just that size are kept, and how many there are.
 
     With all magnitudes in the main memory: the fastest on a CPU.
     """
-    magnitudes = torch.empty(n)
-    position = 0
-    for block in blocks():
+    n, position = blocks.count, 0
+    magnitudes = blocks.memory(n)
+    for block in blocks.each():
         torch.abs(block.reshape(-1), out=magnitudes[position : position + block.numel()])
         position += block.numel()
     array = magnitudes.numpy()
@@ -125,15 +136,15 @@ def kth_by_partition(blocks: Blocks, n: int, k: int) -> tuple[float, int, int]:
     return float(threshold), wanted, wanted + int(np.count_nonzero(array[: n - k] == threshold))
 
 
-def kth_by_digits(blocks: Blocks, n: int, k: int) -> tuple[float, int, int]:
+def kth_by_digits(blocks: Blocks, k: int) -> tuple[float, int, int]:
     """As kth_by_partition, by counting the digits of the bit patterns, which sort as the magnitudes do.
 
     Three passes over the blocks and no copy of them: for devices where recomputing a block costs less than moving it.
     """
-    prefix, wanted, tied = 0, k, n
+    prefix, wanted, tied = 0, k, blocks.count
     for shift, bits in ((20, 11), (10, 10), (0, 10)):
         counts = torch.zeros(2**bits, dtype=torch.int64)
-        for block in blocks():
+        for block in blocks.each():
             pattern = block.abs().reshape(-1).view(torch.int32)
             if shift < 20:
                 pattern = pattern[(pattern >> (shift + bits)) == prefix]
@@ -148,7 +159,7 @@ def kth_by_digits(blocks: Blocks, n: int, k: int) -> tuple[float, int, int]:
     return float(np.uint32(prefix).view(np.float32)), wanted, tied
 
 
-def keep_random(blocks: Blocks, n: int, density: float, draw: Draw) -> Mask:
+def keep_random(blocks: Blocks, density: float, draw: Draw) -> Mask:
     """Keep each element with probability density and divide it by the density (DARE, arXiv 2311.03099).
 
     PEFT's random_pruning with rescale. The mask comes from the draw alone, never from a global random state.
@@ -181,14 +192,20 @@ def elected_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     elected, a sum of zero elects plus, zeros neither vote nor count, and the mean divides by the number of agreeing
     LoRAs, so two equal LoRAs at strength 1 give that LoRA once.
     """
-    votes = tensors[0].clone()
-    for tensor in tensors[1:]:
+    votes = tensors[0] + tensors[1] if len(tensors) > 1 else tensors[0]
+    for tensor in tensors[2:]:
         votes += tensor
-    elected = votes.sign_().add_(0.5).sign_()
-    total = torch.zeros_like(votes)
-    count = torch.zeros_like(votes)
-    for tensor, weight in zip(tensors, weights, strict=True):
-        agreeing = (tensor * elected).clamp_min_(0)  # the magnitudes of the elements of the elected sign
-        total.add_(agreeing, alpha=weight)
-        count += agreeing.sign_()
+    # the sum is -0 only where all elements are 0, which then count for nothing whatever the sign
+    elected = torch.copysign(torch.ones((), dtype=votes.dtype, device=votes.device), votes)
+
+    def agreeing(tensor: Tensor) -> Tensor:
+        """The magnitudes of the elements of the elected sign."""
+        return (tensor * elected).clamp_min_(0)
+
+    first = agreeing(tensors[0])
+    total, count = first * weights[0], first.sign_()
+    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
+        magnitudes = agreeing(tensor)
+        total.add_(magnitudes, alpha=weight)
+        count += magnitudes.sign_()
     return total.mul_(elected).div_(count.clamp_min_(1))

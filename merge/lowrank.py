@@ -271,7 +271,7 @@ def row_blocks(rows: int, columns: int, device: torch.device = CPU_DEVICE) -> It
 
 
 def truncate_dense(
-    dense: Tensor, rank: int, start: Tensor, noise: Tensor, check: Callable[[], None]
+    dense: Tensor, rank: int, start: Tensor, noise: Tensor, check: Check, total: float | None = None
 ) -> Truncated | None:
     """The best approximation of a dense (m, n) matrix of a rank, within 1 % of the least possible error.
 
@@ -279,9 +279,10 @@ def truncate_dense(
     subspace, and random columns ``noise`` (m, p). It ends when a further iteration gains next to nothing; the error of
     a projection is known exactly, ||D||^2 - ||Q^T D||^2. Where the subspace would be a large part of the matrix, or
     it does not settle, the eigenvectors of the smaller Gram matrix in float64 take its place. None when all is zero.
+    ``total`` is ||D||^2 where it is known already.
     """
     m, n = dense.shape
-    total = _squared_norm(dense)
+    total = _squared_norm(dense) if total is None else total
     if total == 0.0:
         return None
     rank = min(rank, m, n)
@@ -293,13 +294,13 @@ def truncate_dense(
     for _ in range(MAX_ITERATIONS):
         check()
         image = dense.mT @ basis
-        squares = torch.linalg.eigvalsh(_gram(image.mT))
+        squares, vectors = torch.linalg.eigh(_gram(image.mT))
         kept = float(squares[-rank:].sum())
         gain, last_gain = (kept - captured if captured else 0.0), gain
         if captured and _still_to_gain(gain, last_gain) <= SETTLED * max(total - kept, DENSE_FLOOR * total):
             if total - kept < PRECISE * total:
                 return _project(dense, basis, fixed_rank(rank), total, check)
-            return _inside(basis, image, fixed_rank(rank), total)
+            return _from_gram(basis, image, squares[-rank:], vectors[:, -rank:], total)
         captured = kept
         check()
         # only its directions count: at length 1 nothing over- or underflows
@@ -321,13 +322,13 @@ def _still_to_gain(gain: float, last_gain: float) -> float:
     return max(0.0, gain) * ratio / (1 - ratio)
 
 
-def truncate_dense_by(dense: Tensor, rule: RankRule, check: Callable[[], None]) -> Truncated | None:
+def truncate_dense_by(dense: Tensor, rule: RankRule, check: Check) -> Truncated | None:
     """The best approximation of a dense matrix of the rank that a rule picks from all its singular values."""
     total = _squared_norm(dense)
     return None if total == 0.0 else _exact(dense, rule, total, check)
 
 
-def _exact(dense: Tensor, rule: RankRule, total: float, check: Callable[[], None]) -> Truncated:
+def _exact(dense: Tensor, rule: RankRule, total: float, check: Check) -> Truncated:
     """The best approximation from all eigenvectors of the smaller Gram matrix: accurate to float64's rounding."""
     if dense.shape[0] > dense.shape[1]:
         flipped = _exact(dense.mT, rule, total, check)
@@ -344,7 +345,7 @@ def _exact(dense: Tensor, rule: RankRule, total: float, check: Callable[[], None
     return _project(dense, vectors.flip(1)[:, :wanted], rule, total, check)
 
 
-def _project(dense: Tensor, directions: Tensor, rule: RankRule, total: float, check: Callable[[], None]) -> Truncated:
+def _project(dense: Tensor, directions: Tensor, rule: RankRule, total: float, check: Check) -> Truncated:
     """The best approximation by a rule inside the span of columns on the left (m, l), in float64."""
     basis = torch.linalg.qr(_double(directions))[0]
     inner = torch.zeros(basis.shape[1], dense.shape[1], dtype=torch.float64, device=basis.device)
@@ -366,6 +367,17 @@ def _inside(basis: Tensor, image: Tensor, rule: RankRule, total: float) -> Trunc
     return Truncated(up.float().to(device), down.float().to(device), _energy(values[:k]), total)
 
 
+def _from_gram(basis: Tensor, image: Tensor, squares: Tensor, vectors: Tensor, total: float) -> Truncated:
+    """The best approximation of basis (m, l) @ image^T (l, n) from the largest eigenvalues (k) of image^T @ image and
+    their eigenvectors (l, k); float32 factors."""
+    real = squares > squares[-1] * DENSE_FLOOR**2
+    vectors, root = vectors[:, real].flip(1), squares[real].flip(0).sqrt().sqrt()
+    device = float64_device(basis.device)
+    left, right = (vectors * root).to(device), (vectors / root).to(device)
+    up, down = _double(basis) @ left, right.mT @ _double(image).mT
+    return Truncated(up.float().to(basis.device), down.float().to(basis.device), float(squares[real].sum()), total)
+
+
 def _double(tensor: Tensor) -> Tensor:
     """In float64, on the device itself where that has it."""
     return tensor.to(float64_device(tensor.device), torch.float64)
@@ -381,7 +393,13 @@ def _gram(wide: Tensor, check: Check = go_on) -> Tensor:
     return gram.cpu()
 
 
+def squared_norm(block: Tensor) -> float:
+    """The sum of the squares, in float64; not finite where an element is not."""
+    numbers = _double(block).reshape(-1)  # of numbers at float32's limits the squares are beyond it
+    return float(torch.dot(numbers, numbers))
+
+
 def _squared_norm(dense: Tensor) -> float:
-    # of numbers at float32's limits the squares are beyond it
-    blocks = (dense[start:stop] for start, stop in row_blocks(dense.shape[0], dense.shape[1], dense.device))
-    return sum(float(_double(block).square().sum()) for block in blocks)
+    """The same without a copy of the whole."""
+    blocks = row_blocks(dense.shape[0], dense.shape[1], dense.device)
+    return sum(squared_norm(dense[start:stop]) for start, stop in blocks)

@@ -13,9 +13,10 @@ from . import lowrank, metadata, recipe
 from .align import Meanings, Meeting, common_architecture, meet
 from .compute import CPU, Compute, attempt
 from .join import low_rank, may_overflow, side_by_side
-from .kernels import Draw, Mask, keep_all, weighted_sum
+from .kernels import Blocks, Draw, Mask, keep_all, weighted_sum
 from .lora import Adapter, Difference, Lora, LoraError, LoraModule, LowRank, Rows, by_key, with_block_weight
 from .methods import Method, delta_method, factor_method
+from .scratch import Scratch
 from .share import Share
 
 # Columns beyond the rank that the search for a dense delta's dominant subspace carries along.
@@ -78,6 +79,7 @@ def merge_deltas(
         if value < 0:
             raise LoraError(f"The {name} is {value}; it must be 0 (as the inputs) or more.")
     meetings = meet(loras, meanings)
+    scratch = Scratch(max((meeting.rows * meeting.columns for meeting in meetings), default=0))
 
     def merged(meeting: Meeting, compute: Compute) -> Adapter:
         wanted = (conv_rank if meeting.is_convolution else rank) or meeting.rank
@@ -87,7 +89,7 @@ def merge_deltas(
             return _on_vectors(meeting, method, density, seed, compute)
         if _is_exact_sum(method, density, meeting):
             return _exact_sum(meeting, wanted, compute)
-        return _on_deltas(meeting, method, density, seed, wanted, compute)
+        return _on_deltas(meeting, method, density, seed, wanted, compute, scratch)
 
     modules = _each(meetings, merged, compute, lambda meeting: not _is_exact_sum(method, density, meeting))
     settings = {"mode": method.name + "_svd", **_settings(method, density, seed), "rank": rank, "conv_rank": conv_rank}
@@ -183,7 +185,7 @@ def _on_vectors(meeting: Meeting, method: Method, density: float, seed: int, com
 
 
 def _sparse(tensor: Tensor, method: Method, density: float, draw: Draw) -> Tensor:
-    mask = method.sparsify(lambda: iter((tensor,)), tensor.numel(), density, draw)
+    mask = method.sparsify(Blocks(tensor.numel(), lambda: iter((tensor,))), density, draw)
     return mask(tensor, 0)
 
 
@@ -263,14 +265,16 @@ def _exact_sum(meeting: Meeting, rank: int, compute: Compute) -> LoraModule:
     return _cut(meeting, best, compute)
 
 
-def _on_deltas(meeting: Meeting, method: Method, density: float, seed: int, rank: int, compute: Compute) -> LoraModule:
-    dense = _merged_delta(meeting, method, density, seed, compute)
+def _on_deltas(
+    meeting: Meeting, method: Method, density: float, seed: int, rank: int, compute: Compute, scratch: Scratch
+) -> LoraModule:
+    dense, total = _merged_delta(meeting, method, density, seed, compute, scratch)
     rank = min(rank, meeting.rows, meeting.columns)
     draw = Draw(0, meeting.weight, 0, "start")  # not the user's seed, which is no part of how such modes merge
     start = _likely_columns(meeting, rank, draw, compute)
     spare = max(MIN_OVERSAMPLING, rank // 2) + rank - start.shape[1]
     noise = _noise(meeting.rows, spare, draw).to(compute.device)
-    best = lowrank.truncate_dense(dense, rank, start, noise, compute.check)
+    best = lowrank.truncate_dense(dense, rank, start, noise, compute.check, total)
     return _cut(meeting, best, compute)
 
 
@@ -282,8 +286,12 @@ def _cut(meeting: Meeting, best: lowrank.Truncated | None, compute: Compute) -> 
     return meeting.module(best.up, best.down, compute.dtype)
 
 
-def _merged_delta(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> Tensor:
-    """The merged delta as a dense float32 matrix; besides it only the magnitudes of one input stand in memory whole."""
+def _merged_delta(
+    meeting: Meeting, method: Method, density: float, seed: int, compute: Compute, scratch: Scratch
+) -> tuple[Tensor, float]:
+    """The merged delta as a dense float32 matrix, and its squared norm. Before it the magnitudes of one input after the
+    other stand in the same memory."""
+    count = meeting.rows * meeting.columns
     deltas = [_delta_rows(share.adapter, compute.device) for share in meeting.shares]
     masks: list[Mask] = []
     for share, delta in zip(meeting.shares, deltas, strict=True):
@@ -294,16 +302,21 @@ def _merged_delta(meeting: Meeting, method: Method, density: float, seed: int, c
                 yield delta(start, stop)
 
         draw = Draw(seed, meeting.weight, share.number, "delta")
-        masks.append(method.sparsify(blocks, meeting.rows * meeting.columns, density, draw))
+        masks.append(method.sparsify(Blocks(count, blocks, scratch.floats), density, draw))
     weights = [share.strength for share in meeting.shares]
-    dense = torch.empty(meeting.rows, meeting.columns, dtype=torch.float32, device=compute.device)
+    on_cpu = compute.device.type == "cpu"
+    dense = scratch.floats(count) if on_cpu else torch.empty(count, dtype=torch.float32, device=compute.device)
+    dense = dense.view(meeting.rows, meeting.columns)
+    total = 0.0
     assert method.consensus is not None
     for start, stop in lowrank.row_blocks(meeting.rows, meeting.columns, compute.device):
         compute.check()
         parts = [mask(delta(start, stop), start * meeting.columns) for mask, delta in zip(masks, deltas, strict=True)]
         dense[start:stop] = method.consensus(parts, weights)
-        meeting.require_finite(torch.float32, dense[start:stop])
-    return dense
+        total += lowrank.squared_norm(dense[start:stop])
+        if not math.isfinite(total):
+            raise meeting.too_large_for(torch.float32)
+    return dense, total
 
 
 def _delta_rows(adapter: Adapter, device: torch.device) -> Rows:
@@ -312,7 +325,8 @@ def _delta_rows(adapter: Adapter, device: torch.device) -> Rows:
     if factors is not None:
         left, right = (factor.to(device) for factor in lowrank.float32_factors(*factors))
         scale = adapter.scale
-        if scale == 1:
+        if _is_power_of_two(scale):
+            left = left * scale
             return lambda start, stop: left[start:stop] @ right
         # scaled after the product: what ties in magnitude before the scale ties after it
         return lambda start, stop: (left[start:stop] @ right).mul_(scale)
@@ -320,6 +334,12 @@ def _delta_rows(adapter: Adapter, device: torch.device) -> Rows:
         return adapter.rows()
     dense = adapter.dense().to(device)  # moved once: the rows are asked for in several passes
     return lambda start, stop: dense[start:stop]
+
+
+def _is_power_of_two(scale: float) -> bool:
+    """Whether multiplying with it rounds nothing; those near float32's limits aside."""
+    mantissa, exponent = math.frexp(scale)
+    return abs(mantissa) == 0.5 and abs(exponent) < 32
 
 
 def _likely_columns(meeting: Meeting, rank: int, draw: Draw, compute: Compute) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,18 +37,15 @@ DRAW = Draw(seed=1, weight="model:x", number=1, side="delta")
 
 
 def blocks_of(matrix: Tensor, rows: int) -> Blocks:
-    def blocks() -> Iterator[Tensor]:
-        yield from matrix.split(rows)
-
-    return blocks
+    return Blocks(matrix.numel(), lambda: iter(matrix.split(rows)))
 
 
 def sparse(sparsify: Sparsifier, matrix: Tensor, density: float, rows: int = 10**9, draw: Draw = DRAW) -> Tensor:
     """The sparsified matrix, worked in blocks of this many rows."""
     blocks = blocks_of(matrix, rows)
-    mask = sparsify(blocks, matrix.numel(), density, draw)
+    mask = sparsify(blocks, density, draw)
     done, start = [], 0
-    for block in blocks():
+    for block in blocks.each():
         done.append(mask(block, start))
         start += block.numel()
     return torch.cat(done)
@@ -131,11 +128,11 @@ def test_both_searches_for_the_threshold_find_the_same(values: list[float], k: i
     """The one for cards runs on any device."""
     matrix = torch.tensor(values)[:, None]
     k = min(k, len(values) - 1)
-    threshold, wanted, tied = kth_by_digits(blocks_of(matrix, rows), len(values), k)
+    threshold, wanted, tied = kth_by_digits(blocks_of(matrix, rows), k)
     magnitudes = sorted(matrix.abs().reshape(-1).tolist(), reverse=True)
     assert threshold == magnitudes[k - 1]
     assert tied == magnitudes.count(threshold) and wanted == k - sum(m > threshold for m in magnitudes)
-    other, also_wanted, also_tied = kth_by_partition(blocks_of(matrix, rows), len(values), k)
+    other, also_wanted, also_tied = kth_by_partition(blocks_of(matrix, rows), k)
     assert other == threshold and also_tied - also_wanted == tied - wanted
     assert also_wanted == wanted or also_tied == also_wanted  # not counted where all of that size are kept
 
@@ -329,10 +326,11 @@ def test_a_mask_is_the_same_in_another_process():
     code = (
         "import hashlib, random\n"
         "import numpy as np, torch\n"
-        "from merge.kernels import Draw, keep_random\n"
+        "from merge.kernels import Blocks, Draw, keep_random\n"
         "np.random.seed(5); random.seed(5); torch.manual_seed(5); torch.rand(3)\n"
         "ones = torch.ones(123, 45)\n"
-        "kept = keep_random(lambda: iter([ones]), ones.numel(), 0.3, Draw(42, 'model:mid_block', 2, 'down'))(ones, 0)\n"
+        "blocks = Blocks(ones.numel(), lambda: iter([ones]))\n"
+        "kept = keep_random(blocks, 0.3, Draw(42, 'model:mid_block', 2, 'down'))(ones, 0)\n"
         "print(hashlib.sha256(np.packbits((kept != 0).numpy()).tobytes()).hexdigest())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lora_pack.merge.kernels import Draw
+from lora_pack.merge.kernels import Blocks, Draw
 from lora_pack.merge.keys import canonical
 from lora_pack.merge.lora import Lora, LoraModule
 from lora_pack.merge.methods import factor_method
@@ -81,7 +81,7 @@ def test_merge_utils(mode: str, shape: tuple[int, ...], density: float, count: i
     sparse = []
     for tensor, draw in zip(tensors, draws, strict=True):
         matrix = tensor.flatten(1)
-        mask = method.sparsify(lambda matrix=matrix: iter([matrix]), size, density, draw)
+        mask = method.sparsify(Blocks(size, lambda matrix=matrix: iter([matrix])), density, draw)
         sparse.append(mask(matrix, 0))
     found = method.consensus(sparse, WEIGHTS[:count]).reshape(shape)
     assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6)
