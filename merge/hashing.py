@@ -10,6 +10,8 @@ from .compute import Check
 
 # How much is hashed between two looks at whether to stop.
 HASH_BYTES = 2**20
+# Seconds between two looks at whether to stop while the hash is waited for.
+LOOK_SECONDS = 0.05
 
 
 class Sha256:
@@ -34,9 +36,10 @@ class Sha256:
 
     def result(self, check: Check) -> str:
         """The hash in hexadecimal. Raises OSError where the file could not be read."""
+        self._thread.join(LOOK_SECONDS)
         while self._thread.is_alive():
             check()
-            self._thread.join(0.05)
+            self._thread.join(LOOK_SECONDS)
         if self._error is not None:
             raise self._error
         return self._digest.hexdigest()

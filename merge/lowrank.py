@@ -114,8 +114,11 @@ def _scale_into(room: Tensor, part: Tensor, factor: float) -> None:
     precision = torch.promote_types(room.dtype, torch.float32)
     step = max(1, (SERIAL_ELEMENTS if part.device.type == "cpu" else part.numel()) // part.shape[1])
     for start in range(0, part.shape[0], step):
-        block = part[start : start + step].to(precision)
-        torch.mul(block, factor, out=room[start : start + step])
+        block, place = part[start : start + step], room[start : start + step]
+        if precision == room.dtype:
+            place.copy_(block).mul_(factor)
+        else:
+            torch.mul(block.to(precision), factor, out=place)
 
 
 def _beside(parts: Sequence[Tensor], dim: int, dtype: torch.dtype) -> Tensor:

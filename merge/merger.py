@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from .join import low_rank, may_overflow, side_by_side
 from .kernels import Blocks, Draw, Mask, keep_all, weighted_sum
 from .lora import Adapter, Difference, Lora, LoraError, LoraModule, LowRank, Rows, by_key, with_block_weight
 from .methods import Method, delta_method, factor_method
-from .scratch import Scratch
+from .scratch import Scratch, Shelf
 from .share import Share
 
 # Columns beyond the rank that the search for a dense delta's dominant subspace carries along.
@@ -107,9 +107,17 @@ def _each(
     needs = [_bytes_needed(meeting, is_dense(meeting)) for meeting in meetings]
     if compute.device.type != "cpu":
         compute.make_room(max(needs, default=0))
+    shelf = Shelf()
     modules = []
     for done, (meeting, needed) in enumerate(zip(meetings, needs, strict=True), 1):
-        modules.append(attempt(compute, f"module {meeting.name}", needed, partial(merged, meeting)))
+
+        def work(place: Compute, meeting: Meeting = meeting) -> Adapter:
+            module = merged(meeting, place)
+            if not isinstance(module, LoraModule):
+                return module
+            return replace(module, up=shelf.kept(module.up), down=shelf.kept(module.down))
+
+        modules.append(attempt(compute, f"module {meeting.name}", needed, work))
         compute.step(done, len(meetings))
     return modules
 

@@ -1,4 +1,4 @@
-"""Memory that the modules of a merge are worked in, one after the other."""
+"""Memory for a merge of many modules that leaves no holes in the heap: for what comes and goes, and for what stays."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 class Scratch:
     """Lends the same memory on the CPU again and again; none is taken before it is asked for.
 
-    Large tensors that come and go between small ones that stay leave holes in the heap, which over the thousand modules
-    of a model come to more than its largest delta.
+    Large tensors that come and go between small ones that stay leave holes, which over the thousand modules of a model
+    come to more than its largest delta.
     """
 
     def __init__(self, most: int) -> None:
@@ -22,3 +22,29 @@ class Scratch:
         if self._memory is None:
             self._memory = torch.empty(self._most)
         return self._memory[:count]
+
+
+# Bytes of a piece: so large that it is taken from the system and given back to it.
+PIECE = 32 * 2**20
+# Bytes that tensors start at a multiple of, as torch's own do.
+ALIGNMENT = 64
+
+
+class Shelf:
+    """Puts tensors that stay side by side into a few large pieces of memory.
+
+    A piece lives as long as any tensor in it.
+    """
+
+    def __init__(self) -> None:
+        self._piece = torch.empty(0)
+        self._used = 0
+
+    def kept(self, tensor: Tensor) -> Tensor:
+        """A contiguous copy on the CPU."""
+        size = tensor.numel() * tensor.element_size()
+        if self._used + size > self._piece.nbytes:
+            self._piece, self._used = torch.empty(max(PIECE, size), dtype=torch.uint8), 0
+        room = self._piece[self._used : self._used + size].view(tensor.dtype).view(tensor.shape)
+        self._used += -(-size // ALIGNMENT) * ALIGNMENT
+        return room.copy_(tensor)

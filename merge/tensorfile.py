@@ -47,6 +47,21 @@ DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# What numpy holds them as: numbers of the same size where it has none of the kind.
+NUMPY_DTYPES: dict[torch.dtype, type[np.generic]] = {
+    torch.float64: np.float64,
+    torch.float32: np.float32,
+    torch.float16: np.float16,
+    torch.bfloat16: np.int16,
+    torch.float8_e4m3fn: np.uint8,
+    torch.float8_e5m2: np.uint8,
+    torch.int64: np.int64,
+    torch.int32: np.int32,
+    torch.int16: np.int16,
+    torch.int8: np.int8,
+    torch.uint8: np.uint8,
+    torch.bool: np.bool_,
+}
 
 
 @dataclass(frozen=True)
@@ -150,7 +165,10 @@ def _read_header(file: BinaryIO, size: int, source: str) -> tuple[dict, int]:
     (length,) = struct.unpack("<Q", start)
     _require(length <= MAX_HEADER_BYTES and 8 + length <= size, source, "the length of its header is wrong")
     try:
-        header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_unique_pairs)
+        text = file.read(length).decode("utf-8")
+        header = json.loads(text, object_pairs_hook=_unique_pairs)
+        if "\\u" in text:
+            _require_whole_characters(header)
     except (ValueError, RecursionError) as error:
         raise _damaged(source, f"its header can't be read ({error})") from None
     _require(isinstance(header, dict), source, "its header is not a table")
@@ -162,10 +180,12 @@ def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(table) != len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"{twice!r} stands in it twice")
-    for text in (*table, *table.values()):
-        if isinstance(text, str):
-            text.encode("utf-8")  # JSON can spell half a character, which no file could hold again
     return table
+
+
+def _require_whole_characters(header: object) -> None:
+    """Raise ValueError where an escape of JSON spells half a character, which no file could hold again."""
+    json.dumps(header, ensure_ascii=False).encode("utf-8")
 
 
 def _entry(name: str, entry: object, source: str) -> tuple[torch.dtype, tuple[int, ...], int, int]:
@@ -202,20 +222,21 @@ def _is_text_map(value: object) -> bool:
 
 
 def _read_tensor(file: BinaryIO, stored: Stored, source: str) -> Tensor:
-    tensor = torch.empty(stored.shape, dtype=stored.dtype)
-    if tensor.numel() == 0:
-        return tensor
-    data = tensor_bytes(tensor)
+    if 0 in stored.shape:
+        return torch.empty(stored.shape, dtype=stored.dtype)
+    # by way of numpy: of a small tensor torch's calls take longer than the reading
+    numbers = np.empty(stored.shape, NUMPY_DTYPES[stored.dtype])
     file.seek(stored.offset)
-    position = 0
-    while position < len(data):
-        count = file.readinto(data[position:].data)  # type: ignore[attr-defined]
+    position = file.readinto(numbers.data)  # type: ignore[attr-defined]
+    while position < numbers.nbytes:  # a system may give 2 GB at a time
+        rest = numbers.reshape(-1).view(np.uint8)[position:]
+        count = file.readinto(rest.data)  # type: ignore[attr-defined]
         _require(bool(count), source, "it ended while it was read")
         position += count
     if sys.byteorder == "big":
-        swapped = data.reshape(-1, stored.dtype.itemsize)[:, ::-1].copy()
-        data.reshape(-1, stored.dtype.itemsize)[:] = swapped
-    return tensor
+        numbers.byteswap(inplace=True)
+    tensor = torch.from_numpy(numbers)
+    return tensor if tensor.dtype == stored.dtype else tensor.view(stored.dtype)
 
 
 def tensor_bytes(tensor: Tensor) -> np.ndarray:
