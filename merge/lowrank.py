@@ -147,10 +147,14 @@ def truncate_sum(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
     """The best approximation of a sum of g * up @ down of the rule's rank, without forming a product.
 
     None when the sum is zero. Computed in float64 from the SVD of an R x R core: with the stacked factors up = P X and
-    down = Y Q, P and Q orthonormal, the SVD of X Y gives that of the sum. Factors may be of any precision, on a device
-    that has float64; returns float64 factors.
+    down = Y Q, P and Q orthonormal, the SVD of X Y gives that of the sum. Where the ranks add up to so much that the
+    sum itself is the cheaper one it is formed, and the time grows linearly with them. Factors may be of any precision,
+    on a device that has float64; returns float64 factors.
     """
     ups, downs, of_terms = zip(*terms, strict=True)
+    rows, columns = ups[0].shape[0], downs[0].shape[1]
+    if sum(up.shape[1] for up in ups) * (rows + columns) > 2 * rows * columns:
+        return _by_product(terms, rule)
     up, down = _beside(ups, 1, torch.float64), _beside(downs, 0, torch.float64)
     left_gram, right_gram = _inner_products(up), _inner_products(down.mT)
     # the gains and what brings a column of up and its row of down to one length are counted in the small matrices
@@ -208,6 +212,19 @@ def _triangle(gram: Tensor) -> Tensor | None:
     if int(failed) != 0 or float(diagonal.min()) * MAX_CONDITION < float(diagonal.max()):
         return None
     return triangle
+
+
+def _by_product(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
+    """As truncate_sum, from the product: with R columns and rows it takes 2 m n R steps, and the Gram matrices of the
+    stacked factors (m + n) R^2."""
+    up, down, _ = terms[0]
+    whole = torch.zeros(up.shape[0], down.shape[1], dtype=torch.float64, device=up.device)
+    for up, down, gain in terms:
+        whole.addmm_(up.double(), down.double(), alpha=gain)
+    if whole.shape[0] <= whole.shape[1]:
+        return _balanced(whole, rule)
+    flipped = _balanced(whole.mT, rule)
+    return flipped and Truncated(flipped.down.mT, flipped.up.mT, flipped.kept, flipped.total)
 
 
 def _by_qr(up: Tensor, down: Tensor, rule: RankRule) -> Truncated | None:

@@ -24,8 +24,8 @@ class Scratch:
         return self._memory[:count]
 
 
-# Bytes of a piece: so large that it is taken from the system and given back to it.
-PIECE = 32 * 2**20
+# Bytes of a piece at most: each has twice the size of the one before.
+LARGEST_PIECE = 32 * 2**20
 # Bytes that tensors start at a multiple of, as torch's own do.
 ALIGNMENT = 64
 
@@ -37,14 +37,15 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self._piece = torch.empty(0)
-        self._used = 0
+        self._piece = torch.empty(0, dtype=torch.float64)
+        self._used = 0  # numbers of the piece
 
     def kept(self, tensor: Tensor) -> Tensor:
         """A contiguous copy on the CPU."""
-        size = tensor.numel() * tensor.element_size()
-        if self._used + size > self._piece.nbytes:
-            self._piece, self._used = torch.empty(max(PIECE, size), dtype=torch.uint8), 0
-        room = self._piece[self._used : self._used + size].view(tensor.dtype).view(tensor.shape)
-        self._used += -(-size // ALIGNMENT) * ALIGNMENT
-        return room.copy_(tensor)
+        size = -(-tensor.nbytes // ALIGNMENT) * (ALIGNMENT // 8)
+        if self._used + size > len(self._piece):
+            most = max(size, min(2 * len(self._piece), LARGEST_PIECE // 8))
+            self._piece, self._used = torch.empty(most, dtype=torch.float64), 0
+        room = self._piece[self._used : self._used + size].view(tensor.dtype)
+        self._used += size
+        return room[: tensor.numel()].view(tensor.shape).copy_(tensor)

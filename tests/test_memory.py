@@ -72,6 +72,14 @@ def test_exact_work_never_forms_a_delta(work: Callable[[], object]):
     assert seen.elements < SMALLEST_DELTA / 2
 
 
+def test_an_exact_sum_of_very_many_holds_no_more_than_their_delta():
+    """Their factors side by side, and all their products with each other, would be larger."""
+    loras = [make_lora(seed, shapes={LINEAR: (200, 180)}) for seed in range(100)]
+    with largest_tensor() as seen:
+        merge("add_svd", loras, rank=3, conv_rank=3)
+    assert seen.elements <= 200 * 180
+
+
 def test_the_measure_sees_a_delta():
     with largest_tensor() as seen:
         merge("ties_svd", two_loras(), 0.5, rank=3, conv_rank=3)

@@ -27,7 +27,7 @@ def test_no_memory_is_taken_before_it_is_asked_for(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_kept_tensors_are_copies_that_keep_out_of_each_others_way(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     """Odd sizes, one larger than a piece, several pieces."""
-    monkeypatch.setattr(scratch, "PIECE", 1000)
+    monkeypatch.setattr(scratch, "LARGEST_PIECE", 1000)
     shelf, noise = Shelf(), torch.Generator().manual_seed(1)
     shapes = [(3, 5), (7, 1), (1,), (40, 40), (2, 3, 3, 3), (9, 11), (0, 4)]
     tensors = [torch.randn(shape, generator=noise).to(dtype) for shape in shapes]
@@ -49,10 +49,17 @@ def test_what_is_not_contiguous_is_kept_as_if_it_were():
 
 def test_small_tensors_share_a_piece_and_large_ones_have_their_own():
     shelf = Shelf()
-    small = [shelf.kept(torch.ones(10)) for _ in range(3)]
-    assert len({tensor.untyped_storage().data_ptr() for tensor in small}) == 1
-    large = shelf.kept(torch.ones(scratch.PIECE // 4 + 1))
+    small = [shelf.kept(torch.ones(10)) for _ in range(100)]
+    assert len({tensor.untyped_storage().data_ptr() for tensor in small}) < 8
+    large = shelf.kept(torch.ones(scratch.LARGEST_PIECE // 4 + 16))
     assert large.untyped_storage().nbytes() == large.nbytes
+
+
+def test_little_more_memory_is_taken_than_the_tensors_need():
+    shelf = Shelf()
+    kept = [shelf.kept(torch.ones(100_000)) for _ in range(200)]
+    pieces = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
+    assert len(pieces) < 12 and sum(pieces.values()) < sum(tensor.nbytes for tensor in kept) + scratch.LARGEST_PIECE
 
 
 def test_a_merge_of_many_modules_reuses_its_memory():
