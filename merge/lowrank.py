@@ -147,13 +147,12 @@ def truncate_sum(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
     """The best approximation of a sum of g * up @ down of the rule's rank, without forming a product.
 
     None when the sum is zero. Computed in float64 from the SVD of an R x R core: with the stacked factors up = P X and
-    down = Y Q, P and Q orthonormal, the SVD of X Y gives that of the sum. Where the ranks add up to so much that the
-    sum itself is the cheaper one it is formed, and the time grows linearly with them. Factors may be of any precision,
-    on a device that has float64; returns float64 factors.
+    down = Y Q, P and Q orthonormal, the SVD of X Y gives that of the sum. Where the ranks add up to more than the sum's
+    rows or columns it is formed: that is cheaper, and the time grows linearly with them. Factors may be of any
+    precision, on a device that has float64; returns float64 factors.
     """
     ups, downs, of_terms = zip(*terms, strict=True)
-    rows, columns = ups[0].shape[0], downs[0].shape[1]
-    if sum(up.shape[1] for up in ups) * (rows + columns) > 2 * rows * columns:
+    if sum(up.shape[1] for up in ups) > min(ups[0].shape[0], downs[0].shape[1]):
         return _by_product(terms, rule)
     up, down = _beside(ups, 1, torch.float64), _beside(downs, 0, torch.float64)
     left_gram, right_gram = _inner_products(up), _inner_products(down.mT)
@@ -175,8 +174,8 @@ def truncate_sum(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
         left_gram, right_gram = left_gram[alive][:, alive], right_gram[alive][:, alive]
     up_scale = (gains.abs() * down_norms / up_norms).sqrt()
     down_scale = gains / up_scale
-    left = _triangle(left_gram * up_scale * up_scale[:, None]) if up.shape[1] <= up.shape[0] else None
-    right = _triangle(right_gram * down_scale * down_scale[:, None]) if down.shape[0] <= down.shape[1] else None
+    left = _triangle(left_gram * up_scale * up_scale[:, None])
+    right = _triangle(right_gram * down_scale * down_scale[:, None])
     if left is None or right is None:
         return _by_qr(up * up_scale, down * down_scale[:, None], rule)
     core = _balanced(left.mT @ right, rule)
@@ -215,8 +214,8 @@ def _triangle(gram: Tensor) -> Tensor | None:
 
 
 def _by_product(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
-    """As truncate_sum, from the product: with R columns and rows it takes 2 m n R steps, and the Gram matrices of the
-    stacked factors (m + n) R^2."""
+    """As truncate_sum, from the product (m, n): with ranks of R in all it takes 2 m n R steps, the Gram matrices of the
+    stacked factors (m + n) R^2 and QR more."""
     up, down, _ = terms[0]
     whole = torch.zeros(up.shape[0], down.shape[1], dtype=torch.float64, device=up.device)
     for up, down, gain in terms:
