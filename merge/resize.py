@@ -14,6 +14,7 @@ from .finite import is_finite
 from .formats.based import needs_model
 from .join import low_rank
 from .lora import Adapter, Lora, LoraError, LowRank, Replacement, by_key, with_block_weight
+from .scratch import Shelf
 
 # Method -> what its value means, for messages and tooltips.
 METHODS: dict[str, str] = {
@@ -44,12 +45,12 @@ def resize(
     for module in lora.modules.values():
         if module.needs_base:
             raise LoraError(f"{lora.name}: {needs_model(module)}")
-    modules = []
+    shelf, modules = Shelf(), []
     for done, module in enumerate(lora.modules.values(), 1):
         rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
         needed = 24 * module.rank * (rows + columns) if module.has_factors else 12 * rows * columns
         rule = rules[module.is_convolution]
-        modules.append(attempt(compute, f"module {module.name}", needed, partial(_resized, module, rule)))
+        modules.append(attempt(compute, f"module {module.name}", needed, partial(_resized, module, rule, shelf)))
         compute.step(done, len(lora.modules))
     settings: dict[str, object] = {"rank": rank, "conv_rank": conv_rank, "method": method}
     if method != "fixed":
@@ -79,7 +80,7 @@ def _rule(method: str, value: float, most: int) -> lowrank.RankRule:
     return (lowrank.cumulative_rank if method == "sv_cumulative" else lowrank.frobenius_rank)(value, most)
 
 
-def _resized(module: Adapter, rule: lowrank.RankRule, compute: Compute) -> Adapter:
+def _resized(module: Adapter, rule: lowrank.RankRule, shelf: Shelf, compute: Compute) -> Adapter:
     if isinstance(module, Replacement) or len(module.weight_shape) == 1:
         return module  # replaced parameters, biases and norms have no rank: they are carried along
     factors = module.factors()
@@ -97,4 +98,5 @@ def _resized(module: Adapter, rule: lowrank.RankRule, compute: Compute) -> Adapt
             "Choose float32 or bfloat16."
         )
     reshape = module.reshape if isinstance(module, LowRank) else None
-    return with_block_weight(low_rank(module.name, up, down, module.weight_shape, reshape), module.block_weight)
+    resized = low_rank(module.name, shelf.kept(up), shelf.kept(down), module.weight_shape, reshape)
+    return with_block_weight(resized, module.block_weight)
