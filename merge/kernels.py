@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .scratch import floats
+
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
@@ -29,7 +31,7 @@ class Blocks:
 
     count: int
     each: Callable[[], Iterator[Tensor]]
-    memory: Callable[[int], Tensor] = torch.empty
+    memory: Callable[[int], Tensor] = floats
 
 
 # Takes a block and the number of elements before it, returns the block with what was sparsified away set to 0.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -108,16 +109,16 @@ def _each(
     if compute.device.type != "cpu":
         compute.make_room(max(needs, default=0))
     shelf = Shelf()
+
+    def shelved(meeting: Meeting, compute: Compute) -> Adapter:
+        module = merged(meeting, compute)
+        if not isinstance(module, LoraModule):
+            return module
+        return replace(module, up=shelf.kept(module.up), down=shelf.kept(module.down))
+
     modules = []
     for done, (meeting, needed) in enumerate(zip(meetings, needs, strict=True), 1):
-
-        def work(place: Compute, meeting: Meeting = meeting) -> Adapter:
-            module = merged(meeting, place)
-            if not isinstance(module, LoraModule):
-                return module
-            return replace(module, up=shelf.kept(module.up), down=shelf.kept(module.down))
-
-        modules.append(attempt(compute, f"module {meeting.name}", needed, work))
+        modules.append(attempt(compute, f"module {meeting.name}", needed, partial(shelved, meeting)))
         compute.step(done, len(meetings))
     return modules
 

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def floats(count: int) -> Tensor:
+    """``count`` float32 numbers on the CPU, uninitialised."""
+    return torch.empty(count, dtype=torch.float32, device="cpu")
+
+
 class Scratch:
     """Lends the same memory on the CPU again and again; none is taken before it is asked for.
 
@@ -20,7 +25,7 @@ class Scratch:
     def floats(self, count: int) -> Tensor:
         """``count`` float32 numbers, uninitialised, at most ``most``; what was lent before is overwritten."""
         if self._memory is None:
-            self._memory = torch.empty(self._most)
+            self._memory = floats(self._most)
         return self._memory[:count]
 
 
@@ -37,7 +42,7 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self._piece = torch.empty(0, dtype=torch.float64)
+        self._piece = torch.empty(0, dtype=torch.float64, device="cpu")
         self._used = 0  # numbers of the piece
 
     def kept(self, tensor: Tensor) -> Tensor:
@@ -45,7 +50,7 @@ class Shelf:
         size = -(-tensor.nbytes // ALIGNMENT) * (ALIGNMENT // 8)
         if self._used + size > len(self._piece):
             most = max(size, min(2 * len(self._piece), LARGEST_PIECE // 8))
-            self._piece, self._used = torch.empty(most, dtype=torch.float64), 0
+            self._piece, self._used = torch.empty(most, dtype=torch.float64, device="cpu"), 0
         room = self._piece[self._used : self._used + size].view(tensor.dtype)
         self._used += size
         return room[: tensor.numel()].view(tensor.shape).copy_(tensor)

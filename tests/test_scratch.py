@@ -19,9 +19,17 @@ def test_the_same_memory_is_lent_again():
 
 def test_no_memory_is_taken_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch):
     taken = []
-    monkeypatch.setattr(torch, "empty", taken.append)
-    Scratch(10**6)
+
+    def floats(count: int) -> torch.Tensor:
+        taken.append(count)
+        return torch.empty(count)
+
+    monkeypatch.setattr(scratch, "floats", floats)
+    lent = Scratch(3)
     assert not taken
+    lent.floats(2)
+    lent.floats(3)
+    assert taken == [3]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])

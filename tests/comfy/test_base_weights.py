@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -65,10 +66,23 @@ def file(request: pytest.FixtureRequest, server: Server) -> str:
     return f"{request.param}.safetensors"
 
 
-def pixels(server: Server, prompt: dict) -> np.ndarray:
-    (image,) = server.images(server.run(prompt), "picture")
-    with Image.open(image) as opened:
-        return np.asarray(opened.convert("RGB"), dtype=np.int16)
+Pixels = Callable[[dict], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def pixels(server: Server) -> Pixels:
+    """The picture of a prompt, sampled once for all tests that ask for it."""
+    known: dict[str, np.ndarray] = {}
+
+    def pixels(prompt: dict) -> np.ndarray:
+        text = json.dumps(prompt)
+        if text not in known:
+            (image,) = server.images(server.run(prompt), "picture")
+            with Image.open(image) as opened:
+                known[text] = np.asarray(opened.convert("RGB"), dtype=np.int16)
+        return known[text]
+
+    return pixels
 
 
 def loaded(file: str, strength: float) -> dict:
@@ -81,9 +95,11 @@ def merged(kind: str, **inputs) -> dict:
 
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize("operation", ["SVD merge", "concat", "resize"])
-def test_the_merged_file_gives_comfyuis_picture(server: Server, file: str, operation: str, strength: float):
+def test_the_merged_file_gives_comfyuis_picture(
+    server: Server, pixels: Pixels, file: str, operation: str, strength: float
+):
     nodes, model, clip = lora_chain([(file, strength, strength)])
-    wanted = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    wanted = pixels({**checkpoint(), **nodes, **picture(model, clip)})
     base = {"model": MODEL, "clip": CLIP}
     operations = {
         "SVD merge": merged(
@@ -96,13 +112,15 @@ def test_the_merged_file_gives_comfyuis_picture(server: Server, file: str, opera
         **checkpoint(),
         "l": loaded(file, strength),
         "m": operations[operation],
-        "save": node("PM LoRA Save", lora=["m", 0], file_name=f"plain_{file[:-12]}", extension="safetensors"),
+        "save": node(
+            "PM LoRA Save", lora=["m", 0], file_name=f"{operation}_{strength}_{file[:-12]}", extension="safetensors"
+        ),
     }
     written = Path(server.run(prompt)["save"]["text"][0])
     assert {module.family for module in load(written).modules.values()} == {"LoRA"}
     nodes, model, clip = lora_chain([(written.name, 1.0, 1.0)])
-    found = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
-    plain = pixels(server, {**checkpoint(), **picture()})
+    found = pixels({**checkpoint(), **nodes, **picture(model, clip)})
+    plain = pixels({**checkpoint(), **picture()})
     assert np.abs(wanted - plain).mean() > 1
     assert np.abs(found - wanted).max() <= 3 and np.abs(found - wanted).mean() < 0.1
 
