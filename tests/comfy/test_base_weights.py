@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from lora_pack.merge.files import load
+from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tools.comfy_server import NodeError, Server
 from lora_pack.tools.make_lora import write_lora
 from lora_pack.tools.workflows import CLIP, MODEL, checkpoint, lora_chain, node, picture
-from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -66,23 +66,22 @@ def file(request: pytest.FixtureRequest, server: Server) -> str:
     return f"{request.param}.safetensors"
 
 
-Pixels = Callable[[dict], np.ndarray]
+Sampled = Callable[[dict], np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def pixels(server: Server) -> Pixels:
+def sampled(server: Server) -> Sampled:
     """The picture of a prompt, sampled once for all tests that ask for it."""
     known: dict[str, np.ndarray] = {}
 
-    def pixels(prompt: dict) -> np.ndarray:
+    def sampled(prompt: dict) -> np.ndarray:
         text = json.dumps(prompt)
         if text not in known:
-            (image,) = server.images(server.run(prompt), "picture")
-            with Image.open(image) as opened:
-                known[text] = np.asarray(opened.convert("RGB"), dtype=np.int16)
+            (file,) = server.images(server.run(prompt), "picture")
+            known[text] = pixels(file)
         return known[text]
 
-    return pixels
+    return sampled
 
 
 def loaded(file: str, strength: float) -> dict:
@@ -96,10 +95,10 @@ def merged(kind: str, **inputs) -> dict:
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize("operation", ["SVD merge", "concat", "resize"])
 def test_the_merged_file_gives_comfyuis_picture(
-    server: Server, pixels: Pixels, file: str, operation: str, strength: float
+    server: Server, sampled: Sampled, file: str, operation: str, strength: float
 ):
     nodes, model, clip = lora_chain([(file, strength, strength)])
-    wanted = pixels({**checkpoint(), **nodes, **picture(model, clip)})
+    wanted = sampled({**checkpoint(), **nodes, **picture(model, clip)})
     base = {"model": MODEL, "clip": CLIP}
     operations = {
         "SVD merge": merged(
@@ -119,8 +118,8 @@ def test_the_merged_file_gives_comfyuis_picture(
     written = Path(server.run(prompt)["save"]["text"][0])
     assert {module.family for module in load(written).modules.values()} == {"LoRA"}
     nodes, model, clip = lora_chain([(written.name, 1.0, 1.0)])
-    found = pixels({**checkpoint(), **nodes, **picture(model, clip)})
-    plain = pixels({**checkpoint(), **picture()})
+    found = sampled({**checkpoint(), **nodes, **picture(model, clip)})
+    plain = sampled({**checkpoint(), **picture()})
     assert np.abs(wanted - plain).mean() > 1
     assert np.abs(found - wanted).max() <= 3 and np.abs(found - wanted).mean() < 0.1
 

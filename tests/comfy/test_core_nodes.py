@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from lora_pack.tests.comfy.events import Events
+from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tools.comfy_server import Interrupted, NodeError, PromptRejected, Server
 from lora_pack.tools.workflows import checkpoint, lora_chain, node, picture
-from PIL import Image
-
-
-def pixels(file: Path) -> np.ndarray:
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.int16)
 
 
 def sample(server: Server, loras: list[tuple[str, float, float]], **settings) -> np.ndarray:

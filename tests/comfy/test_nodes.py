@@ -17,10 +17,10 @@ from lora_pack.merge.merger import merge_deltas, merge_factors
 from lora_pack.merge.recipe import KEY
 from lora_pack.merge.resize import resize
 from lora_pack.tests.comfy.events import Events
+from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tools.comfy_server import Interrupted, NodeError, PromptRejected, Server
 from lora_pack.tools.make_lora import small_modules, write_lora
 from lora_pack.tools.workflows import CLIP, MODEL, checkpoint, lora_chain, node, picture
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 # id -> display name, inputs in order (required, then optional), outputs: the contract that saved workflows rest on
@@ -117,10 +117,9 @@ def run_and_save(server: Server, nodes: dict[str, Any], link: str, name: str, **
     return Path(outputs["save"]["text"][0])
 
 
-def pixels(server: Server, prompt: dict[str, Any]) -> np.ndarray:
+def sampled(server: Server, prompt: dict[str, Any]) -> np.ndarray:
     (file,) = server.images(server.run(prompt), "picture")
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.int16)
+    return pixels(file)
 
 
 def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
@@ -214,8 +213,8 @@ def assert_same_file(written: Path, expected: Lora, exact: bool = True) -> None:
 def test_concat_and_apply_give_the_picture_of_the_loras_one_after_the_other(server: Server):
     strengths = [("a.safetensors", 0.9, 0.7), ("b.safetensors", -0.6, 0.5)]
     nodes, model, clip = lora_chain(strengths)
-    stacked = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
-    plain = pixels(server, {**checkpoint(), **picture()})
+    stacked = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    plain = sampled(server, {**checkpoint(), **picture()})
     assert np.abs(stacked - plain).mean() > 2
     ours = {
         "a": loader(*strengths[0]),
@@ -223,13 +222,13 @@ def test_concat_and_apply_give_the_picture_of_the_loras_one_after_the_other(serv
         "m": merger("a", "b"),
         "apply": apply("m"),
     }
-    assert same_picture(stacked, pixels(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
+    assert same_picture(stacked, sampled(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
 
 
 def test_a_merged_file_gives_that_picture_in_comfyuis_own_loader(server: Server):
     strengths = [("a.safetensors", 0.9, 0.7), ("b.safetensors", -0.6, 0.5)]
     nodes, model, clip = lora_chain(strengths)
-    stacked = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    stacked = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
     merged = {
         "a": loader(*strengths[0]),
         "b": loader(*strengths[1]),
@@ -238,27 +237,27 @@ def test_a_merged_file_gives_that_picture_in_comfyuis_own_loader(server: Server)
     written = run_and_save(server, merged, "m", "for_the_core_loader")
     before = len(server.log())
     nodes, model, clip = lora_chain([(written.name, 1.0, 1.0)])
-    assert same_picture(stacked, pixels(server, {**checkpoint(), **nodes, **picture(model, clip)}))
+    assert same_picture(stacked, sampled(server, {**checkpoint(), **nodes, **picture(model, clip)}))
     assert "not loaded" not in server.log()[before:]
 
 
 def test_apply_takes_strengths_and_does_without_a_clip(server: Server):
     nodes, model, clip = lora_chain([("a.safetensors", 0.35, 0.0)])
-    wanted = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    wanted = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
     inputs = node("PM LoRA Apply", model=MODEL, lora=["a", 0], strength_model=0.5)
     ours = {"a": loader("a.safetensors", 0.7), "apply": inputs}
-    assert same_picture(wanted, pixels(server, {**checkpoint(), **ours, **picture(["apply", 0], CLIP)}))
+    assert same_picture(wanted, sampled(server, {**checkpoint(), **ours, **picture(["apply", 0], CLIP)}))
 
 
 def test_strength_multiplies_and_negative_subtracts(server: Server):
     nodes, model, clip = lora_chain([("b.safetensors", -0.5, -0.3)])
-    wanted = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    wanted = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
     ours = {
         "b": loader("b.safetensors", 0.5, 0.6),
         "s": node("PM LoRA Strength", lora=["b", 0], strength_model=-1.0, strength_clip=-0.5),
         "apply": apply("s"),
     }
-    assert same_picture(wanted, pixels(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
+    assert same_picture(wanted, sampled(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
 
 
 def test_any_output_feeds_any_input(server: Server):
@@ -275,7 +274,7 @@ def test_any_output_feeds_any_input(server: Server):
     }
     written = run_and_save(server, nodes | {"x": checkpoint()["checkpoint"]}, "m2", "deep")
     assert len(load(written).modules) == len(load_named(server, "a").modules)
-    image = pixels(server, {**checkpoint(), **nodes, **picture(["apply", 0], ["apply", 1])})
+    image = sampled(server, {**checkpoint(), **nodes, **picture(["apply", 0], ["apply", 1])})
     assert image.std() > 5
 
 
@@ -330,18 +329,18 @@ def test_save_dtype_is_that_of_the_factors_and_alpha_stays_float32(server: Serve
 def test_a_file_in_any_names_changes_the_picture_alike(server: Server, style: str, prefixes: set[str]):
     """Not in ComfyUI's own names: the small model has fewer layers a block than SD 1.5, and so other numbers there."""
     nodes, model, clip = lora_chain([("a.safetensors", 0.8, 0.8)])
-    wanted = pixels(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    wanted = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
     name = f"names_{sorted(prefixes)[0].strip('._')}_{style[:2]}"
     written = run_and_save(server, {"a": loader("a.safetensors", 0.8, 0.8)}, "a", name, save_format=style)
     assert {
         key[: len(prefix)] for key in load_file(written) for prefix in prefixes if key.startswith(prefix)
     } == prefixes
     ours = {"a": loader(written.name), "apply": apply("a")}
-    assert same_picture(wanted, pixels(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
+    assert same_picture(wanted, sampled(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
     if "PEFT" not in style:  # dotted names of diffusers are not all in ComfyUI's map
         before = len(server.log())
         nodes, model, clip = lora_chain([(written.name, 1.0, 1.0)])
-        assert same_picture(wanted, pixels(server, {**checkpoint(), **nodes, **picture(model, clip)}))
+        assert same_picture(wanted, sampled(server, {**checkpoint(), **nodes, **picture(model, clip)}))
         assert "not loaded" not in server.log()[before:]
 
 
@@ -360,8 +359,8 @@ def files_under(folder: Path) -> set[Path]:
 
 def test_an_empty_merge_applies_as_nothing_and_is_not_saved(server: Server):
     nodes = {"a": loader("a.safetensors", 0.0, 0.0), "m": merger("a"), "apply": apply("m")}
-    plain = pixels(server, {**checkpoint(), **picture()})
-    assert same_picture(plain, pixels(server, {**checkpoint(), **nodes, **picture(["apply", 0], ["apply", 1])}))
+    plain = sampled(server, {**checkpoint(), **picture()})
+    assert same_picture(plain, sampled(server, {**checkpoint(), **nodes, **picture(["apply", 0], ["apply", 1])}))
     with pytest.raises(NodeError, match="nothing to save"):
         server.run({**nodes, **checkpoint(), "save": saver("m", "nothing")})
     assert not (server.loras / "nothing.safetensors").exists()

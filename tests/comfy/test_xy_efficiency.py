@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tests.comfy.xy_prompts import (
     SIZE,
     cells,
@@ -19,7 +20,6 @@ from lora_pack.tests.comfy.xy_prompts import (
     merged_picture,
     modes,
     own_picture,
-    pixels,
     ranks,
     sampling,
     strengths,

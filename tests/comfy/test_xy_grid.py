@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lora_pack.tests.comfy.events import Events
+from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tests.comfy.xy_prompts import (
     SIZE,
     cells,
@@ -21,7 +22,6 @@ from lora_pack.tests.comfy.xy_prompts import (
     merged_picture,
     modes,
     own_picture,
-    pixels,
     ranks,
     sampling,
     strengths,

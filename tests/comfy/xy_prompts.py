@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tools.comfy_server import Outputs, Server
 from lora_pack.tools.workflows import CLIP, MODEL, VAE, Link, Node, checkpoint, lora_chain, node, picture
-from PIL import Image
 
 SIZE = 64
 FILES = {"lora_a": "a.safetensors", "lora_b": "b.safetensors", "device": "cpu", "dtype": "float32"}
@@ -76,11 +75,6 @@ def merged(mode: str, a: float = 1.0, b: float = 1.0, **settings: Any) -> tuple[
     nodes["merge"] = node(merger, **options, **links)
     nodes["apply"] = node("PM LoRA Apply", model=MODEL, clip=CLIP, lora=["merge", 0])
     return nodes, ["apply", 0], ["apply", 1]
-
-
-def pixels(file: Path) -> np.ndarray:
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.int16)
 
 
 def cells(server: Server, outputs: Outputs, columns: int, output: str = "cells") -> dict[tuple[int, int], np.ndarray]:
