@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from lora_pack.merge.lora import Lora
 from lora_pack.merge.merger import merge_deltas, merge_factors
 from lora_pack.merge.recipe import KEY
 from lora_pack.merge.resize import resize
-from lora_pack.tests.comfy.events import Events
 from lora_pack.tests.comfy.pictures import pixels
-from lora_pack.tools.comfy_server import Interrupted, NodeError, PromptRejected, Server
+from lora_pack.tools.comfy_server import NodeError, PromptRejected, Server
 from lora_pack.tools.make_lora import small_modules, write_lora
 from lora_pack.tools.workflows import CLIP, MODEL, checkpoint, lora_chain, node, picture
 from safetensors.torch import load_file, save_file
@@ -413,50 +411,6 @@ def test_nothing_connected_says_what_to_do(server: Server):
         server.run(
             {"l": node("EmptyLatentImage", width=64, height=64, batch_size=1), "m": merger("l"), "s": saver("m", "x")}
         )
-
-
-def test_progress_counts_modules(server: Server, events: Events):
-    nodes = {"a": loader("a.safetensors", 0.31), "b": loader("b.safetensors", 0.32), "m": merger("a", "b", mode="ties")}
-    server.wait(events.queue({**nodes, "save": saver("m", "progress")}))
-    last = events.wait_for("progress", lambda data: data["node"] == "m" and data["value"] == data["max"])
-    assert last["max"] == len(load_named(server, "a").modules)
-
-
-def test_progress_counts_what_is_saved(server: Server, events: Events):
-    nodes = {"a": loader("a.safetensors", 0.33), "b": loader("b.safetensors", 0.34), "m": merger("a", "b")}
-    server.wait(events.queue({**nodes, "save": saver("m", "progress_of_save")}))
-    last = events.wait_for("progress", lambda data: data["node"] == "save" and data["value"] == data["max"])
-    (written,) = server.loras.glob("progress_of_save*")
-    assert 0.9 * written.stat().st_size < last["max"] < written.stat().st_size
-
-
-def test_progress_counts_what_is_applied(server: Server, events: Events):
-    ours = {"a": loader("a.safetensors", 0.35), "b": loader("b.safetensors", 0.36), "m": merger("a", "b")}
-    shown = picture(["apply", 0], ["apply", 1])
-    server.wait(events.queue({**checkpoint(), **ours, "apply": apply("m"), **shown}))
-    last = events.wait_for("progress", lambda data: data["node"] == "apply" and data["value"] == data["max"])
-    assert last["max"] == 3 * len(load_named(server, "a").modules)  # up, down and alpha
-
-
-@pytest.mark.parametrize("mode", ["ties_svd", "add_svd"])
-def test_stop_ends_a_merge_and_leaves_nothing_behind(server: Server, events: Events, mode: str):
-    large = [(f"lora_unet_large_{n}", 1600, 1600, False) for n in range(400)]
-    for number in (1, 2):
-        path = server.loras / f"large{number}.safetensors"
-        if not path.exists():
-            write_lora(path, rank=16, seed=number, dtype=torch.float16, modules=large)
-    nodes = {"a": loader("large1.safetensors"), "b": loader("large2.safetensors")}
-    merge = svd_merger("a", "b", mode=mode, density=0.5, rank=24)
-    prompt = {**nodes, "m": merge, "save": saver("m", f"stopped_{mode}")}
-    prompt_id = events.queue(prompt)
-    events.wait_for("progress", lambda data: data["node"] == "m" and data["value"] >= 1)
-    pressed = time.monotonic()
-    server.interrupt()
-    with pytest.raises(Interrupted):
-        server.wait(prompt_id)
-    assert time.monotonic() - pressed < 30  # a wide bound: the merge itself would take far longer
-    assert not list(server.loras.glob("stopped_*")) and not list(server.loras.glob(".*"))
-    run_and_save(server, {"b": loader("b.safetensors", 0.77)}, "b", "after_the_stop")
 
 
 def test_the_same_merge_gives_the_same_bytes(server: Server, tmp_path: Path):
