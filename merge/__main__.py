@@ -18,10 +18,10 @@ from tqdm import tqdm
 from .compute import DTYPES, Compute
 from .files import load, save, tensors_equal
 from .formats import architecture_of
-from .keys import is_text_encoder
 from .lora import Lora, LoraError, LowRank
 from .merger import merge_deltas, merge_factors
 from .methods import DELTA_MODES, FACTOR_MODES
+from .names.prefixes import is_text_encoder
 from .replay import replay
 from .resize import METHODS as RESIZE_METHODS
 from .resize import resize

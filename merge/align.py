@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .architectures import Architecture, Target, candidates, clash, shared, target
 from .finite import is_finite
 from .formats.based import needs_model
 from .join import low_rank, reshape_of
 from .lora import WEIGHT, Lora, LoraError, LoraModule, Replacement
+from .names import Architecture, Target, candidates, clash, shared, target
 from .share import Share, require_same_weight, same_rows
 
 

@@ -1,6 +1,6 @@
 """Which block of its model a module lies in, and what block weights (lbw) call the blocks.
 
-Paths are those of ComfyUI's own model with underscores, as architectures.target gives them for every spelling. IN, MID
+Paths are those of ComfyUI's own model with underscores, as names.target gives them for every spelling. IN, MID
 and OUT count a U-Net's blocks as that model does (input_blocks, middle_block, output_blocks), DOUBLE and SINGLE those
 of Flux and its relatives; where the blocks stand in one row each is a BLOCK. What lies in no such list is BASE: the
 text encoders, what comes before and after the blocks, the refiners of Lumina 2 and Z-Image, the side branches of Wan.
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .architectures import ARCHITECTURES, Architecture
+from .names import ARCHITECTURES, Architecture
 
 BASE = "BASE"
 

@@ -31,11 +31,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .architectures import Architecture, candidates, likely, target
 from .block_notation import BadNotation, PercentForm, Unsupported, is_value, parse, quoted
 from .block_tables import BASE, FAMILIES, Family, names_a_block
-from .keys import canonical
 from .lora import Lora, LoraError, with_block_weight
+from .names import Architecture, candidates, likely, target
+from .names.prefixes import canonical
 
 SHIPPED_PRESETS = Path(__file__).parent.parent / "block_presets.txt"
 USER_PRESETS = SHIPPED_PRESETS.with_name("block_presets.user.txt")

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from . import metadata as file_metadata
 from . import tensorfile
-from .architectures import Style
 from .compute import Check, Progress, go_on, is_out_of_memory, unwatched
 from .formats import from_state_dict, to_file, to_peft_file
 from .hashing import Sha256
 from .lora import DAMAGED, Lora, LoraError
+from .names import Style
 from .spelling import respelled
 from .tensorfile import DTYPE_NAMES
 from .writing import refusals_named, write_whole

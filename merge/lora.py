@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from .keys import is_text_encoder
+from .names.prefixes import is_text_encoder
 
 WEIGHT, BIAS = "weight", "bias"
 

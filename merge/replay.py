@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from .architectures import Style
 from .blocks import with_block_weights
 from .compute import DTYPES, Check, Compute
 from .files import READABLE, load, save
 from .hashing import sha256_of
 from .lora import Lora, LoraError
 from .merger import merge_deltas, merge_factors
+from .names import Style
 from .recipe import FROM_MODEL, KEY, parsed
 from .resize import resize
 from .spelling import STYLES

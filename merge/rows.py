@@ -11,9 +11,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from .architectures import Target
 from .join import as_low_rank
 from .lora import Adapter, Difference, Later, LaterLoraModule, made
+from .names import Target
 
 
 def cut_out(adapter: Adapter, name: str, start: Fraction, stop: Fraction) -> Adapter:

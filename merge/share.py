@@ -9,9 +9,9 @@ from itertools import groupby, pairwise
 
 import torch
 
-from .architectures import Architecture, Target, mapped_names
 from .join import join, same_weight, shape_text
 from .lora import Adapter, LoraError, Replacement, with_block_weight
+from .names import Architecture, Target, mapped_names
 from .rows import cut_out, rows_of, set_into, swap_halves
 
 Window = tuple[Fraction, Fraction]

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from .architectures import Architecture, Style, Target, spell, split_spelling, target
 from .formats import architecture_of
 from .join import as_low_rank, join
 from .lora import WEIGHT, Adapter, Later, LaterLoraModule, Lora, LoraError, by_key, made, scaled
+from .names import Architecture, Style, Target, spell, split_spelling, target
 from .rows import cut_out, rows_of, set_into, swap_halves
 
 # Style -> how a user calls it

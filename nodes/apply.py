@@ -9,8 +9,8 @@ import comfy.sd
 
 from ..merge.compute import Progress, unwatched
 from ..merge.formats import file_names, to_state_dict
-from ..merge.keys import is_text_encoder
 from ..merge.lora import Lora
+from ..merge.names.prefixes import is_text_encoder
 from . import comfy_bridge
 from .inputs import CATEGORY, lora_input, require_lora, strength_input
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ..merge.align import Meanings
-from ..merge.architectures import Target
 from ..merge.formats import file_names
 from ..merge.formats.based import BasedModule
-from ..merge.keys import loadable
 from ..merge.lora import Adapter, Later, Lora, LoraError
+from ..merge.names import Target
+from ..merge.names.prefixes import loadable
 from ..merge.recipe import FROM_MODEL
 from . import comfy_bridge
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from ..merge.architectures import Style
 from ..merge.compute import DTYPES
 from ..merge.files import save
 from ..merge.lora import Lora
+from ..merge.names import Style
 from ..merge.paths import inside
 from ..merge.spelling import STYLES
 from . import comfy_bridge

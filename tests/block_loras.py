@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import strategies as st
-from lora_pack.merge.architectures import ARCHITECTURES, Architecture, candidates, likely, target
 from lora_pack.merge.block_tables import FAMILIES, Family
 from lora_pack.merge.blocks import with_block_weights
 from lora_pack.merge.lora import Lora, LoraError, LoraModule
+from lora_pack.merge.names import ARCHITECTURES, Architecture, candidates, likely, target
 
 FAMILY = {family.name: family for family in FAMILIES}
 ARCHITECTURE = {architecture.name: architecture for architecture in ARCHITECTURES}

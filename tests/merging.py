@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 from lora_pack.merge.align import common_architecture
-from lora_pack.merge.architectures import target
 from lora_pack.merge.compute import CPU, Compute
 from lora_pack.merge.lora import Lora
 from lora_pack.merge.merger import merge_deltas, merge_factors
 from lora_pack.merge.methods import DELTA_MODES, FACTOR_MODES
+from lora_pack.merge.names import target
 from lora_pack.tests import oracle
 from lora_pack.tests.makers import CONV1, TEXT, as_matrix, at, drawn_masks, make_lora
 

@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import pytest
 import torch
-from lora_pack.merge.architectures import Target
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.lora import Lora, LoraError, LoraModule, LowRank
 from lora_pack.merge.merger import merge_deltas, merge_factors
+from lora_pack.merge.names import Target
 from torch import Tensor
 
 # One attention layer of SD 1.5 and one of its text encoder, as trainers and ComfyUI spell them.

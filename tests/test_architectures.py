@@ -13,8 +13,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lora_pack.merge import keys
-from lora_pack.merge.architectures import (
+from lora_pack.merge.names import (
     ARCHITECTURES,
     Architecture,
     Style,
@@ -30,7 +29,8 @@ from lora_pack.merge.architectures import (
     split_spelling,
     target,
 )
-from lora_pack.merge.architectures.patterns import Table, expand, fill
+from lora_pack.merge.names import prefixes as keys
+from lora_pack.merge.names.patterns import Table, expand, fill
 from lora_pack.tests.makers import examples
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lora_pack.merge.architectures import ARCHITECTURES, Architecture, candidates, likely
 from lora_pack.merge.block_tables import BASE, FAMILIES, Family
 from lora_pack.merge.blocks import with_block_weights
 from lora_pack.merge.lora import Lora, LoraError, LoraModule
+from lora_pack.merge.names import ARCHITECTURES, Architecture, candidates, likely
 from lora_pack.tests.block_loras import (
     DRAWN,
     FAMILY,

@@ -10,10 +10,10 @@ import pytest
 import torch
 from lora_pack.merge.compute import Compute
 from lora_pack.merge.formats import to_state_dict
-from lora_pack.merge.keys import canonical
 from lora_pack.merge.lora import LoraError, LoraModule
 from lora_pack.merge.merger import merge_deltas, merge_factors
 from lora_pack.merge.methods import DELTA_MODES, FACTOR_MODES
+from lora_pack.merge.names.prefixes import canonical
 from lora_pack.tests import oracle
 from lora_pack.tests.makers import (
     CONV1,

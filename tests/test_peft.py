@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from lora_pack.merge.kernels import Blocks, Draw
-from lora_pack.merge.keys import canonical
 from lora_pack.merge.lora import Lora, LoraModule
 from lora_pack.merge.methods import factor_method
+from lora_pack.merge.names.prefixes import canonical
 from lora_pack.tests import oracle
 from lora_pack.tests.makers import at, of_modules
 from lora_pack.tests.merging import EXACT, FACTORS, merge

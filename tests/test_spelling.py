@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_pack.merge.architectures import Style, recognise, target
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.lora import Difference, Lora, LoraError, LowRank
 from lora_pack.merge.merger import merge_factors
+from lora_pack.merge.names import Style, recognise, target
 from lora_pack.merge.spelling import STYLES, respelled
 from lora_pack.tests.test_aliases import H, acts, close, fused, lora, module, split
 from lora_pack.tools.make_lora import sd15_modules

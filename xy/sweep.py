@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..merge.files import load
-from ..merge.keys import is_text_encoder
 from ..merge.lora import Lora
+from ..merge.names.prefixes import is_text_encoder
 from ..nodes import comfy_bridge
 from ..nodes.apply import apply_lora
 from ..nodes.base_weights import with_base_weights

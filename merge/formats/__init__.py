@@ -14,11 +14,11 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ..architectures import Architecture, Target, loadable, recognise, target
 from ..compute import Check, Progress, go_on, unwatched
 from ..finite import is_finite, require_finite
 from ..join import join
 from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, made
+from ..names import Architecture, Target, loadable, recognise, target
 from ..stored import left_in_file
 from ..tensorfile import in_memory
 from . import based, full, layouts, loha, lokr, lora, rslora

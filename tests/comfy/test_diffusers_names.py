@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from lora_pack.merge.architectures import ARCHITECTURES, Target, spell, split_spelling, target
+from lora_pack.merge.names import ARCHITECTURES, Target, spell, split_spelling, target
 from lora_pack.tests.comfy import empty_models
 from torch import Tensor
 

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from lora_pack.merge.architectures import (
+from lora_pack.merge.names import (
     ARCHITECTURES,
     Architecture,
     Target,
@@ -21,7 +21,7 @@ from lora_pack.merge.architectures import (
     split_spelling,
     target,
 )
-from lora_pack.merge.architectures.patterns import fill
+from lora_pack.merge.names.patterns import fill
 from lora_pack.tests.comfy import empty_models
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}

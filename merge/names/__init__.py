@@ -1,16 +1,16 @@
 """Architectures: what the names in a LoRA mean, whatever their spelling, and which architecture a LoRA is for.
 
-One file per family of models holds its tables; registry.py lists them, recognition.py tells which one a LoRA is for,
+One file per family of models holds its tables; families/ lists them, recognition.py tells which one a LoRA is for,
 naming.py reads and writes names. The tables are facts of ComfyUI's key maps (comfy/lora.py and comfy/utils.py) and of
 what trainers write; tests/comfy/test_key_maps.py holds them against the maps of the ComfyUI at hand.
 """
 
 from __future__ import annotations
 
+from .families import ARCHITECTURES
 from .model import Architecture, Target
 from .naming import Style, loadable, mapped_names, spell, split_spelling, target
 from .recognition import candidates, clash, compatible, decide, likely, recognise, shared
-from .registry import ARCHITECTURES
 
 __all__ = [
     "ARCHITECTURES",

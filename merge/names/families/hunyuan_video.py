@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..model import GENERIC, Architecture, Rule, renamed, rows, swapped
+from ..patterns import expand
 from .encoders import clip_l, language_model
 from .flux import (
     BLOCKS,
@@ -23,8 +25,6 @@ from .flux import (
     old_norms,
     shapes,
 )
-from .model import GENERIC, Architecture, Rule, renamed, rows, swapped
-from .patterns import expand
 
 REFINER = "txt_in.individual_token_refiner.blocks.{n}."
 THEIR_REFINER = "context_embedder.token_refiner.refiner_blocks.{n}."

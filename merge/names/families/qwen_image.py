@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..model import GENERIC, Architecture, Rule
+from ..patterns import expand
 from .encoders import language_model
-from .model import GENERIC, Architecture, Rule
-from .patterns import expand
 
 BLOCK = "transformer_blocks.{b}."
 WIDTH = 3072

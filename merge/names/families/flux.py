@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ..model import Architecture, Rule, renamed, rows, swapped, under
+from ..patterns import expand
 from .encoders import clip_l, language_model, t5
-from .model import Architecture, Rule, renamed, rows, swapped, under
-from .patterns import expand
 
 DOUBLE, SINGLE = "double_blocks.{b}.", "single_blocks.{b}."
 THEIR_DOUBLE, THEIR_SINGLE = "transformer_blocks.{b}.", "single_transformer_blocks.{b}."

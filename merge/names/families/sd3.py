@@ -6,9 +6,9 @@ modulate: there diffusers keeps scale and shift in the other order, as in the fi
 
 from __future__ import annotations
 
+from ..model import GENERIC, Architecture, renamed, rows, swapped, under
+from ..patterns import expand
 from .encoders import CLIP_G, clip_l, t5
-from .model import GENERIC, Architecture, renamed, rows, swapped, under
-from .patterns import expand
 
 BLOCK, THEIRS = "joint_blocks.{b}.", "transformer_blocks.{b}."
 WEIGHTS = (

@@ -2,7 +2,7 @@
 
 A LoRA file names a weight by a prefix that says the part (U-Net or transformer, one of the text encoders) and a path
 inside it, with dots or with kohya's underscores. Here is what holds for every model; what the paths mean in a known
-one is in architectures/. The prefixes are those of ComfyUI's key maps (comfy/lora.py) and of what trainers write.
+one is in families/. The prefixes are those of ComfyUI's key maps (comfy/lora.py) and of what trainers write.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def canonical(name: str) -> str:
 
     Two modules with the same canonical name adapt the same weight: `lora_unet_mid_block_attentions_0_proj_in` and
     `unet.mid_block.attentions.0.proj_in`; `lora_te_text_model_x` and `text_encoder.text_model.x`. Paths that differ
-    may still mean one weight: that takes the architecture (architectures.target).
+    may still mean one weight: that takes the architecture (naming.target).
     """
     part, path = split(name)
     return f"{part}:{flatten(path)}"
@@ -119,7 +119,7 @@ def loadable(name: str) -> str:
     """The name to write a module of an unknown model under: as it is, or a spelling that ComfyUI has an entry for.
 
     ComfyUI maps few dotted diffusers paths of a U-Net (comfy/lora.py, model_lora_keys_unet), while kohya's spelling of
-    the same path is in every map. Where the architecture is known, architectures.loadable says more.
+    the same path is in every map. Where the architecture is known, naming.loadable says more.
     """
     part, path = split(name)
     prefix = name[: len(name) - len(path)]

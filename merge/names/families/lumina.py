@@ -7,9 +7,9 @@ well, which fit no Lumina 2.
 
 from __future__ import annotations
 
+from ..model import GENERIC, Architecture, Rule, renamed, rows, under
+from ..patterns import expand
 from .encoders import language_model
-from .model import GENERIC, Architecture, Rule, renamed, rows, under
-from .patterns import expand
 
 # the refiners are no layers of the main row, and are few: any number will do
 STACKS = ("layers.{b}.", "noise_refiner.{n}.", "context_refiner.{n}.")

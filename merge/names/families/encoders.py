@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model import Encoder
+from ..model import Encoder
 
 # The linear layers that kohya's and diffusers' names exist for; everything else has ComfyUI's generic name alone.
 CLIP_LINEAR = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
-from .. import keys
+from . import prefixes
 from .model import WHOLE, Architecture, Encoder, Rule, Target
 from .patterns import fill, flat
 
@@ -16,17 +16,17 @@ Style = Literal["kohya", "peft", "comfyui"]
 def target(name: str, architecture: Architecture | None) -> Target:
     """What a module's name means; of an unknown architecture, the weight of the name's own path as a whole."""
     if architecture is None:
-        return Target(keys.canonical(name))
+        return Target(prefixes.canonical(name))
     return _target(name, architecture)
 
 
 @lru_cache(maxsize=50_000)
 def _target(name: str, architecture: Architecture) -> Target:
-    part, path = keys.split(name)
+    part, path = prefixes.split(name)
     if part != "model":
         found = in_encoder(part, path, architecture)
-        return Target(keys.canonical(name) if found is None else _encoder_weight(*found))
-    path = keys.flatten(path)
+        return Target(prefixes.canonical(name) if found is None else _encoder_weight(*found))
+    path = prefixes.flatten(path)
     if architecture.own.find(path) is None:
         alias = architecture.aliases.find(path)
         if alias is not None:
@@ -46,7 +46,7 @@ def loadable(name: str, architecture: Architecture | None) -> str:
     the nearest that maps. Where no name is mapped by all (the parts of q, k and v of Lumina 2), the name stays.
     """
     if architecture is None:
-        return keys.loadable(name)
+        return prefixes.loadable(name)
     return _loadable(name, architecture)
 
 
@@ -56,11 +56,11 @@ def _loadable(name: str, architecture: Architecture) -> str:
     names = list(mapped_names(meaning, architecture))
     if name in names:
         return name
-    part, path = keys.split(name)
+    part, path = prefixes.split(name)
     if not names:
         return _unlisted(name, part, path, meaning, architecture)
     if part == "model":
-        kohya = ("lora_unet_" + keys.flatten(path), "lora_unet_" + meaning.weight.split(":", 1)[1])
+        kohya = ("lora_unet_" + prefixes.flatten(path), "lora_unet_" + meaning.weight.split(":", 1)[1])
     else:
         kohya = tuple(found for found in names if found.startswith("lora_te"))
     alike = [found for found in names if ("." in found) == ("." in name)]
@@ -73,8 +73,8 @@ def _unlisted(name: str, part: str, path: str, meaning: Target, architecture: Ar
         encoder = next((e for e in architecture.encoders if not e.name.startswith("clip_")), None)
         if part == "te" and path.startswith("transformer.") and encoder is not None:
             return f"text_encoders.{encoder.name}.{path}"
-        return keys.loadable(name)
-    if architecture.aliases.find(keys.flatten(path)) is not None or name.startswith(architecture.prefixes):
+        return prefixes.loadable(name)
+    if architecture.aliases.find(prefixes.flatten(path)) is not None or name.startswith(architecture.prefixes):
         return name
     return "lora_unet_" + meaning.weight.split(":", 1)[1]
 
@@ -192,7 +192,7 @@ def in_encoder(part: str, path: str, architecture: Architecture) -> tuple[Encode
 
 
 def _below_root(path: str, encoder: Encoder) -> str:
-    flattened = keys.flatten(path)
+    flattened = prefixes.flatten(path)
     return flattened.removeprefix(flat(encoder.root)) if encoder.root else flattened
 
 

@@ -17,10 +17,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from .. import keys
+from . import prefixes
+from .families import ARCHITECTURES
 from .model import Architecture, Encoder, Target
 from .naming import in_encoder
-from .registry import ARCHITECTURES
 
 Shape = Sequence[int]
 KNOWN_SHARE = 0.9
@@ -38,8 +38,8 @@ def candidates(modules: Mapping[str, Shape]) -> tuple[Architecture, ...]:
 # Loading, merging and saving each ask about the same LoRAs.
 @lru_cache(maxsize=32)
 def _candidates(modules: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Architecture, ...]:
-    parsed = [(*keys.split(name), shape) for name, shape in modules]
-    paths = [(part, path, keys.flatten(path), shape) for part, path, shape in parsed]
+    parsed = [(*prefixes.split(name), shape) for name, shape in modules]
+    paths = [(part, path, prefixes.flatten(path), shape) for part, path, shape in parsed]
     counts = {a: sum(_knows(a, part, path, flat) for part, path, flat, _ in paths) for a in ARCHITECTURES}
     most = max(counts.values())
     if most < KNOWN_SHARE * len(paths):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..model import Architecture, Rule, renamed, under
+from ..patterns import expand
 from .encoders import CLIP_G, CLIP_H, clip_l
-from .model import Architecture, Rule, renamed, under
-from .patterns import expand
 
 # (diffusers, original, width of the attention there)
 SD_ATTENTIONS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lora_pack.merge.keys import PEFT, PREFIXES, canonical, flatten, is_text_encoder, loadable, split
+from lora_pack.merge.names.prefixes import PEFT, PREFIXES, canonical, flatten, is_text_encoder, loadable, split
 from lora_pack.tests.makers import examples
 
 # name, part, path

@@ -6,9 +6,9 @@ model with more around it.
 
 from __future__ import annotations
 
+from ..model import Architecture, Rule, renamed
+from ..patterns import expand
 from .encoders import t5
-from .model import Architecture, Rule, renamed
-from .patterns import expand
 
 BLOCK = "blocks.{b}."
 ATTENTIONS = "[self_attn|cross_attn].[q|k|v|o|norm_q|norm_k]"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ..model import Architecture
 from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
 from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
 from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
-from .model import Architecture
 from .qwen_image import QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
 from .unet import SD2, SD15, SDXL

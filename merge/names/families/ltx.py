@@ -5,9 +5,9 @@ ComfyUI maps their own paths; 0.33 maps them bare as well. The pairs are those o
 
 from __future__ import annotations
 
+from ..model import Architecture, Rule
+from ..patterns import expand
 from .encoders import language_model, t5
-from .model import Architecture, Rule
-from .patterns import expand
 
 BLOCK = "transformer_blocks.{b}."
 ATTENTION = ".[to_q|to_k|to_v|to_out.0|q_norm|k_norm]"
