@@ -242,9 +242,9 @@ def _unknown(lora: Lora) -> str:
     names = {adapter.name: canonical(adapter.name).split(":", 1) for adapter in lora.modules.values()}
     of_model = [name for name, (part, _) in names.items() if part == "model"] or list(names)
     in_blocks = (name for name in of_model if names_a_block(names[name][1]))
-    kins = dict.fromkeys(family.architectures[0].kin for family in FAMILIES)
+    families = dict.fromkeys(family.architectures[0].family for family in FAMILIES)
     return (
-        f"block weights are known for {_listed([*kins])} LoRAs, "
+        f"block weights are known for {_listed([*families])} LoRAs, "
         f"and this is none (it has {next(in_blocks, of_model[0])}). "
         "%default=0.5 gives all of it one weight."
     )

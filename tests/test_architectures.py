@@ -658,7 +658,7 @@ def test_the_whole_model_is_recognised_in_every_style(architecture: Architecture
                 modules[spelt] = (int(rows * (t.stop - t.start)), columns)
         found = candidates(modules)
         assert architecture in found
-        assert all(compatible(a, architecture) or architecture.kin in a.yields_to for a in found)
+        assert all(compatible(a, architecture) or architecture.family in a.defers_to for a in found)
 
 
 @examples(300)
@@ -676,7 +676,7 @@ def test_a_part_of_a_lora_is_never_taken_for_another_architecture(data: st.DataO
     assert architecture in found
     told = recognise(part)
     if told is not None and not compatible(told, architecture):
-        assert told.kin in (architecture.kin, *architecture.yields_to)
+        assert told.family in (architecture.family, *architecture.defers_to)
         for name in part:  # and then they read what it has the same
             assert target(name, told) == target(name, architecture)
     # what one part leaves open the whole decides
@@ -739,8 +739,8 @@ def test_what_one_lora_leaves_open_another_decides():
 
 def test_names_are_unique_and_every_kin_has_one_reading():
     assert len(BY_NAME) == len(ARCHITECTURES)
-    for kin in {architecture.kin for architecture in ARCHITECTURES}:
-        members = [a for a in ARCHITECTURES if a.kin == kin]
+    for kin in {architecture.family for architecture in ARCHITECTURES}:
+        members = [a for a in ARCHITECTURES if a.family == kin]
         for first, second in itertools.combinations(members, 2):
             for name in modules_of(first):
                 parts = split_spelling(target(name, first).weight, first, "peft")

@@ -188,7 +188,7 @@ FITS = {
     ),
     "text encoder only": ([TEXT_ENCODER], ["SD 1.5/2", "SDXL", "SD 3", "SD 3.5 Large", "Flux"]),
     "second text encoder only": (SDXL_ATTENTION[-1:], ["SDXL", "SD 3", "SD 3.5 Large"]),
-    "nothing": ([], [family.name for family in FAMILIES if not family.architectures[0].yields_to]),
+    "nothing": ([], [family.name for family in FAMILIES if not family.architectures[0].defers_to]),
     "flux": (FLUX_ALL, ["Flux"]),
     "flux or another, double only": (
         ["transformer.transformer_blocks.0.attn.add_q_proj"],

@@ -1,24 +1,27 @@
-"""What is known of an architecture's names: its weights, their other spellings, its text encoders."""
+"""An architecture: one kind of model, with the names of its weights and its text encoders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 from .patterns import Table, expand
+from .table import WHOLE, ParsedTable, Rule, other_spellings, own_paths, parse, size_of
 
-WHOLE = (Fraction(0), Fraction(1))
 # The prefixes under which ComfyUI maps a weight of any model by its own path.
 GENERIC = ("diffusion_model.", "lora_unet_")
+# The one under which it maps a parameter that is no `.weight`.
+PARAMETER_PREFIX = "diffusion_model."
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a name means: rows ``start`` to ``stop`` (as parts of all its rows) of a weight of ComfyUI's model.
+    """What a name means: rows ``start`` to ``stop`` (as fractions of all its rows) of a weight of ComfyUI's model.
 
     ``weight`` is canonical: the part of the model (model, te1, te2, te3, te), a colon, and the weight's own path there
-    with underscores. ``swapped``: the two halves of the rows stand in the other order under this name, so that its
+    with underscores. ``swapped``: under this name the two halves of the rows stand in the other order, so that its
     first half [0, 1/2) are the weight's rows [1/2, 1) and its second half the weight's rows [0, 1/2).
     """
 
@@ -33,59 +36,14 @@ class Target:
         return (self.start, self.stop) == WHOLE and not self.swapped
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Another spelling of a weight, or of some of its rows.
-
-    ``prefixes`` are those under which every supported ComfyUI maps this spelling (with dots where the prefix ends in
-    one, flat where it ends in an underscore). ``diffusers``: it is the module's path in diffusers. ``usual``: trainers
-    write it; what ComfyUI reads besides is no sign of the architecture.
-    """
-
-    alias: str
-    weight: str
-    start: Fraction = WHOLE[0]
-    stop: Fraction = WHOLE[1]
-    swapped: bool = False
-    prefixes: tuple[str, ...] = ()
-    diffusers: bool = True
-    usual: bool = True
-
-
-def renamed(pairs: Iterable[tuple[str, str]], alias: str = "", weight: str = "", **options) -> list[Rule]:
-    """Rules for whole weights from pairs (alias, weight), each behind the prefix given for its side."""
-    return [Rule(alias + a, weight + w, **options) for a, w in pairs]
-
-
-def rows(weight: str, parts: Iterable[tuple[str, int]], alias: str = "", **options) -> list[Rule]:
-    """Rules for a fused weight: its aliases from the first row to the last, each with its share of the rows."""
-    parts = list(parts)
-    total = sum(share for _, share in parts)
-    rules, start = [], 0
-    for name, share in parts:
-        rules.append(Rule(alias + name, weight, Fraction(start, total), Fraction(start + share, total), **options))
-        start += share
-    return rules
-
-
-def swapped(alias: str, weight: str, **options) -> Rule:
-    """A rule for a modulation whose halves, shift and scale, diffusers keeps in the other order."""
-    return Rule(alias, weight, swapped=True, **options)
-
-
-def under(prefixes: tuple[str, ...], rules: Iterable[Rule]) -> list[Rule]:
-    """The rules as every supported ComfyUI maps them, under these prefixes."""
-    return [replace(rule, prefixes=prefixes) for rule in rules]
-
-
 @dataclass(frozen=True, eq=False)
 class Encoder:
     """A text encoder of an architecture.
 
     ``name`` is ComfyUI's; its weights are `text_encoders.<name>.transformer.<root><path>` there, and ``weights`` are
     the paths. ``mapped`` are the other prefixes that every supported ComfyUI knows, with the weights it knows under
-    them; the first is kohya's. ``also`` are further parts that mean this encoder. ``width`` is what its attention
-    takes in.
+    them; the first is kohya's. ``also`` are further parts that mean this encoder. ``width`` is the number of columns
+    of its attention's weights.
     """
 
     part: str
@@ -96,58 +54,89 @@ class Encoder:
     also: tuple[str, ...] = ()
     root: str = ""
     width: int | None = None
-    table: Table[str] = field(init=False, repr=False)
-    kohya: Mapping[str, frozenset[str]] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        weights = expand(*self.weights)
-        object.__setattr__(self, "table", Table((path, path) for path in weights))
-        object.__setattr__(self, "kohya", {prefix: frozenset(expand(*paths)) for prefix, paths in self.mapped})
+    @cached_property
+    def table(self) -> Table[str]:
+        return Table((path, path) for path in expand(*self.weights))
+
+    @cached_property
+    def kohya(self) -> Mapping[str, frozenset[str]]:
+        return {prefix: frozenset(expand(*paths)) for prefix, paths in self.mapped}
 
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
     """One kind of model.
 
-    Architectures of one ``kin`` read every name the same and differ in size; ``size`` is what two LoRAs must share to
-    be mixed. ``blocks`` are the lists of blocks by their path, with how many there are: a name beyond them is of
-    another model. ``shapes`` are the rows and columns of weights that tell architectures apart.
+    Architectures of one ``family`` read every name the same and differ in size: two LoRAs can be merged where the size
+    ``w`` (the model's width) is the same. ``table`` has the weights and their names, in the form of table.py, with
+    ``sizes`` for the shapes in it. ``blocks`` are the lists of blocks by their path, with their lengths: a name beyond
+    them belongs to another model.
 
-    ``prefixes`` are those under which every supported ComfyUI maps the weights' own paths; those of ``unsure`` have no
-    own path that all of them map. ``kohya`` is how kohya's trainer writes: "own" paths or those of "diffusers".
-    ``peft`` is what diffusers calls the model. ``foreign`` are parts of raw names that rule this architecture out.
-    ``yields_to``: the kin that is assumed where a LoRA could be of either.
+    ``prefixes`` are those under which every supported ComfyUI maps the weights' own paths. ``kohya`` is how kohya's
+    trainer writes: "own" paths or those of "diffusers". ``peft`` is what diffusers calls the model. ``excluded`` are
+    parts of raw names that rule this architecture out. ``defers_to``: the families that are assumed where a LoRA could
+    belong to either.
     """
 
     name: str
-    kin: str
-    size: int
-    weights: tuple[str, ...]
-    rules: tuple[Rule, ...] = ()
+    table: str
+    family: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict)
     encoders: tuple[Encoder, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict)
-    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     prefixes: tuple[str, ...] = GENERIC
-    unsure: frozenset[str] = frozenset()
     kohya: str = "own"
     peft: str = "transformer."
-    foreign: tuple[str, ...] = ()
-    yields_to: tuple[str, ...] = ()
-    own: Table[str] = field(init=False, repr=False)
-    aliases: Table[Rule] = field(init=False, repr=False)
-    spellings: Mapping[str, tuple[Rule, ...]] = field(init=False, repr=False)
+    excluded: tuple[str, ...] = ()
+    defers_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        weights = expand(*self.weights)
-        known = frozenset(weights)
-        rules = [rule for rule in self.rules if rule.weight in known]
-        by_weight: dict[str, list[Rule]] = {}
-        for rule in rules:
-            by_weight.setdefault(rule.weight, []).append(rule)
-        object.__setattr__(self, "weights", weights)
-        object.__setattr__(self, "own", Table((weight, weight) for weight in weights))
-        object.__setattr__(self, "aliases", Table((rule.alias, rule) for rule in rules))
-        object.__setattr__(self, "spellings", {weight: tuple(found) for weight, found in by_weight.items()})
+        object.__setattr__(self, "family", self.family or self.name)
+
+    @property
+    def size(self) -> int:
+        return self.sizes["w"]
+
+    @cached_property
+    def _parsed(self) -> ParsedTable:
+        return parse(self.table)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        return self._parsed.weights
+
+    @property
+    def unmapped(self) -> frozenset[str]:
+        """The weights without a spelling of their own path that every supported ComfyUI maps."""
+        return self._parsed.unmapped
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The bare parameters: ComfyUI maps them by their full dotted path alone."""
+        return self._parsed.parameters
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, int]]:
+        """Rows and columns of the weights that tell architectures apart; 1x1 kernels count as matrices."""
+        given = self._parsed.shapes.items()
+        return {weight: (size_of(rows, self.sizes), size_of(columns, self.sizes)) for weight, (rows, columns) in given}
+
+    @cached_property
+    def own(self) -> Table[str]:
+        return own_paths(self.table)
+
+    @cached_property
+    def aliases(self) -> Table[Rule]:
+        return other_spellings(self.table)
+
+    @cached_property
+    def spellings(self) -> Mapping[str, tuple[Rule, ...]]:
+        """The other spellings of each weight."""
+        found: dict[str, list[Rule]] = {}
+        for rule in self._parsed.rules:
+            found.setdefault(rule.weight, []).append(rule)
+        return {weight: tuple(rules) for weight, rules in found.items()}
 
     def has_block(self, weight: str, numbers: Mapping[str, str]) -> bool:
         """Whether the block that a weight's pattern names with these numbers is one of the model's."""

@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Literal
 
 from . import prefixes
-from .model import WHOLE, Architecture, Encoder, Rule, Target
+from .model import PARAMETER_PREFIX, Architecture, Encoder, Target
 from .patterns import fill, flat
+from .table import WHOLE, Rule
 
 Style = Literal["kohya", "peft", "comfyui"]
 
@@ -89,8 +90,9 @@ def mapped_names(meaning: Target, architecture: Architecture) -> Iterator[str]:
     if found is None:
         return
     pattern, numbers = found
-    if meaning.is_whole and pattern not in architecture.unsure:
-        yield from (_behind(prefix, fill(pattern, numbers)) for prefix in architecture.prefixes)
+    if meaning.is_whole and pattern not in architecture.unmapped:
+        prefixes = (PARAMETER_PREFIX,) if pattern in architecture.parameters else architecture.prefixes
+        yield from (_behind(prefix, fill(pattern, numbers)) for prefix in prefixes)
     for rule in architecture.spellings.get(pattern, ()):
         if (rule.start, rule.stop, rule.swapped) == (meaning.start, meaning.stop, meaning.swapped):
             yield from (_behind(prefix, fill(rule.alias, numbers)) for prefix in rule.prefixes)
@@ -117,7 +119,7 @@ def spell(meaning: Target | str, architecture: Architecture | None, style: Style
     if not known.is_whole:
         return None
     if style == "comfyui":
-        usable = found is not None and found[0] not in architecture.unsure
+        usable = found is not None and found[0] not in architecture.unmapped
         return "diffusion_model." + fill(*found) if found is not None and usable else None
     if found is not None and architecture.kohya == "diffusers":
         theirs = _in_diffusers(*found, known, architecture)

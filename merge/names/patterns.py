@@ -31,6 +31,17 @@ def expand(*patterns: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def expand_together(own: str, alias: str, line: str) -> list[tuple[str, str]]:
+    """Two patterns with every `[a|b]` written out, the choices of one going with those of the other in order.
+
+    Raises ValueError, quoting ``line``, where they don't have as many choices.
+    """
+    sides = [[part.split("|") for part in _CHOICE.findall(pattern)] for pattern in (own, alias)]
+    if [len(options) for options in sides[0]] != [len(options) for options in sides[1]]:
+        raise ValueError(f"The choices on the two sides of this line don't belong together: {line!r}")
+    return list(zip(expand(own), expand(alias), strict=True))
+
+
 def flat(path: str) -> str:
     """A dotted path with underscores."""
     return path.replace(".", "_")

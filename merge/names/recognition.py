@@ -6,7 +6,7 @@
    SD 2, 2048 SDXL), how wide the model is. Names like those of a known model with other shapes are of an unknown one.
 3. Blocks. If there are modules in all blocks of a list of some of them, these are left: Flux has 19 double blocks,
    HunyuanVideo 20 that are called the same.
-4. Several that are left are one answer if they are of one kin, so that they read every name the same; the first of
+4. Several that are left are one answer if they are of one family, so that they read every name the same; the first of
    them is named. One that nothing but a part of it tells from a far more common one yields to that. Else the LoRA
    could be of any of them, and there is no answer: the text encoder alone, or a few layers that several have.
 """
@@ -57,18 +57,18 @@ def recognise(modules: Mapping[str, Shape]) -> Architecture | None:
 def decide(found: Sequence[Architecture]) -> Architecture | None:
     """The one that several candidates come to; None where they read names differently."""
     left = likely(found)
-    return left[0] if left and len({a.kin for a in left}) == 1 else None
+    return left[0] if left and len({a.family for a in left}) == 1 else None
 
 
 def likely(found: Sequence[Architecture]) -> tuple[Architecture, ...]:
     """The candidates without those that yield to another of them."""
-    kins = {architecture.kin for architecture in found}
-    return tuple(a for a in found if not kins.intersection(a.yields_to))
+    families = {architecture.family for architecture in found}
+    return tuple(a for a in found if not families.intersection(a.defers_to))
 
 
 def compatible(first: Architecture, second: Architecture) -> bool:
     """Whether LoRAs of the two can be merged: they read names the same and are of one size, as Flux and Chroma."""
-    return first is second or (first.kin == second.kin and first.size == second.size)
+    return first is second or (first.family == second.family and first.size == second.size)
 
 
 def clash(found: Sequence[Sequence[Architecture]]) -> tuple[int, int] | None:
@@ -117,7 +117,7 @@ def _in_model(architecture: Architecture, flat: str) -> tuple[str, dict[str, str
 
 
 def _ruled_out(architecture: Architecture, names: Iterable[str]) -> bool:
-    return bool(architecture.foreign) and any(part in name for name in names for part in architecture.foreign)
+    return bool(architecture.excluded) and any(part in name for name in names for part in architecture.excluded)
 
 
 def _fits(architecture: Architecture, part: str, path: str, flat: str, shape: Shape) -> bool:

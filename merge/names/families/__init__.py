@@ -9,13 +9,15 @@ from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
 from .qwen_image import QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
-from .unet import SD2, SD15, SDXL
+from .unet import KOALA, SD2, SD15, SDXL, SDXL_REFINER
 from .wan import WAN_1_3B, WAN_5B, WAN_14B
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     SD15,
     SD2,
     SDXL,
+    SDXL_REFINER,
+    KOALA,
     SD3,
     SD35_LARGE,
     FLUX,

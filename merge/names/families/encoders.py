@@ -64,6 +64,16 @@ CLIP_G = Encoder(
     diffusers="text_encoder_2.",
     width=1280,
 )
+# The refiner's only encoder
+CLIP_G_ALONE = Encoder(
+    part="te1",
+    name="clip_g",
+    weights=CLIP,
+    mapped=(("lora_te_", CLIP_LINEAR), ("text_encoder.", CLIP_LINEAR)),
+    diffusers="text_encoder.",
+    also=("te2",),
+    width=1280,
+)
 
 
 def t5(part: str, kohya: tuple[str, ...], diffusers: str, name: str = "t5xxl", also: tuple[str, ...] = ()) -> Encoder:

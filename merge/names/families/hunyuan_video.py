@@ -1,148 +1,85 @@
 """HunyuanVideo, HunyuanVideo 1.5 and HunyuanImage 2.1: Flux's blocks with a token refiner before them.
 
 ComfyUI maps diffusion-pipe's spelling of HunyuanVideo besides its own (model_lora_keys_unet). The original's other
-names and those of diffusers are what diffusers' converter of the checkpoint knows.
+names and those of diffusers are what diffusers' converter of the checkpoint knows. It maps no name for the parts of a
+fused weight, so they are only ever written fused.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ..model import GENERIC, Architecture, Rule, renamed, rows, swapped
-from ..patterns import expand
+from ..model import Architecture, Encoder
 from .encoders import clip_l, language_model
-from .flux import (
-    BLOCKS,
-    IN_DOUBLE,
-    LINEAR1,
-    MLP,
-    MODULATION,
-    MODULATIONS,
-    NORMS,
-    SINGLE,
-    SINGLE_NORMS,
-    THEIR_SINGLE,
-    old_norms,
-    shapes,
+from .flux import ATTENTION, LINEAR1, MLP, MODULATION, OLD_NORMS, SWAPPED, UNMAPPED, sizes
+
+REFINER = """
+txt_in.individual_token_refiner.blocks.{n}. = context_embedder.token_refiner.refiner_blocks.{n}.
+    self_attn.qkv = attn.(to_q + to_k + to_v)
+    self_attn.proj = attn.to_out.0
+    [norm1|norm2] =
+    adaLN_modulation.1 = norm_out.linear      # a pair of gates, which diffusers leaves in order
+    mlp.[0|2] = ff.[net.0.proj|net.2]
+txt_in. = context_embedder.
+    input_embedder = proj_in
+    [t_embedder|c_embedder].[in_layer|out_layer] = time_text_embed.[timestep|text]_embedder.[linear_1|linear_2]
+"""
+ENDS = """
+img_in.proj = x_embedder.proj
+[time_in|vector_in|guidance_in].[in_layer|out_layer] = time_text_embed.[timestep|text|guidance]_embedder.[linear_1|linear_2]
+final_layer.linear = proj_out
+"""  # noqa: E501
+ORIGINAL = """
+[time_in|guidance_in].[in_layer|out_layer] < [time_in|guidance_in].mlp.[0|2]
+txt_in.t_embedder.[in_layer|out_layer] < txt_in.t_embedder.mlp.[0|2]
+txt_in.c_embedder.[in_layer|out_layer] < txt_in.c_embedder.[linear_1|linear_2]
+double_blocks.{b}.[img|txt]_attn.qkv < double_blocks.{b}.([img|txt]_attn_q + [img|txt]_attn_k + [img|txt]_attn_v)
+"""
+# Where diffusion-pipe's spelling differs from ComfyUI's, and where it doesn't.
+PIPE = """
+mapped under: transformer. diffusion_model.
+double_blocks.{b}.
+    [img_mod|txt_mod].lin < [img_mod|txt_mod].linear
+    [img|txt]_attn.[qkv|proj] < [img|txt]_attn_[qkv|proj]
+    [img_mlp|txt_mlp].[0|2] < [img_mlp|txt_mlp].[fc1|fc2]
+single_blocks.{b}.modulation.lin < single_blocks.{b}.modulation.linear
+txt_in.individual_token_refiner.blocks.{n}.
+    self_attn.[qkv|proj] < self_attn_[qkv|proj]
+    mlp.[0|2] < mlp.[fc1|fc2]
+mapped under: transformer.
+single_blocks.{b}.[linear1|linear2] <
+txt_in.individual_token_refiner.blocks.{n}.[norm1|norm2] <
+txt_in.individual_token_refiner.blocks.{n}.adaLN_modulation.1 <
+txt_in.input_embedder <
+txt_in.[t_embedder|c_embedder].[in_layer|out_layer] <
+img_in.proj <
+[time_in|vector_in|guidance_in].[in_layer|out_layer] <
+final_layer.linear <
+final_layer.adaLN_modulation.1 <
+"""
+# Of 1.5 and HunyuanImage; the cond type's embedding is 1.5's alone.
+LATER = """
+time_r_in.[in_layer|out_layer] <
+byt5_in.[layernorm|fc1|fc2|fc3] <
+vision_in.proj.{n} <
+cond_type_embedding <
+"""
+HUNYUAN_TABLE = "".join(
+    (UNMAPPED, ATTENTION, MLP, MODULATION, LINEAR1, REFINER, ENDS, SWAPPED, ORIGINAL, OLD_NORMS, PIPE)
 )
-
-REFINER = "txt_in.individual_token_refiner.blocks.{n}."
-THEIR_REFINER = "context_embedder.token_refiner.refiner_blocks.{n}."
-WEIGHTS = (
-    *BLOCKS,
-    *MODULATION,
-    REFINER + "self_attn.[qkv|proj]",
-    REFINER + "[norm1|norm2]",
-    REFINER + "mlp.[0|2]",
-    REFINER + "adaLN_modulation.1",
-    "txt_in.input_embedder",
-    "txt_in.[t_embedder|c_embedder].[in_layer|out_layer]",
-    "img_in.proj",
-    "[time_in|vector_in|guidance_in].[in_layer|out_layer]",
-    "final_layer.linear",
-    "final_layer.adaLN_modulation.1",
-)
-LATER = (  # 1.5 and HunyuanImage
-    "time_r_in.[in_layer|out_layer]",
-    "byt5_in.[layernorm|fc1|fc2|fc3]",
-    "vision_in.proj.{n}",
-    "cond_type_embedding",
-)
-
-DIFFUSERS = [
-    *IN_DOUBLE,
-    *MLP,
-    *MODULATIONS,
-    *SINGLE_NORMS,
-    *rows(SINGLE + "linear1", LINEAR1, THEIR_SINGLE),
-    Rule(THEIR_SINGLE + "proj_out", SINGLE + "linear2"),
-    *rows(REFINER + "self_attn.qkv", (("to_q", 1), ("to_k", 1), ("to_v", 1)), THEIR_REFINER + "attn."),
-    *renamed(
-        (
-            ("attn.to_out.0", "self_attn.proj"),
-            ("norm1", "norm1"),
-            ("norm2", "norm2"),
-            ("norm_out.linear", "adaLN_modulation.1"),  # a pair of gates, which diffusers leaves in order
-            ("ff.net.0.proj", "mlp.0"),
-            ("ff.net.2", "mlp.2"),
-        ),
-        THEIR_REFINER,
-        REFINER,
-    ),
-    *renamed(
-        (
-            ("x_embedder.proj", "img_in.proj"),
-            ("context_embedder.proj_in", "txt_in.input_embedder"),
-            ("context_embedder.time_text_embed.timestep_embedder.linear_1", "txt_in.t_embedder.in_layer"),
-            ("context_embedder.time_text_embed.timestep_embedder.linear_2", "txt_in.t_embedder.out_layer"),
-            ("context_embedder.time_text_embed.text_embedder.linear_1", "txt_in.c_embedder.in_layer"),
-            ("context_embedder.time_text_embed.text_embedder.linear_2", "txt_in.c_embedder.out_layer"),
-            ("time_text_embed.timestep_embedder.linear_1", "time_in.in_layer"),
-            ("time_text_embed.timestep_embedder.linear_2", "time_in.out_layer"),
-            ("time_text_embed.text_embedder.linear_1", "vector_in.in_layer"),
-            ("time_text_embed.text_embedder.linear_2", "vector_in.out_layer"),
-            ("time_text_embed.guidance_embedder.linear_1", "guidance_in.in_layer"),
-            ("time_text_embed.guidance_embedder.linear_2", "guidance_in.out_layer"),
-            ("proj_out", "final_layer.linear"),
-        )
-    ),
-    swapped("norm_out.linear", "final_layer.adaLN_modulation.1"),
-]
-ORIGINAL = renamed(
-    (
-        ("time_in.mlp.0", "time_in.in_layer"),
-        ("time_in.mlp.2", "time_in.out_layer"),
-        ("guidance_in.mlp.0", "guidance_in.in_layer"),
-        ("guidance_in.mlp.2", "guidance_in.out_layer"),
-        ("txt_in.t_embedder.mlp.0", "txt_in.t_embedder.in_layer"),
-        ("txt_in.t_embedder.mlp.2", "txt_in.t_embedder.out_layer"),
-        ("txt_in.c_embedder.linear_1", "txt_in.c_embedder.in_layer"),
-        ("txt_in.c_embedder.linear_2", "txt_in.c_embedder.out_layer"),
-    ),
-    diffusers=False,
-)
-# What diffusion-pipe writes for the end of a weight's path; everything else it writes as ComfyUI does.
-PIPE_ENDS = (
-    ("_mod.lin", "_mod.linear"),
-    (".modulation.lin", ".modulation.linear"),
-    ("_attn.qkv", "_attn_qkv"),
-    ("_attn.proj", "_attn_proj"),
-    ("mlp.0", "mlp.fc1"),
-    ("mlp.2", "mlp.fc2"),
-)
-
-
-def diffusion_pipe(weights: tuple[str, ...]) -> list[Rule]:
-    """diffusion-pipe's spelling, which ComfyUI maps under `transformer.` and, where it differs, `diffusion_model.`."""
-    rules = []
-    for weight in expand(*weights):
-        alias = next((weight.removesuffix(end) + theirs for end, theirs in PIPE_ENDS if weight.endswith(end)), weight)
-        prefixes = ("transformer.",) if alias == weight else ("transformer.", "diffusion_model.")
-        # the norms' parameter is no weight up to 0.3.75, so that nothing maps it there
-        rules.append(Rule(alias, weight, prefixes=() if weight in UNSURE else prefixes, diffusers=False))
-    return rules
-
-
-UNSURE = frozenset(expand(*NORMS))
 
 
 def hunyuan(
-    name: str, width: int, double: int, single: int, later: bool, encoders: tuple, pipe: bool = True
+    name: str, width: int, double: int, single: int, later: bool, encoders: tuple[Encoder, ...], pipe: bool = True
 ) -> Architecture:
-    weights = (*WEIGHTS, *LATER) if later else WEIGHTS
-    rules = [*DIFFUSERS, *ORIGINAL, *old_norms(), *diffusion_pipe(weights)]
+    table = HUNYUAN_TABLE + LATER if later else HUNYUAN_TABLE
+    lines = table.splitlines(keepends=True)
     return Architecture(
         name=name,
-        kin="HunyuanVideo",
-        size=width,
-        weights=weights,
-        rules=tuple(rules if pipe else (replace(rule, prefixes=()) for rule in rules)),
+        family="HunyuanVideo",
+        table=table if pipe else "".join(line for line in lines if not line.startswith("mapped under:")),
+        sizes=sizes(width, 4, gated=False),
         encoders=encoders,
         blocks={"double_blocks": double, "single_blocks": single},
-        shapes=shapes(width, 4, gated=False),
-        prefixes=GENERIC,
-        unsure=UNSURE,
-        yields_to=("Flux",),
+        defers_to=("Flux",),
     )
 
 

@@ -1,212 +1,170 @@
-"""SD 1.5, SD 2 and SDXL: the U-Nets, which diffusers numbers by level and the original by block.
+"""SD 1.5, SD 2, SDXL and its relatives: U-Nets, which diffusers numbers by level and the original by block.
 
-The pairs are those of ComfyUI's unet_to_diffusers (comfy/utils.py). kohya's trainer writes SD 1.5 and 2 with diffusers'
-paths and SDXL with the original ones; others write SDXL with diffusers' paths too.
+kohya's trainer writes SD 1.5 and 2 with diffusers' paths and SDXL with the original ones; others write SDXL with
+diffusers' paths too. ComfyUI maps kohya's spelling of every diffusers path, and the dotted path of all but the
+attention's projections, which it knows by the name that old diffusers gave them: `attn1.processor.to_q`,
+`attn1.processor.to_out` (unet_to_diffusers in comfy/utils.py, model_lora_keys_unet in comfy/lora.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 
-from ..model import Architecture, Rule, renamed, under
-from ..patterns import expand
-from .encoders import CLIP_G, CLIP_H, clip_l
+from ..model import Architecture, Encoder
+from .encoders import CLIP_G, CLIP_G_ALONE, CLIP_H, clip_l
 
-# (diffusers, original, width of the attention there)
-SD_ATTENTIONS = (
-    ("down_blocks.0.attentions.0", "input_blocks.1.1", 320),
-    ("down_blocks.0.attentions.1", "input_blocks.2.1", 320),
-    ("down_blocks.1.attentions.0", "input_blocks.4.1", 640),
-    ("down_blocks.1.attentions.1", "input_blocks.5.1", 640),
-    ("down_blocks.2.attentions.0", "input_blocks.7.1", 1280),
-    ("down_blocks.2.attentions.1", "input_blocks.8.1", 1280),
-    ("mid_block.attentions.0", "middle_block.1", 1280),
-    ("up_blocks.1.attentions.0", "output_blocks.3.1", 1280),
-    ("up_blocks.1.attentions.1", "output_blocks.4.1", 1280),
-    ("up_blocks.1.attentions.2", "output_blocks.5.1", 1280),
-    ("up_blocks.2.attentions.0", "output_blocks.6.1", 640),
-    ("up_blocks.2.attentions.1", "output_blocks.7.1", 640),
-    ("up_blocks.2.attentions.2", "output_blocks.8.1", 640),
-    ("up_blocks.3.attentions.0", "output_blocks.9.1", 320),
-    ("up_blocks.3.attentions.1", "output_blocks.10.1", 320),
-    ("up_blocks.3.attentions.2", "output_blocks.11.1", 320),
-)
-SD_RESNETS = (
-    ("down_blocks.0.resnets.0", "input_blocks.1.0"),
-    ("down_blocks.0.resnets.1", "input_blocks.2.0"),
-    ("down_blocks.1.resnets.0", "input_blocks.4.0"),
-    ("down_blocks.1.resnets.1", "input_blocks.5.0"),
-    ("down_blocks.2.resnets.0", "input_blocks.7.0"),
-    ("down_blocks.2.resnets.1", "input_blocks.8.0"),
-    ("down_blocks.3.resnets.0", "input_blocks.10.0"),
-    ("down_blocks.3.resnets.1", "input_blocks.11.0"),
-    ("mid_block.resnets.0", "middle_block.0"),
-    ("mid_block.resnets.1", "middle_block.2"),
-    ("up_blocks.0.resnets.0", "output_blocks.0.0"),
-    ("up_blocks.0.resnets.1", "output_blocks.1.0"),
-    ("up_blocks.0.resnets.2", "output_blocks.2.0"),
-    ("up_blocks.1.resnets.0", "output_blocks.3.0"),
-    ("up_blocks.1.resnets.1", "output_blocks.4.0"),
-    ("up_blocks.1.resnets.2", "output_blocks.5.0"),
-    ("up_blocks.2.resnets.0", "output_blocks.6.0"),
-    ("up_blocks.2.resnets.1", "output_blocks.7.0"),
-    ("up_blocks.2.resnets.2", "output_blocks.8.0"),
-    ("up_blocks.3.resnets.0", "output_blocks.9.0"),
-    ("up_blocks.3.resnets.1", "output_blocks.10.0"),
-    ("up_blocks.3.resnets.2", "output_blocks.11.0"),
-)
-SD_OTHERS = (
-    ("down_blocks.0.downsamplers.0.conv", "input_blocks.3.0.op"),
-    ("down_blocks.1.downsamplers.0.conv", "input_blocks.6.0.op"),
-    ("down_blocks.2.downsamplers.0.conv", "input_blocks.9.0.op"),
-    ("up_blocks.0.upsamplers.0.conv", "output_blocks.2.1.conv"),
-    ("up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"),
-    ("up_blocks.2.upsamplers.0.conv", "output_blocks.8.2.conv"),
-)
+FLAT = "\nmapped under: lora_unet_ lycoris_\n"
+DOTTED = "\nmapped under: bare unet.\n"
+BOTH = "\nmapped under: lora_unet_ lycoris_ bare unet.\n"
 
-SDXL_ATTENTIONS = (
-    ("down_blocks.1.attentions.0", "input_blocks.4.1", 640),
-    ("down_blocks.1.attentions.1", "input_blocks.5.1", 640),
-    ("down_blocks.2.attentions.0", "input_blocks.7.1", 1280),
-    ("down_blocks.2.attentions.1", "input_blocks.8.1", 1280),
-    ("mid_block.attentions.0", "middle_block.1", 1280),
-    ("up_blocks.0.attentions.0", "output_blocks.0.1", 1280),
-    ("up_blocks.0.attentions.1", "output_blocks.1.1", 1280),
-    ("up_blocks.0.attentions.2", "output_blocks.2.1", 1280),
-    ("up_blocks.1.attentions.0", "output_blocks.3.1", 640),
-    ("up_blocks.1.attentions.1", "output_blocks.4.1", 640),
-    ("up_blocks.1.attentions.2", "output_blocks.5.1", 640),
+OUTSIDE = """
+input_blocks.0.0 = conv_in
+time_embed.[0|2] = time_embedding.[linear_1|linear_2]
+out.[0|2] = [conv_norm_out|conv_out]
+"""
+LABELS = """
+label_emb.0.[0|2] = add_embedding.[linear_1|linear_2]
+label_emb.0.[0|2] < class_embedding.[linear_1|linear_2]
+"""
+RESNET = """
+{own}. = {theirs}.
+    in_layers.[0|2] = [norm1|conv1]
+    emb_layers.1 = time_emb_proj
+    out_layers.[0|3] = [norm2|conv2]
+    skip_connection = conv_shortcut
+"""
+# {w}: the width there, {c}: that of the text, {d}: the number or place of a block within an attention
+ATTENTION = (
+    BOTH
+    + """
+{own}. = {theirs}.
+    [proj_in|proj_out] : {w},{w} =
+    norm =
+    transformer_blocks.{d}.[norm1|norm2|norm3] =
+    transformer_blocks.{d}.ff.net.0.proj : {w8},{w} =
+    transformer_blocks.{d}.ff.net.2 : {w},{w4} =
+"""
+    + FLAT
+    + """
+{own}.transformer_blocks.{d}. = {theirs}.transformer_blocks.{d}.
+    attn1.[to_q|to_k|to_v|to_out.0] : {w},{w} =
+    attn2.[to_q|to_out.0] : {w},{w} =
+    attn2.[to_k|to_v] : {w},{c} =
+"""
+    + DOTTED
+    + """
+{own}.transformer_blocks.{d}. = {theirs}.transformer_blocks.{d}.
+    [attn1|attn2].[to_q|to_k|to_v|to_out.0] < [attn1|attn2].processor.[to_q|to_k|to_v|to_out]
+"""
 )
-SDXL_RESNETS = tuple(
-    (diffusers, own)
-    for diffusers, own in SD_RESNETS
-    if not diffusers.startswith(("down_blocks.3.", "up_blocks.3."))  # SDXL has three levels, else numbered alike
-)
-SDXL_OTHERS = (
-    ("down_blocks.0.downsamplers.0.conv", "input_blocks.3.0.op"),
-    ("down_blocks.1.downsamplers.0.conv", "input_blocks.6.0.op"),
-    ("up_blocks.0.upsamplers.0.conv", "output_blocks.2.2.conv"),
-    ("up_blocks.1.upsamplers.0.conv", "output_blocks.5.2.conv"),
-    ("add_embedding.linear_1", "label_emb.0.0"),
-    ("add_embedding.linear_2", "label_emb.0.2"),
-)
-SDXL_ALSO = (
-    ("class_embedding.linear_1", "label_emb.0.0"),
-    ("class_embedding.linear_2", "label_emb.0.2"),
-)
-
-OUTSIDE = (
-    ("conv_in", "input_blocks.0.0"),
-    ("time_embedding.linear_1", "time_embed.0"),
-    ("time_embedding.linear_2", "time_embed.2"),
-    ("conv_norm_out", "out.0"),
-    ("conv_out", "out.2"),
-)
-IN_RESNET = (
-    ("conv1", "in_layers.2"),
-    ("time_emb_proj", "emb_layers.1"),
-    ("conv2", "out_layers.3"),
-    ("conv_shortcut", "skip_connection"),
-    ("norm1", "in_layers.0"),
-    ("norm2", "out_layers.0"),
-)
-# What an attention is made of has the same names in both; the depth is one where {n} is 0 alone.
-AROUND = expand("[proj_in|proj_out|norm]")
-IN_BLOCK = expand(
-    "[attn1|attn2].[to_q|to_k|to_v|to_out.0]",
-    "[norm1|norm2|norm3]",
-    "ff.net.0.proj",
-    "ff.net.2",
-)
-
-# ComfyUI maps kohya's spelling of every diffusers path, and the dotted path of all but the attention's projections,
-# which it knows by the name that old diffusers gave them: `attn1.processor.to_q`, `attn1.processor.to_out`.
-FLAT = ("lora_unet_", "lycoris_")
-DOTTED = ("", "unet.")
 
 
 def unet(
     name: str,
-    kin: str,
+    *,
+    widths: Sequence[int],
+    depths: Sequence[int],
     context: int,
-    attentions: tuple[tuple[str, str, int], ...],
-    resnets: tuple[tuple[str, str], ...],
-    others: tuple[tuple[str, str], ...],
-    depth: str,
-    also: tuple[tuple[str, str], ...] = (),
-    **more,
+    encoders: tuple[Encoder, ...],
+    family: str = "",
+    resnets: int = 2,
+    labels: bool = False,
+    kohya: str = "own",
+    defers_to: tuple[str, ...] = (),
 ) -> Architecture:
-    """``context`` is the text's width, ``depth`` the number or place of a block within an attention."""
-    inside = [*AROUND, *(f"transformer_blocks.{depth}.{path}" for path in IN_BLOCK)]
-    pairs = [(f"{theirs}.{path}", f"{own}.{path}") for theirs, own, _ in attentions for path in inside]
-    pairs += [(f"{theirs}.{a}", f"{own}.{b}") for theirs, own in resnets for a, b in IN_RESNET]
-    pairs += [*others, *OUTSIDE]
-    rules: list[Rule] = []
-    for rule in renamed(pairs):
-        if ".to_" in rule.alias:
-            processor = rule.alias.replace(".to_", ".processor.to_").removesuffix(".0")
-            rules += under(FLAT, [rule])
-            rules.append(Rule(processor, rule.weight, prefixes=DOTTED, diffusers=False))
-        else:
-            rules += under((*FLAT, *DOTTED), [rule])
-    rules += under((*FLAT, *DOTTED), renamed(also, diffusers=False))
-    shapes: dict[str, tuple[int, int]] = {}
-    for _, own, width in attentions:
-        shapes |= {f"{own}.{path}": shape for path, shape in _shapes(width, context, depth).items()}
+    """A U-Net with ``resnets`` blocks on each level down and one more on each level up.
+
+    ``depths``: how many blocks the attention has on each level, 0 where there is none; the middle has the last
+    level's, or the one's above where that has none. ``context``: the width of the text.
+    """
+    lines = [FLAT, *_blocks(widths, depths, resnets, context), BOTH, OUTSIDE, LABELS if labels else ""]
     return Architecture(
         name=name,
-        kin=kin,
-        size=context,
-        weights=tuple(own for _, own in pairs),
-        rules=tuple(rules),
-        shapes=shapes,
+        family=family,
+        table="\n".join(lines),
+        sizes={"w": context},
+        encoders=encoders,
+        kohya=kohya,
         peft="unet.",
-        **more,
+        defers_to=defers_to,
     )
 
 
-def _shapes(width: int, context: int, depth: str) -> Mapping[str, tuple[int, int]]:
-    block = f"transformer_blocks.{depth}."
-    return {
-        "proj_in": (width, width),
-        "proj_out": (width, width),
-        **{block + path: (width, width) for path in expand("attn1.[to_q|to_k|to_v|to_out.0]", "attn2.[to_q|to_out.0]")},
-        **{block + path: (width, context) for path in expand("attn2.[to_k|to_v]")},
-        block + "ff.net.0.proj": (8 * width, width),
-        block + "ff.net.2": (width, 4 * width),
-    }
+def _blocks(widths: Sequence[int], depths: Sequence[int], resnets: int, context: int) -> Iterator[str]:
+    """The tables of the levels on the way down, the middle, and the levels on the way up."""
+    last = len(widths) - 1
+    block = 0
+    for level, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        for i in range(resnets):
+            block += 1
+            yield _resnet(f"input_blocks.{block}.0", f"down_blocks.{level}.resnets.{i}")
+            if depth:
+                yield _attention(
+                    f"input_blocks.{block}.1", f"down_blocks.{level}.attentions.{i}", width, depth, context
+                )
+        if level < last:
+            block += 1
+            yield f"{BOTH}input_blocks.{block}.0.op = down_blocks.{level}.downsamplers.0.conv"
+    deepest = next(depth for depth in reversed(depths) if depth)
+    yield _resnet("middle_block.0", "mid_block.resnets.0")
+    yield _attention("middle_block.1", "mid_block.attentions.0", widths[-1], deepest, context)
+    yield _resnet("middle_block.2", "mid_block.resnets.1")
+    block = -1
+    for level, (width, depth) in enumerate(zip(reversed(widths), reversed(depths), strict=True)):
+        for i in range(resnets + 1):
+            block += 1
+            yield _resnet(f"output_blocks.{block}.0", f"up_blocks.{level}.resnets.{i}")
+            if depth:
+                theirs = f"up_blocks.{level}.attentions.{i}"
+                yield _attention(f"output_blocks.{block}.1", theirs, width, depth, context)
+        if level < last:
+            yield f"{BOTH}output_blocks.{block}.{2 if depth else 1}.conv = up_blocks.{level}.upsamplers.0.conv"
+
+
+def _resnet(own: str, theirs: str) -> str:
+    return BOTH + RESNET.format(own=own, theirs=theirs)
+
+
+def _attention(own: str, theirs: str, width: int, depth: int, context: int) -> str:
+    place = "0" if depth == 1 else "{n}"
+    return ATTENTION.format(own=own, theirs=theirs, w=width, w4=4 * width, w8=8 * width, c=context, d=place)
 
 
 SD15 = unet(
     "SD 1.5",
-    "SD 1.5/2",
-    768,
-    SD_ATTENTIONS,
-    SD_RESNETS,
-    SD_OTHERS,
-    depth="0",
+    family="SD 1.5/2",
+    widths=(320, 640, 1280, 1280),
+    depths=(1, 1, 1, 0),
+    context=768,
     kohya="diffusers",
     encoders=(clip_l("lora_te_"),),
 )
 SD2 = unet(
     "SD 2",
-    "SD 1.5/2",
-    1024,
-    SD_ATTENTIONS,
-    SD_RESNETS,
-    SD_OTHERS,
-    depth="0",
+    family="SD 1.5/2",
+    widths=(320, 640, 1280, 1280),
+    depths=(1, 1, 1, 0),
+    context=1024,
     kohya="diffusers",
     encoders=(CLIP_H,),
 )
-SDXL = unet(
-    "SDXL",
-    "SDXL",
-    2048,
-    SDXL_ATTENTIONS,
-    SDXL_RESNETS,
-    SDXL_OTHERS,
-    depth="{n}",
-    also=SDXL_ALSO,
+# SSD-1B and Segmind Vega are SDXL with blocks taken out: all that they have is called as it is there.
+SDXL = unet("SDXL", widths=(320, 640, 1280), depths=(0, 2, 10), context=2048, labels=True, encoders=(clip_l(), CLIP_G))
+SDXL_REFINER = unet(
+    "SDXL Refiner",
+    widths=(384, 768, 1536, 1536),
+    depths=(0, 4, 4, 0),
+    context=1280,
+    labels=True,
+    encoders=(CLIP_G_ALONE,),
+)
+KOALA = unet(
+    "KOALA",
+    widths=(320, 640, 1280),
+    depths=(0, 2, 6),
+    context=2048,
+    resnets=1,
+    labels=True,
     encoders=(clip_l(), CLIP_G),
+    defers_to=("SDXL",),
 )
