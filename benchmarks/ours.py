@@ -15,6 +15,7 @@ from merge.files import load, save
 from merge.kernels import Blocks, Draw, keep_random, kept_count
 from merge.lora import Lora, LoraModule, LowRank
 from merge.merger import merge_deltas, merge_factors
+from merge.reading import reader_for
 from merge.resize import resize
 
 from .inputs import Module, strength
@@ -83,7 +84,8 @@ def largest(values: Tensor, density: float) -> Tensor:
 
 def masks(work: Work, module: Module, setting: Setting) -> Callable[[Tensor, int, str], Tensor]:
     """What the core multiplies a term's values with: (values, the term's number, up, down or delta) -> mask."""
-    (meeting,) = meet(as_loras(module))
+    loras = as_loras(module)
+    (meeting,) = meet(loras, reader_for(loras))
     position = {term.number: n for n, term in enumerate(module.terms, 1)}  # as factors() hands them in
 
     def mask(values: Tensor, number: int, side: str) -> Tensor:

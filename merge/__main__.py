@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,11 +18,11 @@ from tqdm import tqdm
 
 from .compute import DTYPES, Compute
 from .files import load, save, tensors_equal
-from .formats import architecture_of
 from .lora import Lora, LoraError, LowRank
 from .merger import merge_deltas, merge_factors
 from .methods import DELTA_MODES, FACTOR_MODES
 from .names.prefixes import is_text_encoder
+from .reading import architecture_of, architectures_of, named
 from .replay import replay
 from .resize import METHODS as RESIZE_METHODS
 from .resize import resize
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     merging.add_argument("--rank", type=int, default=32, help="of *_svd modes; 0: as the inputs (default 32)")
     merging.add_argument("--conv-rank", type=int, default=0, help="of kernels larger than 1x1 (default: as the inputs)")
     merging.add_argument("--seed", type=int, default=0, help="of dare modes (default 0)")
+    _add_family(merging)
     merging.set_defaults(run=_merge)
     _add_output(merging)
 
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     resizing.add_argument("--conv-rank", type=int, default=0, help="of kernels larger than 1x1 (default: as --rank)")
     resizing.add_argument("--method", default="fixed", help=", ".join(RESIZE_METHODS))
     resizing.add_argument("--value", type=float, default=0.9, help="of the sv_* methods (default 0.9)")
+    _add_family(resizing)
     resizing.set_defaults(run=_resize)
     _add_output(resizing)
 
@@ -104,6 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_family(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--family",
+        metavar="NAME",
+        help='what the files are for, where their names don\'t tell, e.g. "Krea 2" (default: told by the names)',
+    )
+
+
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument("--overwrite", action="store_true", help="replace the output file (default: count its name up)")
@@ -117,7 +128,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    loras = [_load_weighted(text) for text in options.loras]
+    loras = [_of_family(_load_weighted(text), options.family) for text in options.loras]
     with _progress(options) as compute:
         if options.mode in FACTOR_MODES:
             merged = merge_factors(loras, options.mode, options.density, options.seed, compute)
@@ -140,7 +151,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _resize(options: argparse.Namespace) -> None:
-    lora = load(Path(options.loras[0]))
+    lora = _of_family(load(Path(options.loras[0])), options.family)
     with _progress(options) as compute:
         resized = resize(lora, options.rank, options.conv_rank, options.method, options.value, compute)
     _write(resized, options)
@@ -167,6 +178,10 @@ def _load_weighted(text: str) -> Lora:
     assert match is not None
     model = float(match["model"] or 1.0)
     return load(Path(match["path"])).with_strengths(model, float(match["clip"] or model))
+
+
+def _of_family(lora: Lora, family: str | None) -> Lora:
+    return lora if family is None else replace(lora, architecture=named(family))
 
 
 def _write(lora: Lora, options: argparse.Namespace) -> None:
@@ -216,15 +231,21 @@ def _info(options: argparse.Namespace) -> None:
         low_rank = [module for module in modules if isinstance(module, LowRank)]
         dtypes = (tensor.dtype for module in modules for suffix, tensor in module.tensors() if suffix != ".alpha")
         print(text)
-        architecture = architecture_of(modules)
-        print(f"  model     {architecture.name if architecture else 'not recognised by its names'}")
-        print(f"  families  {_counted(module.family for module in modules)}, {convolutions} with kernels above 1x1")
+        architecture = architecture_of(lora)
+        print(f"  family    {architecture.name if architecture else _possible(lora)}")
+        print(f"  adapters  {_counted(module.family for module in modules)}, {convolutions} with kernels above 1x1")
         print(f"  modules   {len(modules) - text_encoder} of the model, {text_encoder} of text encoders")
         print(f"  ranks     {_counted(module.rank for module in low_rank)}")
         print(f"  alphas    {_counted(f'{module.alpha:g}' for module in low_rank)}")
         print(f"  dtypes    {_counted(str(dtype).removeprefix('torch.') for dtype in dtypes)}")
         for key, value in sorted(lora.metadata.items()):
             print(f"  metadata  {key}: {value if len(value) <= 200 else value[:200] + ' ...'}")
+
+
+def _possible(lora: Lora) -> str:
+    """What a LoRA can be for, where its names don't decide it."""
+    possible = dict.fromkeys(architecture.name for architecture in architectures_of(lora))
+    return f"one of {', '.join(possible)}" if possible else "unknown: no model known here has its names"
 
 
 def _counted(values) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,8 @@ from .finite import is_finite
 from .formats.based import needs_model
 from .join import low_rank, reshape_of
 from .lora import WEIGHT, Lora, LoraError, LoraModule, Replacement
-from .names import Architecture, Target, candidates, clash, shared, target
+from .names import Target
+from .reading import NameReader
 from .share import Share, require_same_weight, same_rows
 
 
@@ -86,18 +87,12 @@ class Meeting:
         )
 
 
-# What a module's name means to a model at hand; None where it has no weight of that name.
-Meanings = Callable[[str], Target | None]
-
-
-def meet(loras: Sequence[Lora], meanings: Meanings | None = None) -> list[Meeting]:
+def meet(loras: Sequence[Lora], reader: NameReader) -> list[Meeting]:
     """The parameters of all LoRAs, each with those that change it at a strength other than 0, in order of appearance.
 
-    Spellings that mean one weight meet: by the architecture that the names tell, and where they tell none by
-    ``meanings``. Raises LoraError, before any work is done, where LoRAs are for different
-    models, where one replaces what another changes, and for modules that need a model's weight.
+    Raises LoraError, before any work is done, where one LoRA replaces what another changes, where shapes disagree, and
+    for modules that need a model's weight.
     """
-    architecture = common_architecture(loras)
     shares: dict[str, list[tuple[Share, Target]]] = {}
     for number, lora in enumerate(loras, 1):
         for adapter in lora.modules.values():
@@ -108,27 +103,13 @@ def meet(loras: Sequence[Lora], meanings: Meanings | None = None) -> list[Meetin
                 continue
             if adapter.needs_base:
                 raise LoraError(f"{lora.name}: {needs_model(adapter)}")
-            meaning = meanings(adapter.name) if meanings is not None and architecture is None else None
-            meaning = meaning or target(adapter.name, architecture)
+            meaning = reader.target(adapter.name)
             parameter = meaning.weight if adapter.parameter == WEIGHT else f"{meaning.weight}_{adapter.parameter}"
             shares.setdefault(parameter, []).append((Share(adapter, strength, number, lora.name), meaning))
     meetings = []
     for parameter, present in shares.items():
-        for weight, same in same_rows(parameter, present, architecture):
+        for weight, same in same_rows(parameter, present, reader.architecture):
             for share in same[1:]:
                 require_same_weight(same[0], share)
             meetings.append(Meeting(weight, tuple(same)))
     return meetings
-
-
-def common_architecture(loras: Sequence[Lora]) -> Architecture | None:
-    """What the LoRAs are for together; None where their names don't tell. Raises LoraError naming two that clash."""
-    found = [candidates({m.name: m.weight_shape for m in lora.modules.values()}) for lora in loras]
-    pair = clash(found)
-    if pair is not None:
-        first, second = pair
-        raise LoraError(
-            f"{loras[first].name} and {loras[second].name} are not for the same model: {loras[first].name} is for "
-            f"{found[first][0].name} and {loras[second].name} for {found[second][0].name}."
-        )
-    return shared(found)

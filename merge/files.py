@@ -19,7 +19,7 @@ from .formats import from_state_dict, to_file, to_peft_file
 from .hashing import Sha256
 from .lora import DAMAGED, Lora, LoraError
 from .names import Style
-from .spelling import respelled
+from .spelling import loadable_form, respelled
 from .tensorfile import DTYPE_NAMES
 from .writing import refusals_named, write_whole
 
@@ -141,7 +141,6 @@ def save(
         raise LoraError(
             f"{lora.name} holds no weights, so there is nothing to save: it is empty or its strengths are all 0."
         )
-    if style is not None:
-        baked = respelled(baked, style)
+    baked = respelled(baked, style) if style is not None else loadable_form(baked)
     contents = (to_peft_file if style == "peft" else to_file)(baked, dtype, check)
     return write_whole(Path(path), contents, file_metadata.of_file(lora, baked, settings), overwrite, check, progress)

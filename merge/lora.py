@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from .names import Architecture
 from .names.prefixes import is_text_encoder
 
 WEIGHT, BIAS = "weight", "bias"
@@ -293,7 +294,9 @@ class Lora:
     """A LoRA: its adapters by key, in file order, and the strengths it is to be merged or applied with.
 
     ``metadata`` is that of its file, or of what made it. ``source`` tells the file of one that comes from a file as it
-    is (see recipe.py): what makes a new LoRA of it leaves that out.
+    is (see recipe.py): what makes a new LoRA of it leaves that out. ``architecture`` is what it is for, where a merge,
+    a connected model or the user decided that; None leaves it to the names. ``notes`` are sentences for the user about
+    what was doubtful or left out when it was made.
 
     Nodes share these values through ComfyUI's cache, so nothing may write into one, its mappings or its tensors:
     every operation returns a new Lora.
@@ -305,6 +308,8 @@ class Lora:
     strength_clip: float = 1.0
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: Mapping[str, object] = field(default_factory=dict)
+    architecture: Architecture | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))

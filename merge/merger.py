@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -10,15 +11,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from . import lowrank, metadata, recipe
-from .align import Meanings, Meeting, common_architecture, meet
+from . import lowrank, metadata, notes, recipe
+from .align import Meeting, meet
 from .compute import CPU, Compute, attempt
 from .join import low_rank, may_overflow, side_by_side
 from .kernels import Blocks, Draw, Mask, keep_all, weighted_sum
 from .lora import Adapter, Difference, Lora, LoraError, LoraModule, LowRank, Rows, by_key, with_block_weight
 from .methods import Method, delta_method, factor_method
+from .reading import ModelNames, NameReader, reader_for
 from .scratch import Scratch, Shelf
 from .share import Share
+
+log = logging.getLogger(__name__)
 
 # Columns beyond the rank that the search for a dense delta's dominant subspace carries along.
 MIN_OVERSAMPLING = 16
@@ -30,7 +34,7 @@ def merge_factors(
     density: float = 1.0,
     seed: int = 0,
     compute: Compute = CPU,
-    meanings: Meanings | None = None,
+    model: ModelNames | None = None,
 ) -> Lora:
     """PM Merge LoRA: the mode acts on the factors, as PEFT's add_weighted_adapter does; ``concat`` is exact.
 
@@ -40,7 +44,8 @@ def merge_factors(
     """
     method = factor_method(mode)
     _require_density(density)
-    meetings = meet(loras, meanings)
+    reader = reader_for(loras, model)
+    meetings = meet(loras, reader)
     if method.consensus is not None:
         require_factors(meetings, mode)
 
@@ -54,8 +59,8 @@ def merge_factors(
         return _on_factors(meeting, method, density, seed, compute)
 
     modules = _each(meetings, merged, compute, lambda meeting: not all(s.adapter.has_factors for s in meeting.shares))
-    settings = {"mode": mode, **_settings(method, density, seed), **_told_by_model(loras, meanings)}
-    return _result("merge", settings, loras, modules, compute)
+    settings = {"mode": mode, **_settings(method, density, seed), **_reading(reader)}
+    return _result("merge", settings, loras, modules, compute, reader, meetings)
 
 
 def merge_deltas(
@@ -66,7 +71,7 @@ def merge_deltas(
     conv_rank: int = 0,
     seed: int = 0,
     compute: Compute = CPU,
-    meanings: Meanings | None = None,
+    model: ModelNames | None = None,
 ) -> Lora:
     """PM Merge LoRA SVD: the mode acts on the deltas, and the result is cut to a rank by SVD.
 
@@ -79,7 +84,8 @@ def merge_deltas(
     for name, value in (("rank", rank), ("conv rank", conv_rank)):
         if value < 0:
             raise LoraError(f"The {name} is {value}; it must be 0 (as the inputs) or more.")
-    meetings = meet(loras, meanings)
+    reader = reader_for(loras, model)
+    meetings = meet(loras, reader)
     scratch = Scratch(max((meeting.rows * meeting.columns for meeting in meetings), default=0))
 
     def merged(meeting: Meeting, compute: Compute) -> Adapter:
@@ -94,8 +100,8 @@ def merge_deltas(
 
     modules = _each(meetings, merged, compute, lambda meeting: not _is_exact_sum(method, density, meeting))
     settings = {"mode": method.name + "_svd", **_settings(method, density, seed), "rank": rank, "conv_rank": conv_rank}
-    settings |= _told_by_model(loras, meanings)
-    return _result("merge_svd", settings, loras, modules, compute)
+    settings |= _reading(reader)
+    return _result("merge_svd", settings, loras, modules, compute, reader, meetings)
 
 
 def _each(
@@ -155,13 +161,23 @@ def _settings(method: Method, density: float, seed: int) -> dict[str, object]:
     }
 
 
-def _told_by_model(loras: Sequence[Lora], meanings: Meanings | None) -> dict[str, object]:
-    """Whether a connected model had to tell what the names mean: then the files alone don't make the merge again."""
-    return {recipe.FROM_MODEL: True} if meanings is not None and common_architecture(loras) is None else {}
+def _reading(reader: NameReader) -> dict[str, object]:
+    """How the names were read, where they don't say it themselves."""
+    if reader.asks_model:  # the files alone can't reproduce the merge
+        return {recipe.FROM_MODEL: True}
+    if reader.by_names or reader.architecture is None:
+        return {}
+    return {recipe.ARCHITECTURE: reader.architecture.name}
 
 
 def _result(
-    operation: str, settings: dict[str, object], loras: Sequence[Lora], modules: Sequence[Adapter], compute: Compute
+    operation: str,
+    settings: dict[str, object],
+    loras: Sequence[Lora],
+    modules: Sequence[Adapter],
+    compute: Compute,
+    reader: NameReader,
+    meetings: Sequence[Meeting],
 ) -> Lora:
     name = " + ".join(lora.name for lora in loras)
     settings["dtype"] = str(compute.dtype).removeprefix("torch.")
@@ -169,7 +185,17 @@ def _result(
         name if len(name) <= 80 else name[:77] + "...",
         by_key(modules),
         metadata=metadata.of_result(recipe.recipe_text(operation, settings, loras), loras),
+        architecture=reader.architecture,
+        notes=_notes(loras, reader, meetings),
     )
+
+
+def _notes(loras: Sequence[Lora], reader: NameReader, meetings: Sequence[Meeting]) -> tuple[str, ...]:
+    """What the inputs and this merge have to say, each once; the log hears what is new."""
+    new = notes.on_names(loras, reader, [{share.number for share in meeting.shares} for meeting in meetings])
+    for note in new:
+        log.warning("%s", note)
+    return tuple(dict.fromkeys([*(note for lora in loras for note in lora.notes), *new]))
 
 
 # --- what has no factors and no rank ---

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import count
 
 from . import recipe
-from .formats import architecture_of
 from .lora import Adapter, Lora, LowRank
+from .reading import architecture_of
 
 TAGS = "ss_tag_frequency"
 PHRASE = "modelspec.trigger_phrase"
@@ -87,7 +87,7 @@ def of_file(lora: Lora, written: Lora, settings: Mapping[str, object]) -> dict[s
     told = {key: value for key, value in lora.metadata.items() if key not in OF_THE_TENSORS} | _dimensions(modules)
     plain = all(isinstance(module, LowRank) for module in modules)
     told.setdefault("ss_network_module", "networks.lora" if plain else "lycoris.kohya")
-    base = _BASES.get(getattr(architecture_of(modules), "name", ""))
+    base = _BASES.get(getattr(architecture_of(written), "name", ""))
     if base is not None:
         if base.version is not None:
             told.setdefault("ss_base_model_version", base.version)

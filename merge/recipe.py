@@ -18,6 +18,8 @@ from .version import VERSION
 KEY = "lora_power_merger"
 # In an input: its change was computed from the weights of a model, which a recipe can't name.
 FROM_MODEL = "from_model_weights"
+# In a merge: what its inputs were taken for, where their names alone don't decide it.
+ARCHITECTURE = "architecture"
 
 
 def recipe_text(operation: str, settings: Mapping[str, object], loras: Sequence[Lora], strengths: bool = True) -> str:

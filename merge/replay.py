@@ -17,7 +17,8 @@ from .hashing import sha256_of
 from .lora import Lora, LoraError
 from .merger import merge_deltas, merge_factors
 from .names import Style
-from .recipe import FROM_MODEL, KEY, parsed
+from .reading import named
+from .recipe import ARCHITECTURE, FROM_MODEL, KEY, parsed
 from .resize import resize
 from .spelling import STYLES
 from .version import VERSION
@@ -81,6 +82,9 @@ def _saved(recipe: Recipe, files: Mapping[str, Path], scratch: Path, compute: Co
 def _made(recipe: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Lora:
     operation = recipe["operation"]
     inputs = [_input(entry, files, scratch, compute) for entry in recipe["inputs"]]
+    if ARCHITECTURE in recipe:
+        architecture = named(recipe[ARCHITECTURE])
+        inputs = [replace(lora, architecture=architecture) for lora in inputs]
     if operation == "load":
         return inputs[0]
     place = replace(compute, dtype=DTYPES[recipe["dtype"]])

@@ -47,7 +47,7 @@ def same_rows(
         return [(_rows_name(weight, *_window(present[0][1])), _one_a_lora([share for share, _ in present]))]
     _require_same_rows(present)
     found = []
-    for window in _form(present):
+    for window in _form(present, architecture):
         name, swapped = _spelling(weight, window, present, architecture)
         shares = []
         for share, meaning in present:
@@ -65,14 +65,20 @@ def _rows_name(weight: str, start: Fraction, stop: Fraction) -> str:
     return weight if (start, stop) == WHOLE else f"{weight}[{start}:{stop}]"
 
 
-def _form(present: Sequence[tuple[Share, Target]]) -> list[Window]:
-    """The rows that the result's modules have."""
+def _form(present: Sequence[tuple[Share, Target]], architecture: Architecture | None) -> list[Window]:
+    """The rows that the result's modules have: parts only where ComfyUI maps a name for each of them."""
+
+    def is_mapped(window: Window) -> bool:
+        # without an architecture the names are those of the connected model's own map
+        weight = present[0][1].weight
+        return architecture is None or any(mapped_names(Target(weight, *window), architecture))
+
     windows = list(dict.fromkeys(_window(meaning) for _, meaning in present))
     if all(a[1] <= b[0] for a, b in pairwise(sorted(windows))):
         return windows
     parts = sorted(window for window in windows if window != WHOLE)
     tile = parts and (parts[0][0], parts[-1][1]) == WHOLE and all(a[1] == b[0] for a, b in pairwise(parts))
-    return parts if tile and windows[0] != WHOLE else [WHOLE]
+    return parts if tile and windows[0] != WHOLE and all(map(is_mapped, parts)) else [WHOLE]
 
 
 def _spelling(

@@ -1,21 +1,61 @@
-"""A LoRA under the names of another program."""
+"""A LoRA under other names: those of another program, or those that every supported ComfyUI loads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from .formats import architecture_of
 from .join import as_low_rank, join
 from .lora import WEIGHT, Adapter, Later, LaterLoraModule, Lora, LoraError, by_key, made, scaled
-from .names import Architecture, Style, Target, spell, split_spelling, target
+from .names import Architecture, Style, Target, loadable, mapped_names, spell, split_spelling, target
+from .reading import architecture_of
 from .rows import cut_out, rows_of, set_into, swap_halves
 
 # Style -> how a user calls it
 STYLES: dict[Style, str] = {"kohya": "kohya", "peft": "PEFT / diffusers", "comfyui": "ComfyUI"}
 
 AnyAdapter = TypeVar("AnyAdapter", bound=Adapter)
+# The adapters of one parameter of one weight, each with the rows that its name means.
+Group = list[tuple[Adapter, Target]]
+
+
+def loadable_form(lora: Lora) -> Lora:
+    """The LoRA as every supported ComfyUI loads it. Exact.
+
+    Names that not all of them map are replaced; parts of a fused weight without such a name become one module of the
+    whole weight (HunyuanVideo's q, k and v).
+    """
+    architecture = architecture_of(lora)
+    modules: list[Adapter] = []
+    for (weight, _), group in _by_weight(lora.modules.values(), architecture).items():
+        joined = _without_a_name(weight, group, architecture)
+        apart = [adapter for adapter, _ in group if all(adapter is not other for other, _ in joined)]
+        modules += [_renamed(adapter, loadable(adapter.name, architecture)) for adapter in apart]
+        if joined:
+            modules += _in_parts([(_name_of_whole(weight, architecture), Target(weight))], joined, lora.name)
+    return replace(lora, modules=by_key(modules))
+
+
+def _without_a_name(weight: str, group: Group, architecture: Architecture | None) -> Group:
+    """The adapters of a weight's rows whose names ComfyUI does not map, with those of the whole weight that they join.
+
+    None where the whole weight has no name either, and none that depends on the model's weight: those can't be joined.
+    """
+    if architecture is None or not any(mapped_names(Target(weight), architecture)):
+        return []
+    nameless = [
+        (adapter, rows)
+        for adapter, rows in group
+        if not (rows.is_whole or adapter.needs_base or any(mapped_names(rows, architecture)))
+    ]
+    return nameless and [(adapter, rows) for adapter, rows in group if rows.is_whole] + nameless
+
+
+def _name_of_whole(weight: str, architecture: Architecture | None) -> str:
+    """kohya's name of a weight where ComfyUI maps one, else the first that it maps."""
+    names = list(mapped_names(Target(weight), architecture)) if architecture is not None else []
+    return next((name for name in names if name.startswith("lora_unet_")), names[0])
 
 
 def respelled(lora: Lora, style: Style) -> Lora:
@@ -24,18 +64,14 @@ def respelled(lora: Lora, style: Style) -> Lora:
     In PEFT's style everything is a LoRA of two factors with alpha equal to the rank, since its files hold nothing else.
     Raises LoraError where the architecture isn't recognised, and for modules that the style has no name or form for.
     """
-    architecture = architecture_of(lora.modules.values())
+    architecture = architecture_of(lora)
     if architecture is None:
         raise LoraError(
             f"{lora.name}: its names don't tell what kind of model it is for, so it can't be written in the names of "
             f"{STYLES[style]}. Save it in the names of the first input."
         )
-    groups: dict[tuple[str, str], list[tuple[Adapter, Target]]] = {}
-    for adapter in lora.modules.values():
-        meaning = target(adapter.name, architecture)
-        groups.setdefault((meaning.weight, adapter.parameter), []).append((adapter, meaning))
     modules: list[Adapter] = []
-    for (weight, _), present in groups.items():
+    for (weight, _), present in _by_weight(lora.modules.values(), architecture).items():
         parts = split_spelling(weight, architecture, style) or _as_named(weight, present, architecture, style)
         if not parts:
             raise LoraError(
@@ -44,6 +80,15 @@ def respelled(lora: Lora, style: Style) -> Lora:
             )
         modules += _in_parts(parts, present, lora.name)
     return replace(lora, modules=by_key(_in_form(m, style, lora.name) for m in modules))
+
+
+def _by_weight(adapters: Iterable[Adapter], architecture: Architecture | None) -> dict[tuple[str, str], Group]:
+    """The adapters by canonical weight and parameter, in file order."""
+    groups: dict[tuple[str, str], Group] = {}
+    for adapter in adapters:
+        meaning = target(adapter.name, architecture)
+        groups.setdefault((meaning.weight, adapter.parameter), []).append((adapter, meaning))
+    return groups
 
 
 def _as_named(

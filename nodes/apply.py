@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import comfy.sd
+import torch
 
 from ..merge.compute import Progress, unwatched
-from ..merge.formats import file_names, to_state_dict
-from ..merge.lora import Lora
+from ..merge.formats import to_state_dict
+from ..merge.lora import WEIGHT, Adapter, Lora, LowRank
 from ..merge.names.prefixes import is_text_encoder
+from ..merge.reading import architecture_of
+from ..merge.spelling import loadable_form
 from . import comfy_bridge
 from .inputs import CATEGORY, lora_input, require_lora, strength_input
 
@@ -52,31 +57,69 @@ class ApplyLora:
         clip: Any = None,
         strength_model: float = 1.0,
         strength_clip: float = 1.0,
-    ) -> tuple[Any, Any]:
+    ) -> dict:
         lora = require_lora(lora, "lora").with_strengths(strength_model, strength_clip)
-        return apply_lora(model, clip, lora, comfy_bridge.progress())
+        text = "\n".join([fit(model, clip, lora), *lora.notes])
+        return {"ui": {"text": [text]}, "result": apply_lora(model, clip, lora, comfy_bridge.progress())}
 
 
 def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = unwatched) -> tuple[Any, Any]:
     """Clones of model and clip (may be None) with the LoRA as patches, through ComfyUI's own loading."""
     if not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0):
         return model, clip
-    _report(model, clip, lora)
     tensors = to_state_dict(lora, check=comfy_bridge.check_interrupt, progress=progress)
     return comfy.sd.load_lora_for_models(model, clip, tensors, lora.strength_model, lora.strength_clip)
 
 
-def _report(model: Any, clip: Any, lora: Lora) -> None:
-    """Say in the log what part of the LoRA finds its weight: ComfyUI passes over the rest."""
+def fit(model: Any, clip: Any, lora: Lora) -> str:
+    """How much of the LoRA finds its weight in the model and the text encoder, for the node and the log.
+
+    ComfyUI passes over names that its key map doesn't hold, and over modules whose shape is not the weight's.
+    """
+    if not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0):
+        return "Nothing applied: the LoRA is empty or its strengths are 0."
     mapped = comfy_bridge.key_map(model, clip)
-    fits = [name in mapped for name in file_names(lora).values()]
-    if not any(fits):
-        log.warning(
-            "None of the %d modules of %s fits this model: it is for another kind of model.",
-            len(fits),
-            lora.name,
-        )
-        return
-    log.info("%s: %d of %d modules applied.", lora.name, sum(fits), len(fits))
-    if clip is None and any(is_text_encoder(name) for name in lora.modules):
-        log.info("%s has a text encoder part; it is not applied, since no clip is connected.", lora.name)
+    shapes = {key: weight.shape for key, weight in comfy_bridge.base_weights(model, clip).items()}
+    modules = list(loadable_form(lora).modules.values())
+    encoder = [m for m in modules if clip is None and is_text_encoder(m.name)]
+    counted = [m for m in modules if m not in encoder]
+    missing = [m.name for m in counted if m.name not in mapped]
+    misshapen = [m.name for m in counted if m.name in mapped and not _fits(m, mapped[m.name], shapes)]
+    applied = len(counted) - len(missing) - len(misshapen)
+    parts = [f"{applied} of {len(counted)} modules applied."]
+    if missing:
+        parts.append(f"{len(missing)} have no weight in this model ({_first(missing)}).")
+    if misshapen:
+        parts.append(f"{len(misshapen)} differ in shape from the model's weight ({_first(misshapen)}).")
+    if not applied and counted:
+        parts.append(_for_another_model(lora, model))
+    if encoder:
+        parts.append(f"{len(encoder)} text encoder modules are not applied: no clip is connected.")
+    log.log(logging.INFO if applied == len(counted) else logging.WARNING, "%s: %s", lora.name, " ".join(parts))
+    return " ".join(parts)
+
+
+def _fits(module: Adapter, target: Any, shapes: Mapping[str, torch.Size]) -> bool:
+    """Whether a module's delta has the shape of the weight that ComfyUI's key map gives it."""
+    key, window, _ = comfy_bridge.target_parts(target)
+    if key not in shapes:
+        return False
+    widens = isinstance(module, LowRank) and module.reshape is not None  # a Flux control LoRA pads its weight first
+    if widens or module.needs_base or module.parameter != WEIGHT:
+        return True
+    shape = list(shapes[key])
+    if window is not None:
+        shape[window[0]] = window[2]
+    # ComfyUI reshapes a delta that has as many numbers
+    return math.prod(module.weight_shape) == math.prod(shape) and module.weight_shape[0] == shape[0]
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _for_another_model(lora: Lora, model: Any) -> str:
+    ours, theirs = architecture_of(lora), comfy_bridge.architecture_of_model(model)
+    if ours is not None and theirs is not None and ours is not theirs:
+        return f"{lora.name} is for {ours.name}, the model is {theirs.name}."
+    return f"{lora.name} is for another kind of model."

@@ -16,12 +16,10 @@ import comfy.lora
 import torch
 from torch import Tensor
 
-from ..merge.align import Meanings
-from ..merge.formats import file_names
 from ..merge.formats.based import BasedModule
 from ..merge.lora import Adapter, Later, Lora, LoraError
-from ..merge.names import Target
-from ..merge.names.prefixes import loadable
+from ..merge.names import Target, loadable
+from ..merge.reading import ModelNames, architecture_of
 from ..merge.recipe import FROM_MODEL
 from . import comfy_bridge
 
@@ -65,26 +63,27 @@ def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:
         return lora
     targets = comfy_bridge.key_map(model, clip)
     weights = comfy_bridge.base_weights(model, clip)
-    names = file_names(lora)
+    architecture = architecture_of(lora)
     modules = dict(lora.modules)
     for key, module in lora.modules.items():
         if isinstance(module, BasedModule):
-            modules[key] = _resolved(module, names[module.name], lora, targets, weights)
+            modules[key] = _resolved(module, loadable(module.name, architecture), lora, targets, weights)
     return replace(lora, modules=modules, source={**lora.source, FROM_MODEL: True})
 
 
-def meanings(model: Any, clip: Any) -> Meanings | None:
-    """What names mean to these models, by ComfyUI's own key map: for models whose names the pack doesn't know."""
+def model_names(model: Any, clip: Any) -> ModelNames | None:
+    """What names mean to these models, by what their weights are recognised as and by ComfyUI's own key map."""
     if model is None and clip is None:
         return None
     targets = comfy_bridge.key_map(model, clip)
     weights = comfy_bridge.base_weights(model, clip)
+    architecture = comfy_bridge.architecture_of_model(model)
 
     def meaning(name: str) -> Target | None:
-        found = targets.get(name, targets.get(loadable(name)))
+        found = targets.get(name, targets.get(loadable(name, architecture)))
         if found is None:
             return None
-        key, window, function = _parts(found)
+        key, window, function = comfy_bridge.target_parts(found)
         start, stop = Fraction(0), Fraction(1)
         if window is not None:
             rows = weights[key].shape[window[0]]
@@ -92,14 +91,14 @@ def meanings(model: Any, clip: Any) -> Meanings | None:
         # the only function in ComfyUI's maps swaps shift and scale
         return Target(key.removesuffix(".weight"), start, stop, function is not None)
 
-    return meaning
+    return ModelNames(architecture, meaning)
 
 
 def _resolved(
     module: BasedModule, name: str, lora: Lora, targets: dict[str, Any], weights: dict[str, comfy_bridge.BaseWeight]
 ) -> Adapter:
     target = targets.get(name)
-    key, window, function = _parts(target)
+    key, window, function = comfy_bridge.target_parts(target)
     if key not in weights:
         raise LoraError(
             f"{lora.name}: {module.family} module {module.name} has no weight in the connected model. "
@@ -126,9 +125,3 @@ def _resolved(
     if window is not None:
         shape[window[0]] = window[2]
     return ResolvedModule(module.family, module.name, delta, tuple(shape), module.block_weight)
-
-
-def _parts(target: Any) -> tuple[str, tuple[int, int, int] | None, Callable[[Tensor], Tensor] | None]:
-    if isinstance(target, tuple):
-        return target[0], target[1], target[2] if len(target) > 2 else None
-    return target, None, None

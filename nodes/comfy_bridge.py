@@ -15,8 +15,12 @@ import folder_paths
 import torch
 
 from ..merge.compute import Compute, Progress
+from ..merge.names import Architecture, recognise
 
 log = logging.getLogger(__name__)
+
+# What the keys of a diffusion model's own weights begin with.
+MODEL_PREFIX = "diffusion_model."
 
 
 def device_names() -> list[str]:
@@ -129,3 +133,18 @@ def base_weights(model: Any, clip: Any) -> dict[str, BaseWeight]:
 def _base_weight(weight: torch.Tensor, convert: Callable[..., torch.Tensor]) -> BaseWeight:
     # convert turns a quantised weight into a plain one; the copy keeps the model's own weight from being written to
     return BaseWeight(weight.shape, lambda: convert(weight.to("cpu", copy=True), inplace=False).to(torch.float32))
+
+
+def architecture_of_model(model: Any) -> Architecture | None:
+    """What a model is, told by the names and shapes of its weights; None without one, and for an unknown one."""
+    if model is None:
+        return None
+    shapes = {key: tuple(patches[0][0].shape) for key, patches in model.get_key_patches(MODEL_PREFIX).items()}
+    return recognise({key.removesuffix(".weight"): s for key, s in shapes.items() if key.endswith(".weight")})
+
+
+def target_parts(target: Any) -> tuple[str, tuple[int, int, int] | None, Callable[[torch.Tensor], torch.Tensor] | None]:
+    """A target of ComfyUI's key map as the weight's key, and its slice and the function on it where it has them."""
+    if isinstance(target, tuple):
+        return target[0], target[1], target[2] if len(target) > 2 else None
+    return target, None, None

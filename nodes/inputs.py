@@ -135,7 +135,10 @@ def seed_input() -> tuple[str, dict]:
 
 def base_model_inputs() -> dict[str, tuple[str, dict]]:
     """The optional model and clip of the nodes that compute with LoRAs."""
-    tooltip = "Only needed for DoRA, GLoRA, OFT and BOFT, whose change depends on the {} it is for."
+    tooltip = (
+        "Only needed for DoRA, GLoRA, OFT and BOFT, whose change depends on the {} it is for, and for LoRAs whose "
+        "names are unknown or fit several kinds of models: it then decides what they mean."
+    )
     return {
         "model": ("MODEL", {"tooltip": tooltip.format("model")}),
         "clip": ("CLIP", {"tooltip": tooltip.format("text encoder")}),

@@ -7,8 +7,8 @@ from pathlib import PureWindowsPath
 
 from ..merge.blocks import preset_files, read_presets, with_block_weights
 from ..merge.files import load
-from ..merge.formats import architecture_of
 from ..merge.lora import Lora, LoraError
+from ..merge.reading import architecture_of
 from . import comfy_bridge
 from .inputs import CATEGORY, LORA, lora_input, require_lora, strength_input
 
@@ -62,7 +62,7 @@ class LoadLora:
 
     def load_lora(self, lora_name: str, strength_model: float, strength_clip: float, lbw: str = "") -> tuple[Lora]:
         lora = load(comfy_bridge.lora_path(lora_name), display_name(lora_name), comfy_bridge.check_interrupt)
-        architecture = architecture_of(lora.modules.values())
+        architecture = architecture_of(lora)
         kind = f"for {architecture.name}" if architecture else "of a kind that its names don't tell"
         log.info("Loaded %s: %d modules, %s.", lora.name, len(lora.modules), kind)
         return (with_block_weights(lora.with_strengths(strength_model, strength_clip), lbw),)

@@ -8,7 +8,7 @@ from ..merge.lora import Lora, LoraError
 from ..merge.merger import merge_deltas, merge_factors
 from ..merge.methods import DELTA_MODES, FACTOR_MODES
 from . import comfy_bridge
-from .base_weights import meanings, with_base_weights
+from .base_weights import model_names, with_base_weights
 from .inputs import (
     CATEGORY,
     LORA,
@@ -65,7 +65,7 @@ class MergeLoras:
         line = ResultLine()
         compute = line.watching(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
-        merged = merge_factors(connected, mode, density, seed, compute, meanings(model, clip))
+        merged = merge_factors(connected, mode, density, seed, compute, model_names(model, clip))
         return {"ui": {"text": [line.of(merged)]}, "result": (merged,)}
 
 
@@ -117,7 +117,9 @@ class MergeLorasSvd:
         line = ResultLine()
         compute = line.watching(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
-        merged = merge_deltas(connected, mode, density, svd_rank, svd_conv_rank, seed, compute, meanings(model, clip))
+        merged = merge_deltas(
+            connected, mode, density, svd_rank, svd_conv_rank, seed, compute, model_names(model, clip)
+        )
         return {"ui": {"text": [line.of(merged)]}, "result": (merged,)}
 
 

@@ -1,4 +1,5 @@
-"""The line that a merger shows on its node: how much was merged, in what time, and what the cut to a rank lost."""
+"""What a merger shows on its node: for which family, how much was merged, in what time, what the cut to a rank lost,
+and the notes on what is doubtful."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from dataclasses import replace
 
 from ..merge.compute import Compute
 from ..merge.lora import Lora
+from ..merge.reading import architecture_of
 
 
 class ResultLine:
@@ -33,7 +35,10 @@ class ResultLine:
         ]
         if self._total > 0:
             parts.append(f"{_percent(self.lost)} lost to the rank")
-        return ", ".join(parts)
+        architecture = architecture_of(lora)
+        if architecture is not None:
+            parts.insert(0, architecture.name)
+        return "\n".join([", ".join(parts), *lora.notes])
 
     @property
     def lost(self) -> float:

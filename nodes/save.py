@@ -8,7 +8,9 @@ from ..merge.compute import DTYPES
 from ..merge.files import save
 from ..merge.lora import Lora
 from ..merge.names import Style
+from ..merge.notes import on_unknown_names
 from ..merge.paths import inside
+from ..merge.reading import reader_for
 from ..merge.spelling import STYLES
 from . import comfy_bridge
 from .inputs import CATEGORY, lora_input, require_lora
@@ -84,4 +86,12 @@ class SaveLora:
         stop, bar = comfy_bridge.check_interrupt, comfy_bridge.progress()
         written = save(lora, path, dtype, overwrite, stop, style, bar)
         log.info("Saved %s as %s", lora.name, written)
-        return {"ui": {"text": [str(written)]}}
+        return {"ui": {"text": [str(written), *_notes(lora)]}}
+
+
+def _notes(lora: Lora) -> list[str]:
+    """What is doubtful about the file: the notes of the merge, or names that ComfyUI may have no entry for."""
+    unknown = None if lora.notes else on_unknown_names(lora, reader_for([lora]))
+    if unknown:
+        log.warning("%s", unknown)
+    return [*lora.notes, unknown] if unknown else list(lora.notes)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from lora_pack.merge.align import common_architecture
 from lora_pack.merge.compute import CPU, Compute
 from lora_pack.merge.lora import Lora
 from lora_pack.merge.merger import merge_deltas, merge_factors
 from lora_pack.merge.methods import DELTA_MODES, FACTOR_MODES
-from lora_pack.merge.names import target
+from lora_pack.merge.reading import reader_for
 from lora_pack.tests import oracle
 from lora_pack.tests.makers import CONV1, TEXT, as_matrix, at, drawn_masks, make_lora
 
@@ -49,7 +48,7 @@ def plain(mode: str) -> str:
 def masks_for(mode: str, seed: int, loras: Sequence[Lora], name: str, density: float) -> oracle.Masks | None:
     if "dare" not in mode:
         return None
-    return drawn_masks(seed, target(name, common_architecture(loras)).weight, density)
+    return drawn_masks(seed, reader_for(loras).target(name).weight, density)
 
 
 def merge(

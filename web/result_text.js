@@ -5,7 +5,7 @@ import { ComfyWidgets } from '../../scripts/widgets.js'
 
 const NAME = 'result'
 const PLACEHOLDER = 'What the run did is shown here.'
-const SHOW_TEXT = ['PM LoRA Merger', 'PM LoRA SVD Merger', 'PM LoRA Save']
+const SHOW_TEXT = ['PM LoRA Merger', 'PM LoRA SVD Merger', 'PM LoRA Save', 'PM LoRA Apply']
 
 /**
  * Give a new node of these its text box. Not only when there is something to show: Nodes 2.0 of front end 1.32 draws no

@@ -10,6 +10,7 @@ from ..merge.compute import Compute
 from ..merge.lora import Adapter, Lora
 from ..merge.merger import merge_deltas, merge_factors, require_factors
 from ..merge.methods import SVD_SUFFIX, Method, delta_method, factor_method
+from ..merge.reading import ModelNames, reader_for
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,19 @@ class Cell:
         """Raise LoraError for what would make the merge of these LoRAs fail, as far as it shows without merging."""
         # what needs a model's weight is known in the cell alone
         known = [replace(lora, modules=_without_base(lora)) for lora in loras]
-        meetings = meet(known)
+        meetings = meet(known, reader_for(known))
         if not self.on_deltas and self.method.consensus is not None:
             require_factors(meetings, self.mode)
 
-    def merge(self, a: Lora, b: Lora, seed: int, compute: Compute) -> Lora:
+    def merge(self, a: Lora, b: Lora, seed: int, compute: Compute, model: ModelNames | None = None) -> Lora:
         """What the merger node gives for a as its first and b as its second input, to the bit.
 
         Both are passed on at any strength, since a LoRA's number counts in the dare modes. Raises LoraError as the
         mergers do.
         """
         if self.on_deltas:
-            return merge_deltas([a, b], self.mode, self.density, self.rank, self.rank, seed, compute)
-        return merge_factors([a, b], self.mode, self.density, seed, compute)
+            return merge_deltas([a, b], self.mode, self.density, self.rank, self.rank, seed, compute, model)
+        return merge_factors([a, b], self.mode, self.density, seed, compute, model)
 
 
 def _without_base(lora: Lora) -> dict[str, Adapter]:

@@ -10,9 +10,10 @@ from typing import Any
 from ..merge.files import load
 from ..merge.lora import Lora
 from ..merge.names.prefixes import is_text_encoder
+from ..merge.reading import names_decide
 from ..nodes import comfy_bridge
 from ..nodes.apply import apply_lora
-from ..nodes.base_weights import with_base_weights
+from ..nodes.base_weights import model_names, with_base_weights
 from ..nodes.load import display_name
 from .cell import Cell
 from .kept import KeptMerges
@@ -95,7 +96,8 @@ class Sweep:
     def _merged(self, cell: Cell, model: Any, clip: Any) -> Lora:
         pair = (self._a.lora(), self._b.lora())
         source: tuple[object, ...] = pair  # changes with the files
-        if any(module.needs_base for lora in pair for module in lora.modules.values()):
+        asks_model = not names_decide(pair)
+        if asks_model or any(module.needs_base for lora in pair for module in lora.modules.values()):
             source += tuple(weakref.ref(part) for part in _base_models(model, clip))
         if self._merged_from != source:
             self._merges.clear()
@@ -107,7 +109,8 @@ class Sweep:
                 with_base_weights(lora.with_strengths(strength * for_model, strength * for_clip), model, clip)
                 for lora, strength in zip(pair, (cell.strength_a, cell.strength_b), strict=True)
             )
-            return cell.merge(a, b, self._seed, comfy_bridge.compute(self._device, self._dtype))
+            names = model_names(model, clip) if asks_model else None
+            return cell.merge(a, b, self._seed, comfy_bridge.compute(self._device, self._dtype), names)
 
         return self._merges.get(cell, merge)
 

@@ -18,7 +18,8 @@ from ..compute import Check, Progress, go_on, unwatched
 from ..finite import is_finite, require_finite
 from ..join import join
 from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, made
-from ..names import Architecture, Target, loadable, recognise, target
+from ..names import Target, cleaned, recognise, target
+from ..spelling import loadable_form
 from ..stored import left_in_file
 from ..tensorfile import in_memory
 from . import based, full, layouts, loha, lokr, lora, rslora
@@ -59,7 +60,7 @@ def from_state_dict(
     that are no single finite number, and NaN or infinite values.
     """
     adapters: list[Adapter] = []
-    for prefix, group in _by_prefix(layouts.normalised(tensors, name), name).items():
+    for prefix, group in _under_usual_names(_by_prefix(layouts.normalised(tensors, name), name), name).items():
         check()
         source = f"{name}: module {prefix}"
         tensors_of_group = _in_memory(group, source)
@@ -90,14 +91,9 @@ def _in_memory(group: Group, source: str) -> dict[str, Tensor]:
     return in_memory(group)
 
 
-def architecture_of(adapters: Iterable[Adapter]) -> Architecture | None:
-    """The kind of model that these are for; None where their names and shapes don't tell."""
-    return recognise({adapter.name: adapter.weight_shape for adapter in adapters})
-
-
 def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
     """The adapters of a file with those of one weight, under two of its names, as one."""
-    architecture = architecture_of(adapters)
+    architecture = recognise({adapter.name: adapter.weight_shape for adapter in adapters})
     by_weight: dict[tuple[Target, str], Adapter] = {}
     for adapter in adapters:
         weight = (target(adapter.name, architecture), adapter.parameter)
@@ -109,12 +105,6 @@ def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
             adapter = join(by_weight[weight], adapter, f"{name}: module {adapter.name}")
         by_weight[weight] = adapter
     return by_weight.values()
-
-
-def file_names(lora: Lora) -> dict[str, str]:
-    """The name that each module is written under, by the module's own: one that every supported ComfyUI loads."""
-    architecture = architecture_of(lora.modules.values())
-    return {module.name: loadable(module.name, architecture) for module in lora.modules.values()}
 
 
 def _by_prefix(tensors: Mapping[str, layouts.Value], name: str) -> dict[str, Group]:
@@ -147,6 +137,15 @@ def _by_prefix(tensors: Mapping[str, layouts.Value], name: str) -> dict[str, Gro
     if orphans:
         raise LoraError(f"{name}: module {orphans[0]} has an alpha but no weights. {INCOMPLETE}")
     return groups
+
+
+def _under_usual_names(groups: dict[str, Group], name: str) -> dict[str, Group]:
+    """The groups with module names that no prefix explains brought to usual ones; the log says which."""
+    usual = cleaned(groups)
+    if usual:
+        first = next(iter(usual))
+        log.warning("%s: %d module names are read as usual ones, %s as %s.", name, len(usual), first, usual[first])
+    return {usual.get(prefix, prefix): group for prefix, group in groups.items()}
 
 
 def _by_family(group: dict[str, Tensor]) -> dict[ModuleType, dict[str, Tensor]]:
@@ -187,13 +186,12 @@ def to_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) 
     own. Making a tensor raises LoraError when a value is too large for ``dtype``.
     """
     contents: dict[str, Later] = {}
-    names = file_names(lora)
-    for module in lora.modules.values():
+    for module in loadable_form(lora).modules.values():
         check()
         for suffix, value in module.tensors():
             keep = suffix == ALPHA or not value.dtype.is_floating_point
             what = f"{lora.name}: module {module.name}"
-            contents[names[module.name] + suffix] = _as_written(value, None if keep else dtype, what, suffix == ALPHA)
+            contents[module.name + suffix] = _as_written(value, None if keep else dtype, what, suffix == ALPHA)
     return layouts.for_file(contents)
 
 

@@ -7,10 +7,11 @@ what trainers write; tests/comfy/test_key_maps.py holds them against the maps of
 
 from __future__ import annotations
 
+from .cleaning import cleaned
 from .families import ARCHITECTURES
 from .model import Architecture, Target
 from .naming import Style, loadable, mapped_names, spell, split_spelling, target
-from .recognition import candidates, clash, compatible, decide, likely, recognise, shared
+from .recognition import candidates, clash, compatible, decide, is_known, likely, recognise, shared
 
 __all__ = [
     "ARCHITECTURES",
@@ -19,8 +20,10 @@ __all__ = [
     "Target",
     "candidates",
     "clash",
+    "cleaned",
     "compatible",
     "decide",
+    "is_known",
     "likely",
     "loadable",
     "mapped_names",

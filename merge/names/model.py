@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from .patterns import Table, expand
-from .table import WHOLE, ParsedTable, Rule, other_spellings, own_paths, parse, size_of
+from .table import WHOLE, ParsedTable, Rule, other_spellings, outlines, own_paths, parse, size_of
 
 # The prefixes under which ComfyUI maps a weight of any model by its own path.
 GENERIC = ("diffusion_model.", "lora_unet_")
@@ -125,6 +125,10 @@ class Architecture:
     @cached_property
     def own(self) -> Table[str]:
         return own_paths(self.table)
+
+    @property
+    def outlines(self) -> frozenset[str]:
+        return outlines(self.table)
 
     @cached_property
     def aliases(self) -> Table[Rule]:

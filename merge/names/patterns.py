@@ -78,6 +78,10 @@ class Table(Generic[T]):
             layouts.clear()
             layouts.update(ordered)
 
+    @property
+    def outlines(self) -> frozenset[str]:
+        return frozenset(self._layouts)
+
     def find(self, path: str) -> tuple[T, dict[str, str]] | None:
         """The value of the pattern that a flat path fits, and the numbers in its places."""
         outline, numbers = outline_of(path)

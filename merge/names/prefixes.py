@@ -124,6 +124,8 @@ def loadable(name: str) -> str:
     part, path = split(name)
     prefix = name[: len(name) - len(path)]
     if part == "model":
+        if prefix.endswith("diffusion_model."):  # ComfyUI's own path, whatever it looks like
+            return "diffusion_model." + path
         if path.startswith((*DIFFUSERS_UNET_BLOCKS, "_")):
             return "lora_unet_" + flatten(path)
         return WRITTEN_AS.get(prefix, prefix) + path

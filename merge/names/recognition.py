@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -21,6 +22,7 @@ from . import prefixes
 from .families import ARCHITECTURES
 from .model import Architecture, Encoder, Target
 from .naming import in_encoder
+from .patterns import outline_of
 
 Shape = Sequence[int]
 KNOWN_SHARE = 0.9
@@ -40,11 +42,11 @@ def candidates(modules: Mapping[str, Shape]) -> tuple[Architecture, ...]:
 def _candidates(modules: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Architecture, ...]:
     parsed = [(*prefixes.split(name), shape) for name, shape in modules]
     paths = [(part, path, prefixes.flatten(path), shape) for part, path, shape in parsed]
-    counts = {a: sum(_knows(a, part, path, flat) for part, path, flat, _ in paths) for a in ARCHITECTURES}
-    most = max(counts.values())
+    counts = _counts(paths)
+    most = max(counts.values(), default=0)
     if most < KNOWN_SHARE * len(paths):
         return ()
-    known = [a for a in ARCHITECTURES if counts[a] == most and not _ruled_out(a, [name for name, _ in modules])]
+    known = [a for a, count in counts.items() if count == most and not _ruled_out(a, [name for name, _ in modules])]
     fitting = [a for a in known if all(_fits(a, *module) for module in paths)]
     return tuple([a for a in fitting if _is_full(a, paths)] or fitting)
 
@@ -89,11 +91,37 @@ def shared(found: Sequence[Sequence[Architecture]]) -> Architecture | None:
     return decide(common or [a for a in ARCHITECTURES if all(any(compatible(a, b) for b in one) for one in told)])
 
 
-def _knows(architecture: Architecture, part: str, path: str, flat: str) -> bool:
+def _counts(paths: Sequence[tuple[str, str, str, Shape]]) -> dict[Architecture, int]:
+    """How many of the names each architecture knows, for those that may know the most, in the registry's order."""
+    # the outlines say in one look-up a name how many an architecture can know at most
+    of_model = Counter(outline_of(flat)[0] for part, _, flat, _ in paths if part == "model")
+    of_encoders = sum(part != "model" for part, _, _, _ in paths)
+    bounds = {
+        a: of_encoders + sum(count for outline, count in of_model.items() if outline in a.outlines)
+        for a in ARCHITECTURES
+    }
+    counts: dict[Architecture, int] = {}
+    most = 0
+    for architecture in sorted(ARCHITECTURES, key=bounds.__getitem__, reverse=True):
+        if bounds[architecture] < most:
+            break
+        counts[architecture] = sum(_knows(architecture, part, path, flat) for part, path, flat, _ in paths)
+        most = max(most, counts[architecture])
+    return {a: counts[a] for a in ARCHITECTURES if a in counts}
+
+
+def is_known(name: str, architecture: Architecture) -> bool:
+    """Whether the architecture's tables hold a module's name, whatever its spelling."""
+    part, path = prefixes.split(name)
+    return _knows(architecture, part, path, prefixes.flatten(path), merely_read=True)
+
+
+def _knows(architecture: Architecture, part: str, path: str, flat: str, merely_read: bool = False) -> bool:
+    """``merely_read``: spellings that ComfyUI reads but nobody writes count too."""
     if part != "model":
         found = in_encoder(part, path, architecture)
         return found is not None and found[0].table.find(found[1]) is not None
-    weight = _in_model(architecture, flat)
+    weight = _in_model(architecture, flat, merely_read)
     return weight is not None and architecture.has_block(*weight)
 
 
@@ -107,13 +135,13 @@ def _is_full(architecture: Architecture, paths: Iterable[tuple[str, str, str, Sh
     return any(len(numbers) == architecture.blocks[root] for root, numbers in blocks.items())
 
 
-def _in_model(architecture: Architecture, flat: str) -> tuple[str, dict[str, str]] | None:
+def _in_model(architecture: Architecture, flat: str, merely_read: bool = False) -> tuple[str, dict[str, str]] | None:
     """The pattern of the weight that a flat path means, and its numbers."""
     own = architecture.own.find(flat)
     if own is not None:
         return own
     alias = architecture.aliases.find(flat)
-    return None if alias is None or not alias[0].usual else (alias[0].weight, alias[1])
+    return None if alias is None or not (alias[0].usual or merely_read) else (alias[0].weight, alias[1])
 
 
 def _ruled_out(architecture: Architecture, names: Iterable[str]) -> bool:

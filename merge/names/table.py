@@ -107,6 +107,12 @@ def other_spellings(text: str) -> Table[Rule]:
     return Table((rule.alias, rule) for rule in parse(text).rules)
 
 
+@cache
+def outlines(text: str) -> frozenset[str]:
+    """The outlines of every path and spelling: a quick first look at whether a name can be one of the table's."""
+    return own_paths(text).outlines | other_spellings(text).outlines
+
+
 def size_of(term: str, sizes: Mapping[str, int]) -> int:
     """The number that a shape's term stands for: "64", "w" or "3w"."""
     match = _TERM.fullmatch(term)

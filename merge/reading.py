@@ -1,0 +1,109 @@
+"""How the names in several LoRAs are read together: by one architecture, or by the model at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .lora import Lora, LoraError
+from .names import ARCHITECTURES, Architecture, Target, candidates, clash, is_known, recognise, shared, target
+
+
+@dataclass(frozen=True, eq=False)
+class ModelNames:
+    """What names mean to a connected model and text encoder.
+
+    ``architecture``: what the model's own weights are recognised as. ``target``: what its key map says a name means,
+    None for a name that it does not hold.
+    """
+
+    architecture: Architecture | None
+    target: Callable[[str], Target | None]
+
+
+@dataclass(frozen=True, eq=False)
+class NameReader:
+    """Reads the names of all LoRAs of one merge.
+
+    ``architecture`` is what they are for together, None where nothing decides. ``by_names``: whether the names alone
+    decided that. ``model`` is the connected model; ``asks_model``: whether its key map says what names mean, because no
+    architecture does.
+    """
+
+    architecture: Architecture | None
+    by_names: bool = True
+    model: ModelNames | None = None
+    asks_model: bool = False
+
+    def target(self, name: str) -> Target:
+        """The weight, or rows of it, that a name means."""
+        found = self.model.target(name) if self.model is not None and self.asks_model else None
+        return found or target(name, self.architecture)
+
+    def knows(self, name: str) -> bool:
+        """Whether the name is in the architecture's tables or in the connected model's key map."""
+        if self.architecture is not None and is_known(name, self.architecture):
+            return True
+        return self.model is not None and self.model.target(name) is not None
+
+
+def reader_for(loras: Sequence[Lora], model: ModelNames | None = None) -> NameReader:
+    """The reader for a merge of these LoRAs.
+
+    The names decide where they fit one family alone. Where they fit none or several, the connected model does: by what
+    it is recognised as, or by its key map. Raises LoraError, naming two LoRAs, where they can't be for one model.
+    """
+    found = [architectures_of(lora) for lora in loras]
+    pair = clash(found)
+    if pair is not None:
+        first, second = pair
+        raise LoraError(
+            f"{loras[first].name} and {loras[second].name} are not for the same model: {loras[first].name} is for "
+            f"{found[first][0].name} and {loras[second].name} for {found[second][0].name}."
+        )
+    by_names = shared([candidates(_modules(lora)) for lora in loras])
+    decided = shared(found)
+    if model is None or (decided is not None and _fit_one_family(found)):
+        return NameReader(decided, decided is by_names, model)
+    if model.architecture is not None and all(not one or model.architecture in one for one in found):
+        return NameReader(model.architecture, model.architecture is by_names, model)
+    if decided is not None:
+        return NameReader(decided, decided is by_names, model)
+    return NameReader(None, True, model, asks_model=True)
+
+
+def names_decide(loras: Sequence[Lora]) -> bool:
+    """Whether the names of these LoRAs fit one family alone, so that a connected model has no say."""
+    found = [architectures_of(lora) for lora in loras]
+    return shared(found) is not None and _fit_one_family(found)
+
+
+def architectures_of(lora: Lora) -> tuple[Architecture, ...]:
+    """What a LoRA can be for, the likeliest first: what was decided before, else what its names and shapes fit."""
+    return (lora.architecture,) if lora.architecture is not None else candidates(_modules(lora))
+
+
+def architecture_of(lora: Lora) -> Architecture | None:
+    """What a LoRA is for; None where its names and shapes don't tell."""
+    return lora.architecture or recognise(_modules(lora))
+
+
+def named(name: str) -> Architecture:
+    """The architecture of this name, or the first of the family of this name. Raises LoraError for an unknown one."""
+    wanted = name.casefold()
+    found = [a for a in ARCHITECTURES if a.name.casefold() == wanted]
+    found += [a for a in ARCHITECTURES if a.family.casefold() == wanted]
+    if not found:
+        known = ", ".join(a.name for a in ARCHITECTURES)
+        raise LoraError(f"There is no model family {name!r}. The families are: {known}.")
+    return found[0]
+
+
+def _modules(lora: Lora) -> dict[str, tuple[int, ...]]:
+    return {adapter.name: adapter.weight_shape for adapter in lora.modules.values()}
+
+
+def _fit_one_family(found: Sequence[Sequence[Architecture]]) -> bool:
+    """Whether there is one family that all LoRAs together can be for, before any defers to another."""
+    told = [{architecture.family for architecture in one} for one in found if one]
+    return bool(told) and len(set.intersection(*told)) == 1
