@@ -97,9 +97,23 @@ def _called(names: tuple[str, ...]) -> tuple[Architecture, ...]:
     return tuple(by_name[name] for name in names)
 
 
-FAMILIES = (
+def _in_rows_of_its_own(architecture: Architecture) -> Family:
+    """The layout of an architecture that no trainer's notation names: its lists of blocks, one after the other.
+
+    One list is called BLOCK, several by the first word of their path (AuraFlow's double_layers: DOUBLE).
+    """
+    words = {root: root.split(".")[-1].split("_")[0].upper() for root in architecture.blocks}
+    roots = words if len(words) > 1 else dict.fromkeys(words, "BLOCK")
+    rows = ((roots[root], count) for root, count in architecture.blocks.items())
+    layout = (BASE, *(block for group, count in rows for block in _numbered(group, range(count))))
+    return Family(architecture.name, (architecture,), roots, layout, layout)
+
+
+_KNOWN = (
     _unet("SD 1.5/2", 12, (1, 2, 4, 5, 7, 8), tuple(range(3, 12)), "SD 1.5", "SD 2"),
     _unet("SDXL", 9, (4, 5, 7, 8), tuple(range(6))),
+    _unet("SDXL Refiner", 12, (4, 5, 7, 8), tuple(range(3, 9))),
+    _unet("KOALA", 6, (3, 5), tuple(range(4))),
     _in_one_row("SD 3"),
     _in_one_row("SD 3.5 Large"),
     _double_and_single("Flux", "Flux", "Chroma"),
@@ -115,4 +129,10 @@ FAMILIES = (
     _in_one_row("Lumina 2"),
     _in_one_row("LTX-Video"),
     _in_one_row("LTX-Video 13B/LTX 2", "LTX-Video 13B", "LTX 2"),
+)
+
+_WITH_A_LAYOUT = {architecture for family in _KNOWN for architecture in family.architectures}
+FAMILIES = (
+    *_KNOWN,
+    *(_in_rows_of_its_own(a) for a in ARCHITECTURES if a.blocks and a not in _WITH_A_LAYOUT),
 )

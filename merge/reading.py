@@ -61,8 +61,9 @@ def reader_for(loras: Sequence[Lora], model: ModelNames | None = None) -> NameRe
             f"{loras[first].name} and {loras[second].name} are not for the same model: {loras[first].name} is for "
             f"{found[first][0].name} and {loras[second].name} for {found[second][0].name}."
         )
-    by_names = shared([candidates(_modules(lora)) for lora in loras])
-    decided = shared(found)
+    names = [name for lora in loras for name in _modules(lora)]
+    by_names = shared([candidates(_modules(lora)) for lora in loras], names)
+    decided = shared(found, names)
     if model is None or (decided is not None and _fit_one_family(found)):
         return NameReader(decided, decided is by_names, model)
     if model.architecture is not None and all(not one or model.architecture in one for one in found):
@@ -75,7 +76,7 @@ def reader_for(loras: Sequence[Lora], model: ModelNames | None = None) -> NameRe
 def names_decide(loras: Sequence[Lora]) -> bool:
     """Whether the names of these LoRAs fit one family alone, so that a connected model has no say."""
     found = [architectures_of(lora) for lora in loras]
-    return shared(found) is not None and _fit_one_family(found)
+    return _fit_one_family(found)
 
 
 def architectures_of(lora: Lora) -> tuple[Architecture, ...]:

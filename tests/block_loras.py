@@ -127,10 +127,12 @@ QWEN = [f"transformer_blocks.{i}.attn.to_q" for i in range(60)]
 SD3 = [f"lora_unet_joint_blocks_{i}_x_block_attn_qkv" for i in range(24)]
 WAN_14B = [f"lora_unet_blocks_{i}_ffn_0" for i in range(40)]
 Z_IMAGE = [f"diffusion_model.layers.{i}.attention.to_q" for i in range(30)]
-UNKNOWN = ["transformer.joint_transformer_blocks.0.attn.to_q", "transformer.joint_transformer_blocks.1.attn.to_q"]
+UNKNOWN = ["transformer.imagined_blocks.0.attn.to_q", "transformer.imagined_blocks.1.attn.to_q"]
 LENGTHS = {
     "SD 1.5/2": (17, 26),
     "SDXL": (12, 20),
+    "SDXL Refiner": (12, 26),
+    "KOALA": (8, 14),
     "SD 3": (25, 25),
     "SD 3.5 Large": (39, 39),
     "Flux": (20, 58),

@@ -11,6 +11,7 @@ from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.lora import Lora, LoraError, LoraModule, LowRank
 from lora_pack.merge.merger import merge_deltas, merge_factors
 from lora_pack.merge.names import Target
+from lora_pack.merge.reading import ModelNames
 from torch import Tensor
 
 # One attention layer of SD 1.5 and one of its text encoder, as trainers and ComfyUI spell them.
@@ -171,7 +172,7 @@ def test_a_model_at_hand_says_what_unknown_names_mean():
     known = {a.name: Target("body.1.qkv"), b.name: Target("body.1.qkv", Fraction(1, 3), Fraction(2, 3))}
     apart = merge_factors([lora("a", a), lora("b", b)])
     assert len(apart.modules) == 2
-    merged = only(merge_factors([lora("a", a), lora("b", b)], meanings=known.get))
+    merged = only(merge_factors([lora("a", a), lora("b", b)], model=ModelNames(None, known.get)))
     wanted = acts(a)
     wanted[8:16] += acts(b)
     assert close(acts(merged), wanted)

@@ -564,7 +564,14 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     "SD 1.5, one attention": ({"unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (1280, 768)}, "SD 1.5"),
     "SDXL, one attention": ({"unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (1280, 2048)}, "SDXL"),
     "SD 1.5 by the width of a place": ({"lora_unet_up_blocks_1_attentions_0_proj_in": (1280, 1280)}, "SD 1.5"),
-    "SDXL by the width of a place": ({"lora_unet_up_blocks_1_attentions_0_proj_in": (640, 640)}, "SDXL"),
+    "SDXL by the width of a place": (
+        {
+            "lora_unet_up_blocks_1_attentions_0_proj_in": (640, 640),
+            "lora_unet_up_blocks_1_attentions_2_proj_in": (640, 640),
+        },
+        "SDXL",
+    ),
+    "SDXL or KOALA, which count it differently": ({"lora_unet_up_blocks_1_attentions_0_proj_in": (640, 640)}, None),
     "SDXL by its second text encoder": (
         {"lora_unet_mid_block_attentions_0_proj_in": (1280, 1280), **clip("lora_te2_", 1280)},
         "SDXL",
@@ -634,7 +641,7 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
             "lora_unet_up_blocks_2_attentions_0_proj_in": (768, 768),
             "lora_unet_mid_block_attentions_0_transformer_blocks_3_ff_net_2": (1536, 6144),
         },
-        None,
+        "SDXL Refiner",
     ),
     "the names of Wan in another size": ({"diffusion_model.blocks.0.self_attn.q": (999, 999)}, None),
     "nothing": ({}, None),

@@ -20,6 +20,7 @@ from lora_pack.merge.compute import CPU, Compute
 from lora_pack.merge.files import load, save
 from lora_pack.merge.lora import Lora, LoraError
 from lora_pack.merge.merger import merge_factors
+from lora_pack.merge.reading import ModelNames, reader_for
 from lora_pack.merge.recipe import FROM_MODEL, KEY, parsed
 from lora_pack.merge.replay import replay
 from lora_pack.merge.resize import METHODS, resize
@@ -116,8 +117,8 @@ def test_what_no_recipe_can_hold(folder: Path, tmp_path: Path):
 def test_a_model_that_told_the_names_is_noted(folder: Path, tmp_path: Path):
     strange = make_lora(1, shapes={"odd_layer": (8, 6)}, name="odd")
     path = save(strange, folder / "odd.safetensors")
-    assert meet([strange])
-    merged = merge_factors([load(path)], meanings=lambda name: None)
+    assert meet([strange], reader_for([strange]))
+    merged = merge_factors([load(path)], model=ModelNames(None, lambda name: None))
     with pytest.raises(LoraError, match="connected model told"):
         replay(load(save(merged, tmp_path / "made.safetensors")), folder, tmp_path, CPU)
 

@@ -4,7 +4,7 @@
    most of the LoRA's names are left, if that is nine in ten at least; none that a part of a name rules out.
 2. Shapes. Of these, those that no shape contradicts: how wide the text is that attention takes in (768 SD 1.5, 1024
    SD 2, 2048 SDXL), how wide the model is. Names like those of a known model with other shapes are of an unknown one.
-3. Blocks. If there are modules in all blocks of a list of some of them, these are left: Flux has 19 double blocks,
+3. Blocks. Those with the most lists of blocks that have modules in every block are left: Flux has 19 double blocks,
    HunyuanVideo 20 that are called the same.
 4. Several that are left are one answer if they are of one family, so that they read every name the same; the first of
    them is named. One that nothing but a part of it tells from a far more common one yields to that. Else the LoRA
@@ -21,7 +21,7 @@ from functools import lru_cache
 from . import prefixes
 from .families import ARCHITECTURES
 from .model import Architecture, Encoder, Target
-from .naming import in_encoder
+from .naming import in_encoder, target
 from .patterns import outline_of
 
 Shape = Sequence[int]
@@ -48,24 +48,30 @@ def _candidates(modules: tuple[tuple[str, tuple[int, ...]], ...]) -> tuple[Archi
         return ()
     known = [a for a, count in counts.items() if count == most and not _ruled_out(a, [name for name, _ in modules])]
     fitting = [a for a in known if all(_fits(a, *module) for module in paths)]
-    return tuple([a for a in fitting if _is_full(a, paths)] or fitting)
+    full = {a: _full_lists(a, paths) for a in fitting}
+    return tuple(a for a in fitting if full[a] == max(full.values()))
 
 
 def recognise(modules: Mapping[str, Shape]) -> Architecture | None:
     """The architecture that modules of these names and weight shapes are of; None where it can't be told."""
-    return decide(candidates(modules))
+    return decide(candidates(modules), modules)
 
 
-def decide(found: Sequence[Architecture]) -> Architecture | None:
-    """The one that several candidates come to; None where they read names differently."""
-    left = likely(found)
+def decide(found: Sequence[Architecture], names: Iterable[str] = ()) -> Architecture | None:
+    """The one that several candidates for modules of these names come to; None where several families are left."""
+    left = likely(found, names)
     return left[0] if left and len({a.family for a in left}) == 1 else None
 
 
-def likely(found: Sequence[Architecture]) -> tuple[Architecture, ...]:
-    """The candidates without those that yield to another of them."""
-    families = {architecture.family for architecture in found}
-    return tuple(a for a in found if not families.intersection(a.defers_to))
+def likely(found: Sequence[Architecture], names: Iterable[str] = ()) -> tuple[Architecture, ...]:
+    """The candidates without those that defer to another of them which reads all names the same."""
+    names = list(names)
+
+    def defers(architecture: Architecture) -> bool:
+        others = (a for a in found if a.family in architecture.defers_to)
+        return any(all(target(name, a) == target(name, architecture) for name in names) for a in others)
+
+    return tuple(architecture for architecture in found if not defers(architecture))
 
 
 def compatible(first: Architecture, second: Architecture) -> bool:
@@ -82,13 +88,17 @@ def clash(found: Sequence[Sequence[Architecture]]) -> tuple[int, int] | None:
     return None
 
 
-def shared(found: Sequence[Sequence[Architecture]]) -> Architecture | None:
-    """The architecture of a merge of LoRAs with these candidates: what one of them leaves open another may decide."""
+def shared(found: Sequence[Sequence[Architecture]], names: Iterable[str] = ()) -> Architecture | None:
+    """The architecture of a merge of LoRAs with these candidates: what one of them leaves open another may decide.
+
+    ``names`` are those of all their modules.
+    """
     told = [one for one in found if one]
     if not told:
         return None
     common = [a for a in ARCHITECTURES if all(a in one for one in told)]
-    return decide(common or [a for a in ARCHITECTURES if all(any(compatible(a, b) for b in one) for one in told)])
+    common = common or [a for a in ARCHITECTURES if all(any(compatible(a, b) for b in one) for one in told)]
+    return decide(common, names)
 
 
 def _counts(paths: Sequence[tuple[str, str, str, Shape]]) -> dict[Architecture, int]:
@@ -125,14 +135,14 @@ def _knows(architecture: Architecture, part: str, path: str, flat: str, merely_r
     return weight is not None and architecture.has_block(*weight)
 
 
-def _is_full(architecture: Architecture, paths: Iterable[tuple[str, str, str, Shape]]) -> bool:
-    """Whether one of the architecture's lists of blocks has a module in every block."""
+def _full_lists(architecture: Architecture, paths: Iterable[tuple[str, str, str, Shape]]) -> int:
+    """How many of the architecture's lists of blocks have a module in every block."""
     blocks: dict[str, set[str]] = {}
     for part, _, flat, _ in paths:
         found = _in_model(architecture, flat) if part == "model" else None
         if found is not None and "b" in found[1]:
             blocks.setdefault(found[0].split(".{b}", 1)[0], set()).add(found[1]["b"])
-    return any(len(numbers) == architecture.blocks[root] for root, numbers in blocks.items())
+    return sum(len(numbers) == architecture.blocks[root] for root, numbers in blocks.items())
 
 
 def _in_model(architecture: Architecture, flat: str, merely_read: bool = False) -> tuple[str, dict[str, str]] | None:

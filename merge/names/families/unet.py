@@ -82,12 +82,29 @@ def unet(
         name=name,
         family=family,
         table="\n".join(lines),
+        blocks=_attention_depths(depths, resnets),
         sizes={"w": context},
         encoders=encoders,
         kohya=kohya,
         peft="unet.",
         defers_to=defers_to,
     )
+
+
+def _attention_depths(depths: Sequence[int], resnets: int) -> dict[str, int]:
+    """How many blocks the attention of each block of the model has, by its path."""
+    down = [depth for depth in depths for _ in range(resnets)]
+    inputs = {n + 1 + n // resnets: depth for n, depth in enumerate(down)}
+    up = [depth for depth in reversed(depths) for _ in range(resnets + 1)]
+    found = {f"input_blocks.{n}.1.transformer_blocks": depth for n, depth in inputs.items()}
+    found["middle_block.1.transformer_blocks"] = _deepest(depths)
+    found |= {f"output_blocks.{n}.1.transformer_blocks": depth for n, depth in enumerate(up)}
+    return {path: depth for path, depth in found.items() if depth > 1}
+
+
+def _deepest(depths: Sequence[int]) -> int:
+    """The depth of the middle's attention."""
+    return next(depth for depth in reversed(depths) if depth)
 
 
 def _blocks(widths: Sequence[int], depths: Sequence[int], resnets: int, context: int) -> Iterator[str]:
@@ -105,9 +122,8 @@ def _blocks(widths: Sequence[int], depths: Sequence[int], resnets: int, context:
         if level < last:
             block += 1
             yield f"{BOTH}input_blocks.{block}.0.op = down_blocks.{level}.downsamplers.0.conv"
-    deepest = next(depth for depth in reversed(depths) if depth)
     yield _resnet("middle_block.0", "mid_block.resnets.0")
-    yield _attention("middle_block.1", "mid_block.attentions.0", widths[-1], deepest, context)
+    yield _attention("middle_block.1", "mid_block.attentions.0", widths[-1], _deepest(depths), context)
     yield _resnet("middle_block.2", "mid_block.resnets.1")
     block = -1
     for level, (width, depth) in enumerate(zip(reversed(widths), reversed(depths), strict=True)):
@@ -126,7 +142,7 @@ def _resnet(own: str, theirs: str) -> str:
 
 
 def _attention(own: str, theirs: str, width: int, depth: int, context: int) -> str:
-    place = "0" if depth == 1 else "{n}"
+    place = "0" if depth == 1 else "{b}"
     return ATTENTION.format(own=own, theirs=theirs, w=width, w4=4 * width, w8=8 * width, c=context, d=place)
 
 
@@ -157,6 +173,7 @@ SDXL_REFINER = unet(
     context=1280,
     labels=True,
     encoders=(CLIP_G_ALONE,),
+    defers_to=("SD 1.5/2", "SDXL"),
 )
 KOALA = unet(
     "KOALA",
