@@ -626,8 +626,8 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     "one module in ten that nobody knows": (dict(list(WAN.items())[:9]) | {"what.is.this": (1, 1)}, "Wan 2.1/2.2 14B"),
     "two modules in ten": (dict(list(WAN.items())[:8]) | {"what.is.this": (1, 1), "or.this": (1, 1)}, None),
     # others
-    "PixArt": ({"transformer.transformer_blocks.0.attn1.to_q": (1152, 1152)}, None),
-    "AuraFlow": ({"transformer.joint_transformer_blocks.0.attn.to_q": (3072, 3072)}, None),
+    "PixArt": ({"transformer.transformer_blocks.0.attn1.to_q": (1152, 1152)}, "PixArt"),
+    "AuraFlow": ({"transformer.joint_transformer_blocks.0.attn.to_q": (3072, 3072)}, "AuraFlow"),
     "AnimateDiff": ({"down_blocks.0.motion_modules.0.temporal_transformer.proj_in": (320, 320)}, None),
     "SDXL refiner": (
         {

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from ..model import Architecture
+from .auraflow import AURAFLOW
 from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
+from .hunyuan_dit import HUNYUAN_DIT
 from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
+from .krea2 import KREA2
 from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
+from .pixart import PIXART
 from .qwen_image import QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
 from .unet import KOALA, SD2, SD15, SDXL, SDXL_REFINER
@@ -37,4 +41,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     LTX,
     LTX_13B,
     LTX2,
+    PIXART,
+    AURAFLOW,
+    HUNYUAN_DIT,
+    KREA2,
 )
