@@ -8,8 +8,10 @@ from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
 from .hunyuan_dit import HUNYUAN_DIT
 from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
 from .krea2 import KREA2
+from .longcat_image import LONGCAT_IMAGE
 from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
+from .ovis_image import OVIS_IMAGE
 from .pixart import PIXART
 from .qwen_image import QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
@@ -45,4 +47,6 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     AURAFLOW,
     HUNYUAN_DIT,
     KREA2,
+    LONGCAT_IMAGE,
+    OVIS_IMAGE,
 )
