@@ -13,7 +13,7 @@ from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
 from .ovis_image import OVIS_IMAGE
 from .pixart import PIXART
-from .qwen_image import QWEN_IMAGE
+from .qwen_image import MAGE_FLOW, QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
 from .unet import KOALA, SD2, SD15, SDXL, SDXL_REFINER
 from .wan import WAN_1_3B, WAN_5B, WAN_14B
@@ -49,4 +49,5 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     KREA2,
     LONGCAT_IMAGE,
     OVIS_IMAGE,
+    MAGE_FLOW,
 )
