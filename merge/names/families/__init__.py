@@ -11,6 +11,7 @@ from .krea2 import KREA2
 from .longcat_image import LONGCAT_IMAGE
 from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
+from .omnigen2 import BOOGU, OMNIGEN2
 from .ovis_image import OVIS_IMAGE
 from .pixart import PIXART
 from .qwen_image import MAGE_FLOW, QWEN_IMAGE
@@ -49,5 +50,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     KREA2,
     LONGCAT_IMAGE,
     OVIS_IMAGE,
+    OMNIGEN2,
+    BOOGU,
     MAGE_FLOW,
 )
