@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -428,13 +429,13 @@ def test_a_fused_weight_is_written_as_its_parts_in_diffusers_style():
 # ---- everything that the tables hold
 
 
-def weights_of(architecture: Architecture) -> Iterator[tuple[str, dict[str, str]]]:
-    """Every weight's pattern with numbers: the first, the second and the last block, and a few others."""
+def weights_of(architecture: Architecture, every_block: bool = False) -> Iterator[tuple[str, dict[str, str]]]:
+    """Every weight's pattern with numbers: all blocks or the first, the second and the last, and a few others."""
     for pattern in architecture.weights:
         places: dict[str, list[int]] = {"n": [0, 1, 2], "m": [0, 1]}
         if "{b}" in pattern:
-            last = architecture.blocks[pattern.split(".{b}")[0]] - 1
-            places["b"] = sorted({0, 1, last} & set(range(last + 1)))
+            count = architecture.blocks[pattern.split(".{b}")[0]]
+            places["b"] = list(range(count)) if every_block else sorted({0, 1, count - 1} & set(range(count)))
         used = [place for place in places if f"{{{place}}}" in pattern]
         for chosen in itertools.product(*(places[place] for place in used)):
             numbers = dict(zip(used, map(str, chosen), strict=True))
@@ -442,11 +443,12 @@ def weights_of(architecture: Architecture) -> Iterator[tuple[str, dict[str, str]
                 yield pattern, numbers  # else a pattern with a number of its own stands for it
 
 
-def modules_of(architecture: Architecture) -> Modules:
+@cache
+def modules_of(architecture: Architecture, every_block: bool = False) -> Modules:
     """All linear layers whose shape is known, by ComfyUI's generic names."""
     return {
         "diffusion_model." + fill(pattern, numbers): architecture.shapes[pattern]
-        for pattern, numbers in weights_of(architecture)
+        for pattern, numbers in weights_of(architecture, every_block)
         if pattern in architecture.shapes
     }
 
@@ -633,8 +635,8 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     "one module in ten that nobody knows": (dict(list(WAN.items())[:9]) | {"what.is.this": (1, 1)}, "Wan 2.1/2.2 14B"),
     "two modules in ten": (dict(list(WAN.items())[:8]) | {"what.is.this": (1, 1), "or.this": (1, 1)}, None),
     # others
-    "PixArt": ({"transformer.transformer_blocks.0.attn1.to_q": (1152, 1152)}, None),
-    "AuraFlow": ({"transformer.joint_transformer_blocks.0.attn.to_q": (3072, 3072)}, None),
+    "PixArt": ({"transformer.transformer_blocks.0.attn1.to_q": (1152, 1152)}, "PixArt"),
+    "AuraFlow": ({"transformer.joint_transformer_blocks.0.attn.to_q": (3072, 3072)}, "AuraFlow"),
     "AnimateDiff": ({"down_blocks.0.motion_modules.0.temporal_transformer.proj_in": (320, 320)}, None),
     "SDXL refiner": (
         {
@@ -660,7 +662,7 @@ def test_recognise(modules: Modules, expected: str | None):
 def test_the_whole_model_is_recognised_in_every_style(architecture: Architecture):
     for style in STYLES:
         modules: Modules = {}
-        for name, (rows, columns) in modules_of(architecture).items():
+        for name, (rows, columns) in modules_of(architecture, every_block=True).items():
             for spelt, t in split_spelling(target(name, architecture).weight, architecture, style):
                 modules[spelt] = (int(rows * (t.stop - t.start)), columns)
         found = candidates(modules)
@@ -687,8 +689,9 @@ def test_a_part_of_a_lora_is_never_taken_for_another_architecture(data: st.DataO
         for name in part:  # and then they read what it has the same
             assert target(name, told) == target(name, architecture)
     # what one part leaves open the whole decides
-    assert clash([found, candidates(modules)]) is None
-    together = shared([found, candidates(modules)])
+    whole = candidates(modules_of(architecture, every_block=True))
+    assert clash([found, whole]) is None
+    together = shared([found, whole])
     assert together is not None and compatible(together, architecture)
 
 

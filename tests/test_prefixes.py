@@ -69,6 +69,7 @@ def test_what_a_model_does_with_text_is_no_text_encoder(path: str):
 def test_attention_processors_and_doubled_underscores_are_flattened():
     assert flatten("attn1.processor.to_q") == "attn1_to_q"
     assert flatten("attn1.processor.to_out") == flatten("attn1.to_out.0") == "attn1_to_out_0"
+    assert flatten("img_attn.processor.img_to_q") == "img_attn_processor_img_to_q"  # Boogu: a part of the path
     assert canonical("lora_unet__blocks_0_cross_attn_k") == canonical("lora_unet_blocks_0_cross_attn_k")
 
 

@@ -98,7 +98,7 @@ def is_text_encoder(name: str) -> bool:
 
 def flatten(path: str) -> str:
     """A path with underscores, the same for all spellings of it."""
-    flat = path.replace(".processor.", ".").replace(".", "_").lstrip("_")  # `lora_unet__blocks_0_...`: Wan Fun
+    flat = path.replace(".processor.to_", ".to_").replace(".", "_").lstrip("_")  # `lora_unet__blocks_0_...`: Wan Fun
     if ".processor." in path and flat.endswith("_to_out"):
         flat += "_0"  # the attention processors of old diffusers name the linear layer of to_out by its list
     return flat

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from ..model import Architecture
+from .auraflow import AURAFLOW
 from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
+from .hunyuan_dit import HUNYUAN_DIT
 from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
+from .krea2 import KREA2
+from .longcat_image import LONGCAT_IMAGE
 from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
-from .qwen_image import QWEN_IMAGE
+from .omnigen2 import BOOGU, OMNIGEN2
+from .ovis_image import OVIS_IMAGE
+from .pixart import PIXART
+from .qwen_image import MAGE_FLOW, QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
 from .unet import KOALA, SD2, SD15, SDXL, SDXL_REFINER
 from .wan import WAN_1_3B, WAN_5B, WAN_14B
@@ -37,4 +44,13 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     LTX,
     LTX_13B,
     LTX2,
+    PIXART,
+    AURAFLOW,
+    HUNYUAN_DIT,
+    KREA2,
+    LONGCAT_IMAGE,
+    OVIS_IMAGE,
+    OMNIGEN2,
+    BOOGU,
+    MAGE_FLOW,
 )

@@ -76,9 +76,16 @@ CLIP_G_ALONE = Encoder(
 )
 
 
-def t5(part: str, kohya: tuple[str, ...], diffusers: str, name: str = "t5xxl", also: tuple[str, ...] = ()) -> Encoder:
+def t5(
+    part: str,
+    kohya: tuple[str, ...],
+    diffusers: str,
+    name: str = "t5xxl",
+    also: tuple[str, ...] = (),
+    width: int = 4096,
+) -> Encoder:
     """A T5 encoder; which number it has depends on what stands before it."""
-    return Encoder(part, name, T5, tuple((prefix, T5) for prefix in kohya), diffusers, also, width=4096)
+    return Encoder(part, name, T5, tuple((prefix, T5) for prefix in kohya), diffusers, also, width=width)
 
 
 def language_model(name: str, diffusers: str = "text_encoder.", part: str = "te1") -> Encoder:

@@ -1,4 +1,7 @@
-"""Qwen-Image and Qwen-Image-Edit. ComfyUI's model has diffusers' paths, and ComfyUI maps them under any prefix."""
+"""Qwen-Image with its Edit and Layered versions, and Mage-Flow, which has twelve of its blocks and another encoder.
+
+ComfyUI's model has diffusers' paths, and ComfyUI maps them under any prefix.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,29 @@ transformer_blocks.{b}.
     [img_mlp|txt_mlp].net.0.proj : 4w,w =
     [img_mlp|txt_mlp].net.2 : w,4w =
 img_in =
-txt_in =
+txt_in : w,c =
 txt_norm =
 time_text_embed.timestep_embedder.[linear_1|linear_2] =
+time_text_embed.addition_t_embedding =     # Layered
 norm_out.linear =
 proj_out =
 """
+PREFIXES = (*GENERIC, "", "transformer.", "lycoris_")
+
 QWEN_IMAGE = Architecture(
     name="Qwen-Image",
     table=TABLE,
-    sizes={"w": 3072},
+    sizes={"w": 3072, "c": 3584},
     encoders=(language_model("qwen25_7b"),),
     blocks={"transformer_blocks": 60},
-    prefixes=(*GENERIC, "", "transformer.", "lycoris_"),
+    prefixes=PREFIXES,
+)
+MAGE_FLOW = Architecture(
+    name="Mage-Flow",
+    table=TABLE,
+    sizes={"w": 3072, "c": 2560},
+    encoders=(language_model("qwen3vl_4b"),),
+    blocks={"transformer_blocks": 12},
+    prefixes=PREFIXES,
+    defers_to=("Qwen-Image",),
 )

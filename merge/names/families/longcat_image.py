@@ -1,0 +1,43 @@
+"""LongCat-Image: Flux's blocks, ten double and twenty single ones, for a language model's text.
+
+ComfyUI has it as a Flux and maps it with Flux's map (flux_to_diffusers, comfy/utils.py), which doesn't know what
+diffusers calls the time's embedder here.
+"""
+
+from __future__ import annotations
+
+from ..model import Architecture
+from .encoders import language_model
+from .flux import (
+    ATTENTION,
+    ENDS,
+    FLUX2_BLOCKS,
+    HUNYUAN_DOTS,
+    LINEAR1,
+    MAPPED,
+    MLP,
+    MODULATION,
+    SWAPPED,
+    UNMAPPED,
+    USO,
+    only_read,
+    sizes,
+)
+
+TABLE = (
+    *(MAPPED, ATTENTION, ENDS, SWAPPED, MLP, MODULATION, LINEAR1),
+    "time_in.[in_layer|out_layer] << time_text_embed.timestep_embedder.[linear_1|linear_2]",
+    *(UNMAPPED, only_read(FLUX2_BLOCKS)),
+    "time_in.[in_layer|out_layer] = time_embed.timestep_embedder.[linear_1|linear_2]",
+    USO % 4,
+)
+
+LONGCAT_IMAGE = Architecture(
+    name="LongCat-Image",
+    table="".join(TABLE),
+    sizes=sizes(3072, 4, gated=False),
+    encoders=(language_model("qwen25_7b"),),
+    blocks={"double_blocks": 10, "single_blocks": 20},
+    excluded=HUNYUAN_DOTS,
+    defers_to=("Flux",),
+)
