@@ -11,7 +11,7 @@ import torch
 
 from .join import join, same_weight, shape_text
 from .lora import Adapter, LoraError, Replacement, with_block_weight
-from .names import Architecture, Target, mapped_names
+from .names import Architecture, Target, mapped_names, name_of_whole
 from .rows import cut_out, rows_of, set_into, swap_halves
 
 Window = tuple[Fraction, Fraction]
@@ -40,14 +40,15 @@ def same_rows(
 
     Shares of the same rows stay as they are, those of different rows (to_q and to_k) apart. Where one LoRA has the
     parts and another the whole, all are brought to the form of the first LoRA that has the weight; to the whole one
-    where its parts are not all there. Exact: a delta's rows are the rows of its up factor.
+    where its parts are not all there. Parts that ComfyUI maps no name for always become the whole. Exact: a delta's
+    rows are the rows of its up factor.
     """
     meanings = {meaning for _, meaning in present}
-    if len(meanings) == 1:
+    if len(meanings) == 1 and (present[0][1].is_whole or _has_name(weight, _window(present[0][1]), architecture)):
         return [(_rows_name(weight, *_window(present[0][1])), _one_a_lora([share for share, _ in present]))]
     _require_same_rows(present)
     found = []
-    for window in _form(present, architecture):
+    for window in _form(weight, present, architecture):
         name, swapped = _spelling(weight, window, present, architecture)
         shares = []
         for share, meaning in present:
@@ -65,31 +66,33 @@ def _rows_name(weight: str, start: Fraction, stop: Fraction) -> str:
     return weight if (start, stop) == WHOLE else f"{weight}[{start}:{stop}]"
 
 
-def _form(present: Sequence[tuple[Share, Target]], architecture: Architecture | None) -> list[Window]:
-    """The rows that the result's modules have: parts only where ComfyUI maps a name for each of them."""
+def _has_name(weight: str, window: Window, architecture: Architecture | None) -> bool:
+    """Whether ComfyUI maps a name for these rows. Without an architecture the names are a connected model's own."""
+    return architecture is None or any(mapped_names(Target(weight, *window), architecture))
 
-    def is_mapped(window: Window) -> bool:
-        # without an architecture the names are those of the connected model's own map
-        weight = present[0][1].weight
-        return architecture is None or any(mapped_names(Target(weight, *window), architecture))
 
+def _form(weight: str, present: Sequence[tuple[Share, Target]], architecture: Architecture | None) -> list[Window]:
+    """The rows that the result's modules have: parts only where each of them has a name, or the whole has none."""
     windows = list(dict.fromkeys(_window(meaning) for _, meaning in present))
-    if all(a[1] <= b[0] for a, b in pairwise(sorted(windows))):
-        return windows
     parts = sorted(window for window in windows if window != WHOLE)
+    named = all(_has_name(weight, part, architecture) for part in parts) or not _has_name(weight, WHOLE, architecture)
+    if all(a[1] <= b[0] for a, b in pairwise(sorted(windows))):
+        return windows if named else [WHOLE]
     tile = parts and (parts[0][0], parts[-1][1]) == WHOLE and all(a[1] == b[0] for a, b in pairwise(parts))
-    return parts if tile and windows[0] != WHOLE and all(map(is_mapped, parts)) else [WHOLE]
+    return parts if tile and windows[0] != WHOLE and named else [WHOLE]
 
 
 def _spelling(
     weight: str, window: Window, present: Sequence[tuple[Share, Target]], architecture: Architecture | None
 ) -> tuple[str, bool]:
-    """The first LoRA's name for these rows, and whether it swaps their halves."""
-    for share, meaning in present:
-        if _window(meaning) == window:
-            return share.adapter.name, meaning.swapped
+    """The first LoRA's name for these rows, and whether it swaps their halves; kohya's for parts without a name."""
+    first = _window(present[0][1])
+    if first == window or _has_name(weight, first, architecture):
+        for share, meaning in present:
+            if _window(meaning) == window:
+                return share.adapter.name, meaning.swapped
     assert architecture is not None  # without one a name always means a whole weight
-    return next(mapped_names(Target(weight), architecture)), False
+    return name_of_whole(weight, architecture), False
 
 
 def _brought(adapter: Adapter, meaning: Target, name: str, window: Window, swapped: bool) -> Adapter:

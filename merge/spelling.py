@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from .join import as_low_rank, join
 from .lora import WEIGHT, Adapter, Later, LaterLoraModule, Lora, LoraError, by_key, made, scaled
-from .names import Architecture, Style, Target, loadable, mapped_names, spell, split_spelling, target
+from .names import Architecture, Style, Target, loadable, mapped_names, name_of_whole, spell, split_spelling, target
 from .reading import architecture_of
 from .rows import cut_out, rows_of, set_into, swap_halves
 
@@ -32,8 +32,8 @@ def loadable_form(lora: Lora) -> Lora:
         joined = _without_a_name(weight, group, architecture)
         apart = [adapter for adapter, _ in group if all(adapter is not other for other, _ in joined)]
         modules += [_renamed(adapter, loadable(adapter.name, architecture)) for adapter in apart]
-        if joined:
-            modules += _in_parts([(_name_of_whole(weight, architecture), Target(weight))], joined, lora.name)
+        if joined and architecture is not None:
+            modules += _in_parts([(name_of_whole(weight, architecture), Target(weight))], joined, lora.name)
     return replace(lora, modules=by_key(modules))
 
 
@@ -50,12 +50,6 @@ def _without_a_name(weight: str, group: Group, architecture: Architecture | None
         if not (rows.is_whole or adapter.needs_base or any(mapped_names(rows, architecture)))
     ]
     return nameless and [(adapter, rows) for adapter, rows in group if rows.is_whole] + nameless
-
-
-def _name_of_whole(weight: str, architecture: Architecture | None) -> str:
-    """kohya's name of a weight where ComfyUI maps one, else the first that it maps."""
-    names = list(mapped_names(Target(weight), architecture)) if architecture is not None else []
-    return next((name for name in names if name.startswith("lora_unet_")), names[0])
 
 
 def respelled(lora: Lora, style: Style) -> Lora:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from .cleaning import cleaned
 from .families import ARCHITECTURES
 from .model import Architecture, Target
-from .naming import Style, loadable, mapped_names, spell, split_spelling, target
+from .naming import Style, loadable, mapped_names, name_of_whole, spell, split_spelling, target
 from .recognition import candidates, clash, compatible, decide, is_known, likely, recognise, shared
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "likely",
     "loadable",
     "mapped_names",
+    "name_of_whole",
     "recognise",
     "shared",
     "spell",

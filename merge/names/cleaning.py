@@ -28,8 +28,8 @@ def cleaned(names: Iterable[str]) -> dict[str, str]:
 
 def _without_ends(names: list[str]) -> dict[str, str]:
     """The few names of a recognised LoRA that only a separator at their end keeps from being known."""
-    possible = candidates(dict.fromkeys(names, ()))
     ends = {name: name.rstrip("._") for name in names if name.endswith((".", "_"))}
+    possible = candidates({ends.get(name, name): () for name in names}) if ends else ()
     return {name: short for name, short in ends.items() if any(is_known(short, a) for a in possible)}
 
 

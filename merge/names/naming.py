@@ -98,6 +98,15 @@ def mapped_names(meaning: Target, architecture: Architecture) -> Iterator[str]:
             yield from (_behind(prefix, fill(rule.alias, numbers)) for prefix in rule.prefixes)
 
 
+def name_of_whole(weight: str, architecture: Architecture) -> str:
+    """The name to write a whole weight under: kohya's where every supported ComfyUI maps it, else one that all map.
+
+    Raises LookupError where there is none.
+    """
+    names = list(mapped_names(Target(weight), architecture))
+    return next((name for name in names if name.startswith("lora_unet_")), names[0])
+
+
 def spell(meaning: Target | str, architecture: Architecture | None, style: Style) -> str | None:
     """What a weight, or rows of it, is called in a style; None where it has no name of its own there.
 
