@@ -75,6 +75,9 @@ def _unlisted(name: str, part: str, path: str, meaning: Target, architecture: Ar
         if part == "te" and path.startswith("transformer.") and encoder is not None:
             return f"text_encoders.{encoder.name}.{path}"
         return prefixes.loadable(name)
+    own = architecture.own.find(prefixes.flatten(path))
+    if own is not None and own[0] in architecture.unmapped:
+        return name  # what maps it depends on the version of ComfyUI
     if architecture.aliases.find(prefixes.flatten(path)) is not None or name.startswith(architecture.prefixes):
         return name
     return "lora_unet_" + meaning.weight.split(":", 1)[1]
