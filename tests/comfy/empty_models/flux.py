@@ -168,9 +168,9 @@ MODELS: dict[str, Entry] = {
         "HunyuanImage21",
         HUNYUAN_IMAGE | {"guidance_embed": True, "meanflow": True},
     ),
-}
-MORE_MODELS: dict[str, Entry] = {
     "Ovis-Image": ("Ovis-Image", "FluxSchnell", OVIS),
     "LongCat-Image": ("LongCat-Image", "LongCatImage", LONGCAT),
+}
+MORE_MODELS: dict[str, Entry] = {
     "HunyuanImage refiner": ("HunyuanImage 2.1 refiner", "HunyuanImage21Refiner", HUNYUAN_REFINER),
 }

@@ -124,6 +124,10 @@ MODELS: dict[str, Entry] = {
     "SD 2": ("SD 2", "SD20", SD2),
     "SDXL": ("SDXL", "SDXL", SDXL),
     "SDXL InstructPix2Pix": ("SDXL", "SDXL_instructpix2pix", SDXL | {"in_channels": 8}),
+    "SDXL refiner": ("SDXL Refiner", "SDXLRefiner", REFINER),
+    "SSD-1B": ("SDXL", "SSD1B", SSD_1B),
+    "Segmind Vega": ("SDXL", "Segmind_Vega", VEGA),
+    "KOALA 1B": ("KOALA", "KOALA_1B", KOALA_1B),
 }
 MORE_MODELS: dict[str, Entry] = {
     "SD 2.1 unCLIP-L": ("SD 2", "SD21UnclipL", unclip(1536)),
@@ -131,11 +135,7 @@ MORE_MODELS: dict[str, Entry] = {
     # 0.3.75's class, unlike that of 0.33, doesn't give the width of a head
     "Lotus": ("SD 2", "LotusD", unclip(4) | {"num_head_channels": 64}),
     "SD x4 upscaler": ("SD x4 upscaler", "SD_X4Upscaler", UPSCALER),
-    "SDXL refiner": ("SDXL refiner", "SDXLRefiner", REFINER),
-    "SSD-1B": ("SSD-1B", "SSD1B", SSD_1B),
-    "Segmind Vega": ("Segmind Vega", "Segmind_Vega", VEGA),
-    "KOALA 700M": ("KOALA 700M", "KOALA_700M", KOALA_700M),
-    "KOALA 1B": ("KOALA 1B", "KOALA_1B", KOALA_1B),
+    "KOALA 700M": ("KOALA", "KOALA_700M", KOALA_700M),
     "SVD": ("SVD", "SVD_img2vid", video(768)),
     "SV3D u": ("SVD", "SV3D_u", video(256)),
     "SV3D p": ("SVD", "SV3D_p", video(1280)),
