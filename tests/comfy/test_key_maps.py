@@ -41,22 +41,18 @@ RENAMED = re.compile(
 @pytest.fixture(scope="module", params=empty_models.MODELS)
 def mapped(request: pytest.FixtureRequest, comfy: ModuleType) -> tuple[Architecture, Shapes, KeyMap]:
     """An architecture, the shapes of ComfyUI's model, and ComfyUI's map for it."""
-    import comfy.lora
-
-    model = empty_models.model(comfy, request.param)
-    if model is None:
+    names = empty_models.names_of_model(comfy, request.param)
+    if names is None:
         pytest.skip(f"This ComfyUI has no {request.param}.")
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    architecture = BY_NAME[empty_models.MODELS[request.param][0]]
-    return architecture, shapes, comfy.lora.model_lora_keys_unet(model, {})
+    return BY_NAME[empty_models.MODELS[request.param][0]], names.shapes, names.key_map
 
 
 @pytest.fixture(scope="module", params=empty_models.ENCODERS)
 def encoders(request: pytest.FixtureRequest, comfy: ModuleType) -> tuple[Architecture, KeyMap]:
-    import comfy.lora
-
-    model = empty_models.encoder(comfy, request.param)
-    return BY_NAME[empty_models.ENCODERS[request.param][0]], comfy.lora.model_lora_keys_clip(model, {})
+    names = empty_models.names_of_encoder(comfy, request.param)
+    if names is None:
+        pytest.skip(f"This ComfyUI has no text encoder of {request.param}.")
+    return BY_NAME[empty_models.ENCODERS[request.param][0]], names.key_map
 
 
 def meant(entry: Any, shapes: Shapes) -> Target | None:

@@ -1,0 +1,64 @@
+"""ComfyUI's models and text encoders without weights: their state dict has every name and shape, on the meta device.
+
+A model is as wide and as deep as the one that was published, since that tells families apart. ``MODELS`` and
+``ENCODERS`` are those whose architecture is in merge/names; ``MORE_MODELS`` and ``MORE_ENCODERS`` wait for theirs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from . import audio, encoders, flux, images, unets, video, wan
+from .builder import build, has_what_it_needs
+from .encoders import ENCODERS, MORE_ENCODERS, NO_LORA_ENCODERS, build_encoder
+from .entry import Entry
+from .no_lora_names import CONFIGS, NO_LORA_NAMES
+
+__all__ = ["ENCODERS", "MODELS", "MORE_ENCODERS", "MORE_MODELS", "NO_LORA_ENCODERS", "NO_LORA_NAMES"]
+
+GROUPS = (unets, flux, images, wan, video, audio)
+# what it is: our architecture, ComfyUI's class in comfy.supported_models, the configuration
+MODELS: dict[str, Entry] = {name: entry for group in GROUPS for name, entry in group.MODELS.items()}
+MORE_MODELS: dict[str, Entry] = {name: entry for group in GROUPS for name, entry in group.MORE_MODELS.items()}
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a LoRA is matched with: the shapes of the state dict, and ComfyUI's map from LoRA names to its keys."""
+
+    shapes: dict[str, tuple[int, ...]]
+    key_map: dict[str, Any]
+
+
+def model(comfy: ModuleType, name: str) -> Any | None:
+    """ComfyUI's model of this name, or of a class in ``NO_LORA_NAMES``; None where this ComfyUI doesn't have it."""
+    if name in NO_LORA_NAMES:
+        return build(comfy, name, CONFIGS[name])
+    _, kind, config = (MODELS | MORE_MODELS)[name]
+    return build(comfy, kind, config) if has_what_it_needs(comfy, name) else None
+
+
+def encoder(comfy: ModuleType, name: str) -> Any | None:
+    """ComfyUI's text encoder of this name; None where this ComfyUI doesn't have it."""
+    return build_encoder(comfy, (ENCODERS | MORE_ENCODERS)[name], encoders.NEEDS.get(name))
+
+
+@cache  # to build them all takes ten seconds, to keep them most of a gigabyte
+def names_of_model(comfy: ModuleType, name: str) -> Names | None:
+    return _names(comfy, model(comfy, name), "model_lora_keys_unet")
+
+
+@cache
+def names_of_encoder(comfy: ModuleType, name: str) -> Names | None:
+    return _names(comfy, encoder(comfy, name), "model_lora_keys_clip")
+
+
+def _names(comfy: ModuleType, made: Any | None, function: str) -> Names | None:
+    if made is None:
+        return None
+    key_map = getattr(importlib.import_module(f"{comfy.__name__}.lora"), function)(made, {})
+    return Names({key: tuple(value.shape) for key, value in made.state_dict().items()}, key_map)
