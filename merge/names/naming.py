@@ -76,8 +76,8 @@ def _unlisted(name: str, part: str, path: str, meaning: Target, architecture: Ar
             return f"text_encoders.{encoder.name}.{path}"
         return prefixes.loadable(name)
     own = architecture.own.find(prefixes.flatten(path))
-    if own is not None and own[0] in architecture.unmapped:
-        return name  # what maps it depends on the version of ComfyUI
+    if own is not None and own[0] in architecture.unmapped and name.startswith(architecture.peft):
+        return name  # diffusers' prefix before ComfyUI's path: some versions map that
     if architecture.aliases.find(prefixes.flatten(path)) is not None or name.startswith(architecture.prefixes):
         return name
     return "lora_unet_" + meaning.weight.split(":", 1)[1]
