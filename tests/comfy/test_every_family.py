@@ -1,0 +1,161 @@
+"""A walk over every model and text encoder of ComfyUI, with every name that its key map has for their weights.
+
+For each of them LoRAs of rank 1 are made, one in each spelling. ComfyUI must load what the pack writes of one as it
+loads the file itself, and what a merge of all of them writes as it loads one after the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from lora_pack.merge.formats import from_state_dict, to_state_dict
+from lora_pack.merge.merger import merge_factors
+from lora_pack.tests.comfy import empty_models
+from lora_pack.tests.comfy.empty_models import ENCODERS, MODELS, Names
+from torch import Tensor
+
+State = dict[str, Tensor]
+# What one weight gets: its change times some inputs, or the change itself of a vector.
+Change = Mapping[str, Tensor]
+
+PREFIXES = (
+    *("diffusion_model.", "unet.base_model.model.", "base_model.model.", "transformer.", "unet."),
+    *("lora_unet_", "lora_prior_unet_", "lora_transformer_", "lycoris_"),
+    *("lora_prior_te_", "lora_te_", "lora_te1_", "lora_te2_", "lora_te3_"),
+    *("text_encoders.transformer.", "text_encoders.", "text_encoder_2.", "text_encoder_3.", "text_encoder."),
+)
+# A bare parameter of more numbers than this (a table of positions) would cost memory and show nothing more.
+LARGEST_PARAMETER = 500_000
+PROBES = 2
+
+
+def split(target: Any) -> tuple[str, tuple[int, int, int] | None, Any]:
+    """A target of ComfyUI's key map: the key, the slice of it, and the function on it."""
+    return (*target, None, None)[:3] if isinstance(target, tuple) else (target, None, None)
+
+
+def spellings(names: Names) -> dict[str, dict[str, Any]]:
+    """The names of the key map by prefix, numbered where one has several names for the same rows of a weight."""
+    found: dict[str, dict[str, Any]] = {}
+    taken: dict[str, set[tuple[str, tuple[int, int, int] | None]]] = {}
+    wholes: dict[str, set[str]] = {}
+    for name, target in names.key_map.items():
+        key, window, _ = split(target)
+        shape = names.shapes.get(key)
+        if shape is None or (not key.endswith(".weight") and math.prod(shape) > LARGEST_PARAMETER):
+            continue
+        prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "bare")
+        number = 1
+        # a file with the whole of a weight and parts of it is another matter
+        while (key, window) in taken.setdefault(f"{prefix} {number}", set()) or (
+            (key in wholes.get(f"{prefix} {number}", ())) != (window is None)
+            and any(key == other for other, _ in taken[f"{prefix} {number}"])
+        ):
+            number += 1
+        style = f"{prefix} {number}"
+        taken[style].add((key, window))
+        if window is None:
+            wholes.setdefault(style, set()).add(key)
+        found.setdefault(style, {})[name] = target
+    return found
+
+
+def lora(names: Names, spelling: Mapping[str, Any], seed: int) -> State:
+    """A file of rank 1 in a spelling, a difference for each vector and each bare parameter."""
+    noise = torch.Generator().manual_seed(seed)
+    tensors: State = {}
+    for name, target in spelling.items():
+        key, window, _ = split(target)
+        rows, *columns = names.shapes[key]
+        rows = window[2] if window is not None else rows
+        if not columns or not key.endswith(".weight"):
+            tensors[f"{name}.diff"] = torch.randn(rows, *columns, generator=noise)
+            continue
+        ones = (1,) * (len(columns) - 1)
+        tensors[f"{name}.lora_up.weight"] = torch.randn(rows, 1, *ones, generator=noise)
+        tensors[f"{name}.lora_down.weight"] = torch.randn(1, *columns, generator=noise) / math.sqrt(math.prod(columns))
+    return tensors
+
+
+def loaded(comfy: ModuleType, names: Names, tensors: State) -> Change:
+    """What ComfyUI adds for a file: nothing of it may be left over."""
+    import comfy.lora
+    import comfy.lora_convert
+
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(tensors), names.key_map)
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert [line for line in logged if "not loaded" in line] == []
+    change: dict[str, Tensor] = {}
+    for target, patch in patches.items():
+        key, window, function = split(target)
+        rows, *columns = names.shapes[key]
+        if isinstance(patch, tuple):
+            value = patch[1][0].double().reshape(patch[1][0].shape[0], -1)
+        else:
+            up, down, alpha = patch.weights[:3]
+            inputs = torch.randn(math.prod(columns), PROBES, generator=torch.Generator().manual_seed(5)).double()
+            scale = 1.0 if alpha is None else alpha / down.shape[0]
+            value = scale * up.flatten(1).double() @ (down.flatten(1).double() @ inputs)
+        value = value if function is None else function(value)
+        whole = change.setdefault(key, torch.zeros(rows, value.shape[1], dtype=torch.float64))
+        first = window[1] if window is not None else 0
+        whole[first : first + value.shape[0]] += value
+    return change
+
+
+def assert_equal(got: Change, want: Change) -> None:
+    assert got.keys() == want.keys()
+    wrong = [
+        key for key, value in want.items() if torch.linalg.norm(got[key] - value) > 1e-5 * torch.linalg.norm(value)
+    ]
+    assert wrong == []
+
+
+def summed(*changes: Change) -> Change:
+    total: dict[str, Tensor] = {}
+    for change in changes:
+        for key, value in change.items():
+            total[key] = total[key] + value if key in total else value
+    return total
+
+
+def walk(comfy: ModuleType, names: Names) -> None:
+    files = {style: lora(names, spelling, n) for n, (style, spelling) in enumerate(spellings(names).items())}
+    assert len(files) > 1
+    plain = [loaded(comfy, names, tensors) for tensors in files.values()]
+    loras = [from_state_dict(tensors, style) for style, tensors in files.items()]
+    for read, want in zip(loras, plain, strict=True):
+        assert_equal(loaded(comfy, names, to_state_dict(read)), want)
+    merged = merge_factors(loras)
+    assert_equal(loaded(comfy, names, to_state_dict(merged)), summed(*plain))
+    assert merged.notes == ()
+    turned = merge_factors(loras[::-1])
+    assert_equal(loaded(comfy, names, to_state_dict(turned)), summed(*plain))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_name_of_a_model_meets_the_others_and_is_loaded_whole(comfy: ModuleType, name: str):
+    names = empty_models.names_of_model(comfy, name)
+    if names is None:
+        pytest.skip(f"This ComfyUI has no {name}.")
+    walk(comfy, names)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_name_of_a_text_encoder_meets_the_others_and_is_loaded_whole(comfy: ModuleType, name: str):
+    names = empty_models.names_of_encoder(comfy, name)
+    if names is None:
+        pytest.skip(f"This ComfyUI has no text encoder of {name}.")
+    walk(comfy, names)
