@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..model import Architecture
 from .auraflow import AURAFLOW
 from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
+from .hidream import HIDREAM_I1, HIDREAM_O1
 from .hunyuan_dit import HUNYUAN_DIT
 from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
 from .krea2 import KREA2
@@ -52,5 +53,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     OVIS_IMAGE,
     OMNIGEN2,
     BOOGU,
+    HIDREAM_I1,
+    HIDREAM_O1,
     MAGE_FLOW,
 )
