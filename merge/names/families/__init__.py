@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from ..model import Architecture
 from .auraflow import AURAFLOW
+from .ernie_image import ERNIE_IMAGE
 from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
 from .hidream import HIDREAM_I1, HIDREAM_O1
 from .hunyuan_dit import HUNYUAN_DIT
 from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
+from .ideogram4 import IDEOGRAM4
+from .joy_image import JOY_IMAGE
+from .kandinsky5 import KANDINSKY5_IMAGE, KANDINSKY5_LITE, KANDINSKY5_PRO
 from .krea2 import KREA2
+from .lens import LENS
 from .longcat_image import LONGCAT_IMAGE
 from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
@@ -55,5 +60,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     BOOGU,
     HIDREAM_I1,
     HIDREAM_O1,
+    ERNIE_IMAGE,
+    IDEOGRAM4,
+    JOY_IMAGE,
+    LENS,
+    KANDINSKY5_IMAGE,
+    KANDINSKY5_LITE,
+    KANDINSKY5_PRO,
     MAGE_FLOW,
 )

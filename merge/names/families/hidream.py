@@ -63,7 +63,7 @@ HIDREAM_I1 = Architecture(
         clip_l(),
         CLIP_G,
         t5("te3", ("lora_te3_",), "text_encoder_3."),
-        language_model("llama", diffusers="text_encoder_4.", part="te"),
+        language_model("llama", diffusers="", part="te"),
     ),
     blocks={"double_stream_blocks": 16, "single_stream_blocks": 32},
     prefixes=(*GENERIC, "transformer.", "lycoris_"),
