@@ -22,6 +22,7 @@ from .ovis_image import OVIS_IMAGE
 from .pixart import PIXART
 from .qwen_image import MAGE_FLOW, QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
+from .stable_cascade import CASCADE_B, CASCADE_B_LITE, CASCADE_C, CASCADE_C_LITE
 from .unet import KOALA, SD2, SD15, SDXL, SDXL_REFINER
 from .wan import WAN_1_3B, WAN_5B, WAN_14B
 
@@ -67,5 +68,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     KANDINSKY5_IMAGE,
     KANDINSKY5_LITE,
     KANDINSKY5_PRO,
+    CASCADE_B,
+    CASCADE_B_LITE,
+    CASCADE_C,
+    CASCADE_C_LITE,
     MAGE_FLOW,
 )
