@@ -20,6 +20,7 @@ from .lumina import LUMINA2, Z_IMAGE
 from .omnigen2 import BOOGU, OMNIGEN2
 from .ovis_image import OVIS_IMAGE
 from .pixart import PIXART
+from .pixeldit import PID, PIXELDIT
 from .qwen_image import MAGE_FLOW, QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
 from .stable_cascade import CASCADE_B, CASCADE_B_LITE, CASCADE_C, CASCADE_C_LITE
@@ -72,5 +73,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     CASCADE_B_LITE,
     CASCADE_C,
     CASCADE_C_LITE,
+    PID,
+    PIXELDIT,
     MAGE_FLOW,
 )
