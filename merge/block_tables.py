@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .names import ARCHITECTURES, Architecture
+from .names.patterns import flat
 
 BASE = "BASE"
 
@@ -102,9 +103,10 @@ def _in_rows_of_its_own(architecture: Architecture) -> Family:
 
     One list is called BLOCK, several by the first word of their path (AuraFlow's double_layers: DOUBLE).
     """
-    words = {root: root.split(".")[-1].split("_")[0].upper() for root in architecture.blocks}
+    counts = {flat(root): count for root, count in architecture.blocks.items()}
+    words = {flat(root): root.split(".")[-1].split("_")[0].upper() for root in architecture.blocks}
     roots = words if len(words) > 1 else dict.fromkeys(words, "BLOCK")
-    rows = ((roots[root], count) for root, count in architecture.blocks.items())
+    rows = ((roots[root], count) for root, count in counts.items())
     layout = (BASE, *(block for group, count in rows for block in _numbered(group, range(count))))
     return Family(architecture.name, (architecture,), roots, layout, layout)
 

@@ -616,6 +616,8 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     ),
     "Flux 2 Klein 4B, own paths": ({"diffusion_model.single_blocks.0.linear1": (27648, 3072)}, "Flux 2 Klein 4B"),
     "Flux 2 Klein 9B": ({"diffusion_model.double_blocks.0.img_attn.qkv": (12288, 4096)}, "Flux 2 Klein 9B"),
+    "Flux 2 Klein 9B, kohya": ({"lora_unet_double_blocks_0_img_attn_qkv": (12288, 4096)}, "Flux 2 Klein 9B"),
+    "Joy-Image, the original's paths": ({"double_blocks.0.img_attn_qkv": (12288, 4096)}, "Joy-Image"),
     "HunyuanVideo by its number of blocks": ({"lora_unet_single_blocks_39_linear2": (3072, 15360)}, "HunyuanVideo"),
     "HunyuanVideo by its spelling": ({"transformer.double_blocks.0.img_attn_qkv": (9216, 3072)}, "HunyuanVideo"),
     "HunyuanVideo by its layers": ({"lora_unet_double_blocks_0_img_mlp_fc1": (12288, 3072)}, "HunyuanVideo"),

@@ -24,6 +24,8 @@ SPLIT = [
     ("lycoris_x", "model", "x"),
     ("lora_prior_unet_x", "model", "x"),
     ("pipe.dit.blocks.0.x", "model", "blocks.0.x"),
+    ("conditional_transformer.layers.0.x", "model", "layers.0.x"),
+    ("prior.down_blocks.0.2.x", "model", "down_blocks.0.2.x"),
     ("blocks.0.x", "model", "blocks.0.x"),
     ("lora_te_text_model_x", "te1", "text_model_x"),
     ("lora_te1_text_model_x", "te1", "text_model_x"),
@@ -89,6 +91,7 @@ def test_attention_processors_and_doubled_underscores_are_flattened():
         ("base_model.model.x.y", "base_model.model.x.y"),  # SD 3, PixArt
         ("model.diffusion_model.x.y", "diffusion_model.x.y"),
         ("pipe.dit.blocks.0.x", "diffusion_model.blocks.0.x"),
+        ("conditional_transformer.layers.0.x", "diffusion_model.layers.0.x"),
         ("base_model.model.text_encoder_2.text_model.x", "text_encoder_2.text_model.x"),
         ("base_model.model.text_model.x", "text_encoder.text_model.x"),
         ("text_model.x", "text_encoder.text_model.x"),

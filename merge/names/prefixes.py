@@ -14,7 +14,9 @@ PREFIXES: dict[str, str] = {
     "model.diffusion_model.": "model",
     "diffusion_model.": "model",
     "transformer.": "model",
+    "conditional_transformer.": "model",
     "unet.": "model",
+    "prior.": "model",
     "pipe.dit.": "model",
     "lora_transformer_": "model",
     "lora_prior_unet_": "model",
@@ -62,6 +64,7 @@ DIFFUSERS_UNET_BLOCKS = (
 # Prefixes that ComfyUI doesn't know, and what says the same there.
 WRITTEN_AS = {
     "model.diffusion_model.": "diffusion_model.",
+    "conditional_transformer.": "diffusion_model.",
     "pipe.dit.": "diffusion_model.",
     PEFT + "transformer.": "transformer.",
     "transformer." + PEFT: "transformer.",

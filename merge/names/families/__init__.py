@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from ..model import Architecture
 from .auraflow import AURAFLOW
+from .ernie_image import ERNIE_IMAGE
 from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
+from .hidream import HIDREAM_I1, HIDREAM_O1
 from .hunyuan_dit import HUNYUAN_DIT
 from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
+from .ideogram4 import IDEOGRAM4
+from .joy_image import JOY_IMAGE
+from .kandinsky5 import KANDINSKY5_IMAGE, KANDINSKY5_LITE, KANDINSKY5_PRO
 from .krea2 import KREA2
+from .lens import LENS
 from .longcat_image import LONGCAT_IMAGE
 from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
 from .omnigen2 import BOOGU, OMNIGEN2
 from .ovis_image import OVIS_IMAGE
 from .pixart import PIXART
+from .pixeldit import PID, PIXELDIT
 from .qwen_image import MAGE_FLOW, QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
+from .stable_cascade import CASCADE_B, CASCADE_B_LITE, CASCADE_C, CASCADE_C_LITE
 from .unet import KOALA, SD2, SD15, SDXL, SDXL_REFINER
 from .wan import WAN_1_3B, WAN_5B, WAN_14B
 
@@ -52,5 +60,20 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     OVIS_IMAGE,
     OMNIGEN2,
     BOOGU,
+    HIDREAM_I1,
+    HIDREAM_O1,
+    ERNIE_IMAGE,
+    IDEOGRAM4,
+    JOY_IMAGE,
+    LENS,
+    KANDINSKY5_IMAGE,
+    KANDINSKY5_LITE,
+    KANDINSKY5_PRO,
+    CASCADE_B,
+    CASCADE_B_LITE,
+    CASCADE_C,
+    CASCADE_C_LITE,
+    PID,
+    PIXELDIT,
     MAGE_FLOW,
 )

@@ -1,0 +1,36 @@
+"""Joy-Image: double blocks alone, with q, k and v fused in ComfyUI and in diffusers, which have the same paths.
+
+The original, and DiffSynth-Studio's trainer with it, has the attention's weights in the block itself, with dots before
+and underscores behind `img_attn`. Once flat, their names are those of Flux 2's double blocks.
+"""
+
+from __future__ import annotations
+
+from ..model import Architecture
+from .encoders import language_model
+
+TABLE = """
+double_blocks.{b}.
+    attn.[img_attn_qkv|txt_attn_qkv] : 3w,w =
+    attn.[img_attn_proj|txt_attn_proj] : w,w =
+    attn.[img_attn_q_norm|img_attn_k_norm|txt_attn_q_norm|txt_attn_k_norm] =
+    attn.[img_attn|txt_attn]_[qkv|proj|q_norm|k_norm] < [img_attn|txt_attn]_[qkv|proj|q_norm|k_norm]
+    [img_mlp|txt_mlp].net.0.proj : 4w,w =
+    [img_mlp|txt_mlp].net.2 : w,4w =
+    [img_mod|txt_mod].modulate_table! =
+img_in =
+condition_embedder.[time_embedder|text_embedder].[linear_1|linear_2] =
+condition_embedder.time_proj : 6w,w =
+proj_out =
+"""
+# Flux 2's spellings of what is the same once it is flat
+FLUX2_SPELLINGS = tuple(f"{number}{dot}{x}_attn{dot}" for number in range(10) for dot in "._" for x in ("img", "txt"))
+
+JOY_IMAGE = Architecture(
+    name="Joy-Image",
+    table=TABLE,
+    sizes={"w": 4096},
+    encoders=(language_model("qwen3vl_8b"),),
+    blocks={"double_blocks": 40},
+    excluded=FLUX2_SPELLINGS,
+)
