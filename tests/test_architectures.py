@@ -504,7 +504,7 @@ def test_text_encoders_have_a_name_in_a_style_or_none(architecture: Architecture
     for encoder in architecture.encoders:
         for pattern in expand(*encoder.weights):
             dotted = fill(pattern, {"n": "3"})
-            name = f"text_encoders.{encoder.name}.transformer.{encoder.root}{dotted}"
+            name = encoder.prefix + dotted
             meaning = target(name, architecture)
             assert meaning.weight.startswith(f"{encoder.part}:") and meaning.is_whole
             assert loadable(name, architecture) == name

@@ -27,6 +27,7 @@ PREFIXES: dict[str, str] = {
     "text_encoder.": "te1",
     "text_encoder_2.": "te2",
     "text_encoder_3.": "te3",
+    "text_encoder_4.": "te4",
     "clip_l.transformer.": "te1",
     "clip_h.transformer.": "te1",
     "clip_g.transformer.": "te2",
@@ -36,11 +37,13 @@ PREFIXES: dict[str, str] = {
     "te1.": "te1",
     "te2.": "te2",
     "te3.": "te3",
+    "te4.": "te4",
     "lora_prior_te_": "te1",
     "lora_te_": "te1",
     "lora_te1_": "te1",
     "lora_te2_": "te2",
     "lora_te3_": "te3",
+    "lora_te4_": "te4",
 }
 # What PEFT puts around a model that it trains, before or behind the name of the part.
 PEFT = "base_model.model."
@@ -67,7 +70,9 @@ WRITTEN_AS = {
     "transformer." + PEFT: "transformer.",
 }
 KOHYA_OF = {
-    prefix: f"lora_{part}_" for prefix, part in PREFIXES.items() if prefix.startswith(("clip_", "te1.", "te2.", "te3."))
+    prefix: f"lora_{part}_"
+    for prefix, part in PREFIXES.items()
+    if prefix.startswith(("clip_", *(f"te{i}." for i in (1, 2, 3, 4))))
 }
 BARE = ("", PEFT, "lycoris_")
 
@@ -76,7 +81,7 @@ _PREFIX = re.compile("|".join(re.escape(prefix) for prefix in sorted(PREFIXES, k
 
 @lru_cache(maxsize=50_000)
 def split(name: str) -> tuple[str, str]:
-    """The part ("model", "te1", "te2", "te3" or "te") and the path inside it that a module's name spells.
+    """The part ("model", "te1", "te2", "te3", "te4" or "te") and the path inside it that a module's name spells.
 
     "te" is a text encoder whose number its name doesn't say; its path begins with the encoder's own name.
     """

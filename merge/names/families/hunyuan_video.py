@@ -8,7 +8,7 @@ fused weight, so they are only ever written fused.
 from __future__ import annotations
 
 from ..model import Architecture, Encoder
-from .encoders import clip_l, language_model
+from .encoders import BYT5, LLAMA, clip_l, qwen25_7b
 from .flux import ATTENTION, LINEAR1, MLP, MODULATION, OLD_NORMS, SWAPPED, UNMAPPED, sizes
 
 REFINER = """
@@ -83,9 +83,7 @@ def hunyuan(
     )
 
 
-HUNYUAN_VIDEO = hunyuan(
-    "HunyuanVideo", 3072, 20, 40, False, (clip_l(), language_model("llama", diffusers="", part="te"))
-)
-HUNYUAN_VIDEO_15 = hunyuan("HunyuanVideo 1.5", 2048, 54, 0, True, (language_model("qwen25_7b"),))
+HUNYUAN_VIDEO = hunyuan("HunyuanVideo", 3072, 20, 40, False, (clip_l(also=("te2",)), LLAMA))
+HUNYUAN_VIDEO_15 = hunyuan("HunyuanVideo 1.5", 2048, 54, 0, True, (qwen25_7b(), BYT5))
 # ComfyUI knows HunyuanImage by its own paths alone
-HUNYUAN_IMAGE = hunyuan("HunyuanImage 2.1", 3584, 20, 40, True, (language_model("qwen25_7b"),), pipe=False)
+HUNYUAN_IMAGE = hunyuan("HunyuanImage 2.1", 3584, 20, 40, True, (qwen25_7b(), BYT5), pipe=False)

@@ -7,7 +7,7 @@ LTX 2's connectors as a model of their own, whose paths begin with `connectors.`
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import language_model, t5
+from .encoders import GEMMA3_12B, LTX2_PROJECTIONS, t5
 
 ATTENTION = ".[to_q|to_k|to_v|to_out.0|q_norm|k_norm] = %s.[to_q|to_k|to_v|to_out.0|norm_q|norm_k]"
 
@@ -60,7 +60,7 @@ def ltx(name: str, width: int, blocks: int, context: int, sound: bool) -> Archit
         family="LTX-Video",
         table=VIDEO + SOUND if sound else VIDEO,
         sizes={"w": width, "c": context},
-        encoders=(language_model("gemma3_12b"),) if sound else (t5("te1", ("lora_te1_",), "text_encoder."),),
+        encoders=(GEMMA3_12B, LTX2_PROJECTIONS) if sound else (t5("te1", ("lora_te1_",), "text_encoder."),),
         blocks={"transformer_blocks": blocks},
     )
 

@@ -7,7 +7,7 @@ model with more around it.
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import t5
+from .encoders import UMT5
 
 IN_BLOCK = """
     [self_attn|cross_attn].[q|k|v] : w,w = [attn1|attn2].[to_q|to_k|to_v]
@@ -72,7 +72,7 @@ def wan(name: str, width: int, hidden: int, blocks: int) -> Architecture:
         family="Wan",
         table=TABLE,
         sizes={"w": width, "h": hidden},
-        encoders=(t5("te1", (), "text_encoder.", name="umt5xxl"),),
+        encoders=(UMT5,),
         blocks={"blocks": blocks},
     )
 
