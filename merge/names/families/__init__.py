@@ -6,9 +6,9 @@ from ..model import Architecture
 from .auraflow import AURAFLOW
 from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
 from .hunyuan_dit import HUNYUAN_DIT
-from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
 from .krea2 import KREA2
 from .longcat_image import LONGCAT_IMAGE
+from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_IMAGE_REFINER, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
 from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
 from .omnigen2 import BOOGU, OMNIGEN2
@@ -39,6 +39,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     HUNYUAN_VIDEO,
     HUNYUAN_VIDEO_15,
     HUNYUAN_IMAGE,
+    HUNYUAN_IMAGE_REFINER,
     Z_IMAGE,
     LUMINA2,
     LTX,
