@@ -41,8 +41,10 @@ class Target:
 
 # The layers of an encoder's attention that take in its whole width
 ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj", "SelfAttention.q", "SelfAttention.k", "SelfAttention.v", "Wqkv")
-# What may stand before a text encoder's paths besides its root: newer transformers nest a language model once more.
-ENCODER_ROOTS = ("model.language_model.", "model.")
+# What may stand before a language model's paths besides its root, as transformers has nested them over the years.
+ENCODER_ROOTS = ("model.language_model.", "language_model.model.", "language_model.", "model.")
+# What CLIP's paths begin with, but not in transformers 5
+CLIP_ROOT = "text_model."
 # The parts of a multimodal encoder that see or hear; their attention has widths of its own.
 TOWERS = ("visual.", "vision_model.", "audio_model.")
 
@@ -90,11 +92,8 @@ class Encoder:
 
     def below_root(self, path: str) -> str:
         """A flat path without the root, whichever it is written with."""
-        for root in (self.root, *ENCODER_ROOTS):
-            below = path.removeprefix(flat(root))
-            if self.table.find(below) is not None:
-                return below
-        return path.removeprefix(flat(self.root))
+        known = [path.removeprefix(flat(root)) for root in (self.root, *ENCODER_ROOTS)] + [flat(CLIP_ROOT) + path]
+        return next((below for below in known if self.table.find(below) is not None), known[0])
 
     def knows(self, path: str) -> bool:
         """Whether a flat path is that of one of the weights."""

@@ -31,10 +31,17 @@ final_layer.linear = proj_out
 """
 # What diffusers calls the embedders of time and the like; each model has one of these, and knows the others'.
 EMBEDDERS = {
-    "time_text_embed": "[time_in|vector_in|guidance_in].[in_layer|out_layer] {} time_text_embed.[timestep_embedder|text_embedder|guidance_embedder].[linear_1|linear_2]\n",
-    "time_embed": "[time_in|time_r_in].[in_layer|out_layer] {} time_embed.[timestep_embedder|timestep_embedder_r].[linear_1|linear_2]\n",
-    "time_guidance_embed": "[time_in|time_r_in|guidance_in].[in_layer|out_layer] {} time_guidance_embed.[timestep_embedder|timestep_embedder_r|guidance_embedder].[linear_1|linear_2]\n",
-}  # noqa: E501
+    "time_text_embed": """
+[time_in|vector_in|guidance_in].[in_layer|out_layer] {} time_text_embed.[timestep|text|guidance]_embedder.[linear_1|linear_2]
+""",  # noqa: E501
+    "time_embed": """
+[time_in|time_r_in].[in_layer|out_layer] {} time_embed.[timestep_embedder|timestep_embedder_r].[linear_1|linear_2]
+""",
+    "time_guidance_embed": """
+[time_in|time_r_in].[in_layer|out_layer] {} time_guidance_embed.[timestep_embedder|timestep_embedder_r].[linear_1|linear_2]
+guidance_in.[in_layer|out_layer] {} time_guidance_embed.guidance_embedder.[linear_1|linear_2]
+""",  # noqa: E501
+}
 # Tencent's code; some of it splits what the checkpoint has fused.
 ORIGINAL = """
 [time_in|time_r_in|guidance_in].[in_layer|out_layer] < [time_in|time_r_in|guidance_in].mlp.[0|2]
@@ -78,7 +85,7 @@ def hunyuan(
     name: str, width: int, double: int, single: int, embedders: str, encoders: tuple[Encoder, ...], pipe: bool = True
 ) -> Architecture:
     """``embedders``: what diffusers calls them; ``pipe``: whether ComfyUI maps diffusion-pipe's spelling."""
-    called = "".join(line.format("=" if name == embedders else "<") for name, line in EMBEDDERS.items())
+    called = "".join(lines.replace("{}", "=" if name == embedders else "<") for name, lines in EMBEDDERS.items())
     spelt = "".join(line for line in PIPE.splitlines(keepends=True) if pipe or not line.startswith("mapped under:"))
     return Architecture(
         name=name,
