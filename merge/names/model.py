@@ -59,7 +59,8 @@ class Encoder:
 
     ``mapped`` are the other prefixes that every supported ComfyUI which has the encoder knows, with the weights that it
     knows under them; the first is kohya's. ``nameless``: `text_encoders.transformer.` is one of them. ``also`` are
-    further parts that mean this encoder. ``width`` is the number of columns of its attention's weights.
+    further parts that mean this encoder. ``width`` is the number of columns of its attention's weights. ``aliases`` are
+    other paths of weights, which no ComfyUI maps.
     """
 
     part: str
@@ -72,6 +73,7 @@ class Encoder:
     width: int | None = None
     nameless: bool = False
     prefix: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", self.prefix or f"{GENERIC_ENCODER}{self.name}.transformer.")
@@ -90,9 +92,15 @@ class Encoder:
     def kohya(self) -> Mapping[str, frozenset[str]]:
         return {prefix: frozenset(expand(*paths)) for prefix, paths in self.mapped}
 
+    @cached_property
+    def _renamed(self) -> Mapping[str, str]:
+        return {flat(other): flat(path) for other, path in self.aliases.items()}
+
     def below_root(self, path: str) -> str:
         """A flat path without the root, whichever it is written with."""
-        known = [path.removeprefix(flat(root)) for root in (self.root, *ENCODER_ROOTS)] + [flat(CLIP_ROOT) + path]
+        if path in self._renamed:
+            return self._renamed[path]
+        known = [*(path.removeprefix(flat(root)) for root in (self.root, *ENCODER_ROOTS)), flat(CLIP_ROOT) + path]
         return next((below for below in known if self.table.find(below) is not None), known[0])
 
     def knows(self, path: str) -> bool:

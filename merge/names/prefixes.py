@@ -16,6 +16,7 @@ PREFIXES: dict[str, str] = {
     "transformer.": "model",
     "unet.": "model",
     "pipe.dit.": "model",
+    "net.": "model",
     "lora_transformer_": "model",
     "lora_prior_unet_": "model",
     "lora_unet_": "model",
@@ -49,7 +50,14 @@ PREFIXES: dict[str, str] = {
 PEFT = "base_model.model."
 # Paths that say themselves that they are a text encoder's, whatever stands before them.
 CLIP_PATHS = ("text_model.", "text_model_")
-BARE_ENCODERS = ("t5xxl.",)
+BARE_ENCODERS = (
+    "t5xxl.",
+    # LTX 2's projection, which ComfyUI has in the text encoder
+    "text_embedding_projection.",
+    "connectors.text_proj_in",
+    "connectors.audio_text_proj_in",
+    "connectors.video_text_proj_in",
+)
 
 # The first parts of a diffusers U-Net's paths: ComfyUI maps them with kohya's underscores, but not all with dots.
 DIFFUSERS_UNET_BLOCKS = (
@@ -66,6 +74,7 @@ DIFFUSERS_UNET_BLOCKS = (
 WRITTEN_AS = {
     "model.diffusion_model.": "diffusion_model.",
     "pipe.dit.": "diffusion_model.",
+    "net.": "diffusion_model.",
     PEFT + "transformer.": "transformer.",
     "transformer." + PEFT: "transformer.",
 }

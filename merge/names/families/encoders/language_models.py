@@ -96,6 +96,12 @@ LTX2_PROJECTIONS = Encoder(
     "text_embedding_projection",
     ("text_embedding_projection", "text_embedding_projection.[audio|video]_aggregate_embed"),
     prefix="text_encoders.",
+    aliases={
+        "text_embedding_projection.aggregate_embed": "text_embedding_projection",  # Lightricks' file
+        "connectors.text_proj_in": "text_embedding_projection",  # diffusers
+        "connectors.audio_text_proj_in": "text_embedding_projection.audio_aggregate_embed",
+        "connectors.video_text_proj_in": "text_embedding_projection.video_aggregate_embed",
+    },
 )
 GPT_OSS = Encoder(  # Lens
     "te1",
