@@ -495,7 +495,8 @@ def test_a_style_has_every_weight_once_and_means_it(architecture: Architecture, 
             assert edges[0] == 0 and edges[-1] == 1 and edges[1:-1:2] == edges[2:-1:2]
         if style == "kohya":
             assert len(parts) == 1
-    assert written
+    named = any(rule.diffusers for rules in architecture.spellings.values() for rule in rules)
+    assert bool(written) == (named or style != "peft")  # some models are ComfyUI's alone
 
 
 @each_architecture
@@ -504,7 +505,7 @@ def test_text_encoders_have_a_name_in_a_style_or_none(architecture: Architecture
     for encoder in architecture.encoders:
         for pattern in expand(*encoder.weights):
             dotted = fill(pattern, {"n": "3"})
-            name = f"text_encoders.{encoder.name}.transformer.{encoder.root}{dotted}"
+            name = encoder.prefix + dotted
             meaning = target(name, architecture)
             assert meaning.weight.startswith(f"{encoder.part}:") and meaning.is_whole
             assert loadable(name, architecture) == name
@@ -629,7 +630,36 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     "Lumina 2": ({"diffusion_model.layers.0.attention.qkv": (3840, 2304)}, "Lumina 2"),
     "Lumina 2, diffusers": ({"transformer.layers.0.attn.to_k": (768, 2304)}, "Lumina 2"),
     "Z-Image, own paths": ({"lora_unet_layers_0_attention_qkv": (11520, 3840)}, "Z-Image"),
-    "LTX-Video": ({"transformer.transformer_blocks.0.attn1.to_q": (2048, 2048)}, "LTX-Video"),
+    "LTX-Video": (
+        {
+            "transformer.transformer_blocks.0.attn1.to_q": (2048, 2048),
+            "transformer.transformer_blocks.0.attn2.to_k": (2048, 2048),
+        },
+        "LTX-Video",
+    ),
+    "LTX-Video or Anima": ({"transformer.transformer_blocks.0.attn1.to_q": (2048, 2048)}, None),
+    "Anima, kohya": ({"lora_unet_blocks_0_self_attn_q_proj": (2048, 2048)}, "Anima/Cosmos Predict2 2B"),
+    "Anima, diffusers": (
+        {"transformer.transformer_blocks.0.attn2.to_k": (2048, 1024)},
+        "Anima/Cosmos Predict2 2B",
+    ),
+    "Anima by its adapter": ({"text_conditioner.blocks.0.self_attn.q_proj": (1024, 1024)}, "Anima/Cosmos Predict2 2B"),
+    "Cosmos 1 or Predict2, which diffusers calls the same": (
+        {"transformer.transformer_blocks.0.attn2.to_k": (5120, 1024)},
+        None,
+    ),
+    "CogVideoX": ({"transformer.transformer_blocks.0.norm1.linear": (11520, 512)}, "CogVideoX 2B"),
+    "Mochi": ({"transformer.transformer_blocks.0.attn1.add_q_proj": (3072, 1536)}, "Mochi"),
+    "ACE-Step 1.5": ({"base_model.model.layers.0.self_attn.q_proj": (2048, 2048)}, "ACE-Step 1.5"),
+    "ACE-Step 1.5 XL": ({"lycoris_layers_0_self_attn_q_proj": (4096, 2560)}, "ACE-Step 1.5 XL"),
+    "MiniMax H3": ({"diffusion_model.blocks.0.attn.qkv_proj": (21504, 5376)}, "MiniMax H3"),
+    "SeedVR2": ({"diffusion_model.blocks.0.attn.proj_qkv.vid": (9216, 3072)}, "SeedVR2 7B"),
+    "HunyuanImage's refiner": (
+        {"diffusion_model.double_blocks.0.img_attn.qkv": (9984, 3328)},
+        "HunyuanImage 2.1 Refiner",
+    ),
+    "Hunyuan3D": ({"diffusion_model.double_blocks.0.img_attn.qkv": (3072, 1024)}, "Hunyuan3D 2"),
+    "Hunyuan3D or Flux without shapes": ({"diffusion_model.double_blocks.0.img_attn.qkv": ()}, "Flux"),
     "LTX 2": ({"diffusion_model.transformer_blocks.0.audio_attn1.to_q": (2048, 2048)}, "LTX 2"),
     # no shape, no answer but the names'
     "names alone": (dict.fromkeys(WAN, ()), "Wan 2.1/2.2 14B"),
@@ -660,6 +690,10 @@ def test_recognise(modules: Modules, expected: str | None):
     assert recognise(dict(reversed(modules.items()))) is found
 
 
+# One class with one width and depth: there is nothing to tell them by.
+ALIKE_IN_DIFFUSERS = ("Cosmos 1 14B", "Cosmos Predict2 14B")
+
+
 @each_architecture
 def test_the_whole_model_is_recognised_in_every_style(architecture: Architecture):
     for style in STYLES:
@@ -669,6 +703,8 @@ def test_the_whole_model_is_recognised_in_every_style(architecture: Architecture
                 modules[spelt] = (int(rows * (t.stop - t.start)), columns)
         found = candidates(modules)
         assert architecture in found
+        if not modules or (style == "peft" and architecture.name in ALIKE_IN_DIFFUSERS):
+            continue
         assert all(compatible(a, architecture) or architecture.family in a.defers_to for a in found)
 
 

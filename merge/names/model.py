@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
-from .patterns import Table, expand
+from .patterns import Table, expand, flat
 from .table import WHOLE, ParsedTable, Rule, other_spellings, outlines, own_paths, parse, size_of
 
 # The prefixes under which ComfyUI maps a weight of any model by its own path.
 GENERIC = ("diffusion_model.", "lora_unet_")
 # The one under which it maps a parameter that is no `.weight`.
 PARAMETER_PREFIX = "diffusion_model."
+# Before a text encoder's whole key; 0.33 leaves out the encoder's name under the second (unless it is a CLIP).
+GENERIC_ENCODER = "text_encoders."
+NAMELESS_ENCODER = "text_encoders.transformer."
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,28 @@ class Target:
         return (self.start, self.stop) == WHOLE and not self.swapped
 
 
+# The layers of an encoder's attention that take in its whole width
+ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj", "SelfAttention.q", "SelfAttention.k", "SelfAttention.v", "Wqkv")
+# What may stand before a language model's paths besides its root, as transformers has nested them over the years.
+ENCODER_ROOTS = ("model.language_model.", "language_model.model.", "language_model.", "model.")
+# What CLIP's paths begin with, but not in transformers 5
+CLIP_ROOT = "text_model."
+# The parts of a multimodal encoder that see or hear; their attention has widths of its own.
+TOWERS = ("visual.", "vision_model.", "audio_model.")
+
+
 @dataclass(frozen=True, eq=False)
 class Encoder:
     """A text encoder of an architecture.
 
-    ``name`` is ComfyUI's; its weights are `text_encoders.<name>.transformer.<root><path>` there, and ``weights`` are
-    the paths. ``mapped`` are the other prefixes that every supported ComfyUI knows, with the weights it knows under
-    them; the first is kohya's. ``also`` are further parts that mean this encoder. ``width`` is the number of columns
-    of its attention's weights.
+    ``name`` is ComfyUI's; its weights are ``prefix`` and their paths there, which ``weights`` holds. The prefix is
+    `text_encoders.<name>.transformer.` unless said otherwise. kohya's names leave out ``root``, with which the paths of
+    a language model begin, and so do canonical ones; other names may.
+
+    ``mapped`` are the other prefixes that every supported ComfyUI which has the encoder knows, with the weights that it
+    knows under them; the first is kohya's. ``nameless``: `text_encoders.transformer.` is one of them. ``also`` are
+    further parts that mean this encoder. ``width`` is the number of columns of its attention's weights. ``aliases`` are
+    other paths of weights, which no ComfyUI maps.
     """
 
     part: str
@@ -54,14 +71,48 @@ class Encoder:
     also: tuple[str, ...] = ()
     root: str = ""
     width: int | None = None
+    nameless: bool = False
+    prefix: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", self.prefix or f"{GENERIC_ENCODER}{self.name}.transformer.")
+
+    @property
+    def place(self) -> str:
+        """The prefix inside ComfyUI's text encoder."""
+        return self.prefix.removeprefix(GENERIC_ENCODER)
 
     @cached_property
     def table(self) -> Table[str]:
-        return Table((path, path) for path in expand(*self.weights))
+        """The weights by their path below the root."""
+        return Table((path.removeprefix(self.root), path) for path in expand(*self.weights))
 
     @cached_property
     def kohya(self) -> Mapping[str, frozenset[str]]:
         return {prefix: frozenset(expand(*paths)) for prefix, paths in self.mapped}
+
+    @cached_property
+    def _renamed(self) -> Mapping[str, str]:
+        return {flat(other): flat(path) for other, path in self.aliases.items()}
+
+    def below_root(self, path: str) -> str:
+        """A flat path without the root, whichever it is written with."""
+        if path in self._renamed:
+            return self._renamed[path]
+        known = [*(path.removeprefix(flat(root)) for root in (self.root, *ENCODER_ROOTS)), flat(CLIP_ROOT) + path]
+        return next((below for below in known if self.table.find(below) is not None), known[0])
+
+    def knows(self, path: str) -> bool:
+        """Whether a flat path is that of one of the weights."""
+        return self.table.find(self.below_root(path)) is not None
+
+    def fits(self, path: str, shape: Sequence[int]) -> bool:
+        """Whether a weight at this flat path below the root can have this shape, as far as the width says."""
+        found = self.table.find(path)
+        if self.width is None or found is None or found[0].startswith(TOWERS):
+            return True
+        return not found[0].endswith(ATTENTION_INPUTS) or shape[1] == self.width
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Literal
 
 from . import prefixes
-from .model import PARAMETER_PREFIX, Architecture, Encoder, Target
+from .model import NAMELESS_ENCODER, PARAMETER_PREFIX, Architecture, Encoder, Target
 from .patterns import fill, flat
 from .table import WHOLE, Rule
 
@@ -25,7 +25,7 @@ def target(name: str, architecture: Architecture | None) -> Target:
 def _target(name: str, architecture: Architecture) -> Target:
     part, path = prefixes.split(name)
     if part != "model":
-        found = in_encoder(part, path, architecture)
+        found = _encoder_anywhere(part, path, architecture)
         return Target(prefixes.canonical(name) if found is None else _encoder_weight(*found))
     path = prefixes.flatten(path)
     if architecture.own.find(path) is None:
@@ -190,41 +190,63 @@ def _behind(prefix: str, path: str) -> str:
 
 
 def in_encoder(part: str, path: str, architecture: Architecture) -> tuple[Encoder, str] | None:
-    """The encoder that a name is of, and the flat path there."""
+    """The encoder that a name is of, and the flat path below its root."""
+    encoders = architecture.encoders
     if part == "te":
-        for encoder in architecture.encoders:
-            for head in (f"{encoder.name}.transformer.", f"{encoder.name}."):
-                if path.startswith(head):
-                    return encoder, _below_root(path.removeprefix(head), encoder)
-        if path.startswith("transformer."):  # ComfyUI 0.33: the encoder that is no CLIP, whatever its name
-            for encoder in architecture.encoders:
-                if not encoder.name.startswith("clip_"):
-                    return encoder, _below_root(path.removeprefix("transformer."), encoder)
+        for encoder in encoders:
+            for place in (encoder.place, f"{encoder.name}."):
+                below = prefixes.flatten(path.removeprefix(place))
+                if path.startswith(place) and (place or encoder.knows(below)):
+                    return encoder, encoder.below_root(below)
+        if path.startswith("transformer."):  # ComfyUI 0.33: any encoder that is no CLIP, whatever its name
+            below = prefixes.flatten(path.removeprefix("transformer."))
+            nameless = [encoder for encoder in encoders if not encoder.name.startswith("clip_")]
+            return _that_knows(below, nameless) or next(((e, e.below_root(below)) for e in nameless), None)
         return None
-    encoder = architecture.encoder_of(part)
-    return None if encoder is None else (encoder, _below_root(path, encoder))
-
-
-def _below_root(path: str, encoder: Encoder) -> str:
     flattened = prefixes.flatten(path)
-    return flattened.removeprefix(flat(encoder.root)) if encoder.root else flattened
+    numbered = architecture.encoder_of(part)
+    if numbered is None or not numbered.knows(flattened):
+        # trainers number encoders that ComfyUI doesn't, such as HunyuanVideo's Llama
+        other = _that_knows(flattened, [encoder for encoder in encoders if encoder.part == "te"])
+        if other is not None or numbered is None:
+            return other
+    return numbered, numbered.below_root(flattened)
+
+
+def _encoder_anywhere(part: str, path: str, architecture: Architecture) -> tuple[Encoder, str] | None:
+    """As ``in_encoder``; but where the number's encoder has no such path, that of another which has it.
+
+    ComfyUI numbers those that are loaded: without CLIP-G, SD 3's T5 is the second.
+    """
+    found = in_encoder(part, path, architecture)
+    if found is not None and found[0].knows(found[1]):
+        return found
+    return _that_knows(prefixes.flatten(path), architecture.encoders) or found
+
+
+def _that_knows(path: str, encoders: Sequence[Encoder]) -> tuple[Encoder, str] | None:
+    """The last of the encoders that has a flat path: in ComfyUI's map the later ones overwrite the others."""
+    for encoder in reversed(encoders):
+        if encoder.knows(path):
+            return encoder, encoder.below_root(path)
+    return None
 
 
 def _encoder_weight(encoder: Encoder, path: str) -> str:
     """A weight's canonical name. An encoder without a number is told by its name."""
-    return (
-        f"te:{encoder.name}_transformer_{flat(encoder.root)}{path}"
-        if encoder.part == "te"
-        else f"{encoder.part}:{path}"
-    )
+    return _head(encoder) + path
+
+
+def _head(encoder: Encoder) -> str:
+    return f"te:{flat(encoder.place + encoder.root)}" if encoder.part == "te" else f"{encoder.part}:"
 
 
 def _listed(part: str, path: str, architecture: Architecture) -> tuple[Encoder, str, dict[str, str]] | None:
     """The encoder, the pattern and its numbers of a weight by its canonical name."""
+    weight = f"{part}:{path}"
     for encoder in architecture.encoders:
-        if encoder.part == part:
-            head = f"{encoder.name}_transformer_{flat(encoder.root)}" if part == "te" else ""
-            found = encoder.table.find(path.removeprefix(head)) if path.startswith(head) else None
+        if encoder.part == part and weight.startswith(_head(encoder)):
+            found = encoder.table.find(weight.removeprefix(_head(encoder)))
             if found is not None:
                 return encoder, *found
     return None
@@ -235,10 +257,13 @@ def _mapped_in_encoder(part: str, path: str, architecture: Architecture) -> Iter
     if found is None:
         return
     encoder, pattern, numbers = found
+    dotted = fill(pattern, numbers)
     for prefix, weights in encoder.kohya.items():
         if pattern in weights:
-            yield _behind(prefix, fill(pattern, numbers))
-    yield f"text_encoders.{encoder.name}.transformer.{encoder.root}{fill(pattern, numbers)}"
+            yield _behind(prefix, dotted.removeprefix(encoder.root))
+    yield encoder.prefix + dotted
+    if encoder.nameless:
+        yield NAMELESS_ENCODER + dotted
 
 
 def _spell_in_encoder(part: str, path: str, architecture: Architecture, style: Style) -> str | None:
@@ -248,8 +273,8 @@ def _spell_in_encoder(part: str, path: str, architecture: Architecture, style: S
     encoder, pattern, numbers = found
     dotted = fill(pattern, numbers)
     if style == "comfyui":
-        return f"text_encoders.{encoder.name}.transformer.{encoder.root}{dotted}"
+        return encoder.prefix + dotted
     if style == "peft":
-        return encoder.diffusers + encoder.root + dotted if encoder.diffusers else None
+        return encoder.diffusers + dotted if encoder.diffusers else None
     prefix = next((p for p, weights in encoder.kohya.items() if p.startswith("lora_te") and pattern in weights), None)
-    return None if prefix is None else prefix + flat(dotted)
+    return None if prefix is None else prefix + flat(dotted.removeprefix(encoder.root))

@@ -18,6 +18,7 @@ PREFIXES: dict[str, str] = {
     "unet.": "model",
     "prior.": "model",
     "pipe.dit.": "model",
+    "net.": "model",
     "lora_transformer_": "model",
     "lora_prior_unet_": "model",
     "lora_unet_": "model",
@@ -29,6 +30,7 @@ PREFIXES: dict[str, str] = {
     "text_encoder.": "te1",
     "text_encoder_2.": "te2",
     "text_encoder_3.": "te3",
+    "text_encoder_4.": "te4",
     "clip_l.transformer.": "te1",
     "clip_h.transformer.": "te1",
     "clip_g.transformer.": "te2",
@@ -38,17 +40,26 @@ PREFIXES: dict[str, str] = {
     "te1.": "te1",
     "te2.": "te2",
     "te3.": "te3",
+    "te4.": "te4",
     "lora_prior_te_": "te1",
     "lora_te_": "te1",
     "lora_te1_": "te1",
     "lora_te2_": "te2",
     "lora_te3_": "te3",
+    "lora_te4_": "te4",
 }
 # What PEFT puts around a model that it trains, before or behind the name of the part.
 PEFT = "base_model.model."
 # Paths that say themselves that they are a text encoder's, whatever stands before them.
 CLIP_PATHS = ("text_model.", "text_model_")
-BARE_ENCODERS = ("t5xxl.",)
+BARE_ENCODERS = (
+    "t5xxl.",
+    # LTX 2's projection, which ComfyUI has in the text encoder
+    "text_embedding_projection.",
+    "connectors.text_proj_in",
+    "connectors.audio_text_proj_in",
+    "connectors.video_text_proj_in",
+)
 
 # The first parts of a diffusers U-Net's paths: ComfyUI maps them with kohya's underscores, but not all with dots.
 DIFFUSERS_UNET_BLOCKS = (
@@ -66,11 +77,14 @@ WRITTEN_AS = {
     "model.diffusion_model.": "diffusion_model.",
     "conditional_transformer.": "diffusion_model.",
     "pipe.dit.": "diffusion_model.",
+    "net.": "diffusion_model.",
     PEFT + "transformer.": "transformer.",
     "transformer." + PEFT: "transformer.",
 }
 KOHYA_OF = {
-    prefix: f"lora_{part}_" for prefix, part in PREFIXES.items() if prefix.startswith(("clip_", "te1.", "te2.", "te3."))
+    prefix: f"lora_{part}_"
+    for prefix, part in PREFIXES.items()
+    if prefix.startswith(("clip_", *(f"te{i}." for i in (1, 2, 3, 4))))
 }
 BARE = ("", PEFT, "lycoris_")
 
@@ -79,7 +93,7 @@ _PREFIX = re.compile("|".join(re.escape(prefix) for prefix in sorted(PREFIXES, k
 
 @lru_cache(maxsize=50_000)
 def split(name: str) -> tuple[str, str]:
-    """The part ("model", "te1", "te2", "te3" or "te") and the path inside it that a module's name spells.
+    """The part ("model", "te1", "te2", "te3", "te4" or "te") and the path inside it that a module's name spells.
 
     "te" is a text encoder whose number its name doesn't say; its path begins with the encoder's own name.
     """

@@ -20,7 +20,7 @@ from functools import lru_cache
 
 from . import prefixes
 from .families import ARCHITECTURES
-from .model import Architecture, Encoder, Target
+from .model import Architecture, Target
 from .naming import in_encoder, target
 from .patterns import outline_of
 
@@ -164,7 +164,7 @@ def _fits(architecture: Architecture, part: str, path: str, flat: str, shape: Sh
         return True  # a bias or a norm
     if part != "model":
         found = in_encoder(part, path, architecture)
-        return found is None or _fits_encoder(found[0], flat, shape)
+        return found is None or found[0].fits(found[1], shape)
     own = architecture.own.find(flat)
     if own is not None:
         return _is_of(shape, architecture.shapes.get(own[0]), Target(""))
@@ -180,10 +180,3 @@ def _is_of(shape: Shape, weight: tuple[int, int] | None, rows: Target) -> bool:
     return weight is None or (
         shape[0] == weight[0] * (rows.stop - rows.start) and shape[1] == weight[1] and math.prod(shape[2:]) == 1
     )
-
-
-def _fits_encoder(encoder: Encoder, flat: str, shape: Shape) -> bool:
-    attention = flat.endswith(
-        ("_q_proj", "_k_proj", "_v_proj", "_SelfAttention_q", "_SelfAttention_k", "_SelfAttention_v")
-    )
-    return encoder.width is None or not attention or shape[1] == encoder.width

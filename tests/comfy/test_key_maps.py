@@ -150,14 +150,14 @@ def test_the_model_is_recognised(mapped: tuple[Architecture, Shapes, KeyMap]):
 
 def test_every_name_of_a_text_encoder_means_the_same_here(encoders: tuple[Architecture, KeyMap]):
     architecture, key_map = encoders
-    by_name = {encoder.name: encoder for encoder in architecture.encoders}
     for name, key in key_map.items():
         if name == CASCADE:
             continue
-        encoder_name, path = key.removesuffix(".weight").split(".transformer.", 1)
-        encoder = by_name[encoder_name]
-        head = f"{encoder_name}_transformer_{encoder.root}" if encoder.part == "te" else ""
-        weight = f"{encoder.part}:{head}{path.removeprefix(encoder.root)}".replace(".", "_")
+        own = key.removesuffix(".weight")
+        encoder = next(encoder for encoder in architecture.encoders if own.startswith(encoder.place))
+        head = encoder.place + encoder.root if encoder.part == "te" else ""
+        path = own.removeprefix(encoder.place).removeprefix(encoder.root)
+        weight = f"{encoder.part}:{head}{path}".replace(".", "_")
         assert target(name, architecture) == Target(weight)
         written = loadable(name, architecture)
         assert key_map[written] == key

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from ..model import Architecture
+from .ace_step import ACE_STEP, ACE_STEP_15, ACE_STEP_15_XL
 from .auraflow import AURAFLOW
+from .cogvideox import COGVIDEOX_2B, COGVIDEOX_5B
+from .cosmos import ANIMA, COSMOS_7B, COSMOS_14B, PREDICT2_14B
 from .ernie_image import ERNIE_IMAGE
 from .flux import CHROMA, FLUX, FLUX2, KLEIN_4B, KLEIN_9B
 from .hidream import HIDREAM_I1, HIDREAM_O1
+from .hunyuan3d import HUNYUAN3D, HUNYUAN3D_21, HUNYUAN3D_MINI
 from .hunyuan_dit import HUNYUAN_DIT
-from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
+from .hunyuan_video import HUNYUAN_IMAGE, HUNYUAN_IMAGE_REFINER, HUNYUAN_VIDEO, HUNYUAN_VIDEO_15
 from .ideogram4 import IDEOGRAM4
 from .joy_image import JOY_IMAGE
 from .kandinsky5 import KANDINSKY5_IMAGE, KANDINSKY5_LITE, KANDINSKY5_PRO
@@ -17,13 +21,18 @@ from .lens import LENS
 from .longcat_image import LONGCAT_IMAGE
 from .ltx import LTX, LTX2, LTX_13B
 from .lumina import LUMINA2, Z_IMAGE
+from .minimax import MINIMAX_H3, MINIMAX_MUSIC_3
+from .mochi import MOCHI
 from .omnigen2 import BOOGU, OMNIGEN2
 from .ovis_image import OVIS_IMAGE
 from .pixart import PIXART
 from .pixeldit import PID, PIXELDIT
 from .qwen_image import MAGE_FLOW, QWEN_IMAGE
 from .sd3 import SD3, SD35_LARGE
+from .seedvr2 import SEEDVR2_3B, SEEDVR2_7B
+from .stable_audio import STABLE_AUDIO, STABLE_AUDIO_3
 from .stable_cascade import CASCADE_B, CASCADE_B_LITE, CASCADE_C, CASCADE_C_LITE
+from .triposplat import TRIPOSPLAT
 from .unet import KOALA, SD2, SD15, SDXL, SDXL_REFINER
 from .wan import WAN_1_3B, WAN_5B, WAN_14B
 
@@ -47,6 +56,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     HUNYUAN_VIDEO,
     HUNYUAN_VIDEO_15,
     HUNYUAN_IMAGE,
+    HUNYUAN_IMAGE_REFINER,
     Z_IMAGE,
     LUMINA2,
     LTX,
@@ -76,4 +86,24 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     PID,
     PIXELDIT,
     MAGE_FLOW,
+    COSMOS_7B,
+    COSMOS_14B,
+    ANIMA,
+    PREDICT2_14B,
+    MOCHI,
+    COGVIDEOX_2B,
+    COGVIDEOX_5B,
+    MINIMAX_H3,
+    SEEDVR2_3B,
+    SEEDVR2_7B,
+    ACE_STEP,
+    ACE_STEP_15,
+    ACE_STEP_15_XL,
+    STABLE_AUDIO,
+    STABLE_AUDIO_3,
+    MINIMAX_MUSIC_3,
+    HUNYUAN3D,
+    HUNYUAN3D_MINI,
+    HUNYUAN3D_21,
+    TRIPOSPLAT,
 )

@@ -6,7 +6,7 @@ The original numbers the two streams: in a double layer 1 is the text and 2 the 
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import t5
+from .encoders import PILE_T5
 
 TABLE = """
 mapped under: transformer.
@@ -36,6 +36,6 @@ AURAFLOW = Architecture(
     name="AuraFlow",
     table=TABLE,
     sizes={"w": 3072, "h": 8192},
-    encoders=(t5("te1", (), "text_encoder.", name="pile_t5xl", width=2048),),
+    encoders=(PILE_T5,),
     blocks={"double_layers": 4, "single_layers": 32},
 )

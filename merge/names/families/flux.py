@@ -6,7 +6,7 @@ Chroma, 1 : 1 : 1 : 6 in Flux 2, whose gated MLP has twice three widths.
 
 from __future__ import annotations
 
-from ..model import Architecture
+from ..model import Architecture, Encoder
 from .encoders import clip_l, language_model, t5
 
 # Under these every supported ComfyUI maps diffusers' paths; 0.33 maps them bare as well.
@@ -141,19 +141,19 @@ CHROMA = Architecture(
 )
 
 
-def flux2(name: str, width: int, double: int, single: int, encoder: str) -> Architecture:
+def flux2(name: str, width: int, double: int, single: int, encoder: Encoder) -> Architecture:
     return Architecture(
         name=name,
         family="Flux 2",
         table="".join(FLUX2_TABLE),
         sizes=sizes(width, 3, gated=True),
-        encoders=(language_model(encoder),),
+        encoders=(encoder,),
         blocks={"double_blocks": double, "single_blocks": single},
         excluded=HUNYUAN_DOTS,
         defers_to=("Flux",),
     )
 
 
-FLUX2 = flux2("Flux 2", 6144, 8, 48, "mistral3_24b")
-KLEIN_4B = flux2("Flux 2 Klein 4B", 3072, 5, 20, "qwen3_4b")
-KLEIN_9B = flux2("Flux 2 Klein 9B", 4096, 8, 24, "qwen3_8b")
+FLUX2 = flux2("Flux 2", 6144, 8, 48, language_model("mistral3_24b", width=5120))
+KLEIN_4B = flux2("Flux 2 Klein 4B", 3072, 5, 20, language_model("qwen3_4b", width=2560))
+KLEIN_9B = flux2("Flux 2 Klein 9B", 4096, 8, 24, language_model("qwen3_8b", width=4096))

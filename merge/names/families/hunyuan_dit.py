@@ -8,7 +8,7 @@ original's, which the files that ComfyUI loads have.
 from __future__ import annotations
 
 from ..model import GENERIC, Architecture
-from .encoders import t5
+from .encoders import BERT, MT5
 
 TABLE = """
 mapped under:
@@ -41,7 +41,7 @@ HUNYUAN_DIT = Architecture(
     name="HunyuanDiT",
     table=TABLE,
     sizes={"w": 1408, "h": 6144, "c": 1024},
-    encoders=(t5("te2", (), "text_encoder_2.", name="mt5xl", width=2048),),
+    encoders=(BERT, MT5),
     blocks={"blocks": 40},
     prefixes=(*GENERIC, "base_model.model."),
 )

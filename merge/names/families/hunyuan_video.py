@@ -8,7 +8,7 @@ fused weight, so they are only ever written fused.
 from __future__ import annotations
 
 from ..model import Architecture, Encoder
-from .encoders import clip_l, language_model
+from .encoders import BYT5, LLAMA, clip_l, qwen25_7b
 from .flux import ATTENTION, LINEAR1, MLP, MODULATION, OLD_NORMS, SWAPPED, UNMAPPED, sizes
 
 REFINER = """
@@ -24,14 +24,34 @@ txt_in. = context_embedder.
 """
 ENDS = """
 img_in.proj = x_embedder.proj
-[time_in|vector_in|guidance_in].[in_layer|out_layer] = time_text_embed.[timestep|text|guidance]_embedder.[linear_1|linear_2]
+byt5_in.[layernorm|fc1|fc2|fc3] = context_embedder_2.[norm|linear_1|linear_2|linear_3]
+vision_in.proj.[0|1|3|4] = image_embedder.[norm_in|linear_1|linear_2|norm_out]
+cond_type_embedding = cond_type_embed
 final_layer.linear = proj_out
-"""  # noqa: E501
+"""
+# What diffusers calls the embedders of time and the like; each model has one of these, and knows the others'.
+EMBEDDERS = {
+    "time_text_embed": """
+[time_in|vector_in|guidance_in].[in_layer|out_layer] {} time_text_embed.[timestep|text|guidance]_embedder.[linear_1|linear_2]
+""",  # noqa: E501
+    "time_embed": """
+[time_in|time_r_in].[in_layer|out_layer] {} time_embed.[timestep_embedder|timestep_embedder_r].[linear_1|linear_2]
+""",
+    "time_guidance_embed": """
+[time_in|time_r_in].[in_layer|out_layer] {} time_guidance_embed.[timestep_embedder|timestep_embedder_r].[linear_1|linear_2]
+guidance_in.[in_layer|out_layer] {} time_guidance_embed.guidance_embedder.[linear_1|linear_2]
+""",  # noqa: E501
+}
+# Tencent's code; some of it splits what the checkpoint has fused.
 ORIGINAL = """
-[time_in|guidance_in].[in_layer|out_layer] < [time_in|guidance_in].mlp.[0|2]
+[time_in|time_r_in|guidance_in].[in_layer|out_layer] < [time_in|time_r_in|guidance_in].mlp.[0|2]
 txt_in.t_embedder.[in_layer|out_layer] < txt_in.t_embedder.mlp.[0|2]
 txt_in.c_embedder.[in_layer|out_layer] < txt_in.c_embedder.[linear_1|linear_2]
 double_blocks.{b}.[img|txt]_attn.qkv < double_blocks.{b}.([img|txt]_attn_q + [img|txt]_attn_k + [img|txt]_attn_v)
+double_blocks.{b}.[img|txt]_attn.norm.[query|key]_norm < double_blocks.{b}.[img|txt]_attn_[q|k]_norm
+single_blocks.{b}.linear1 < single_blocks.{b}.(linear1_q + linear1_k + linear1_v + linear1_mlp:4)
+single_blocks.{b}.linear2 < single_blocks.{b}.linear2.fc
+single_blocks.{b}.norm.[query|key]_norm < single_blocks.{b}.[q|k]_norm
 """
 # Where diffusion-pipe's spelling differs from ComfyUI's, and where it doesn't.
 PIPE = """
@@ -51,31 +71,26 @@ txt_in.individual_token_refiner.blocks.{n}.adaLN_modulation.1 <
 txt_in.input_embedder <
 txt_in.[t_embedder|c_embedder].[in_layer|out_layer] <
 img_in.proj <
-[time_in|vector_in|guidance_in].[in_layer|out_layer] <
+[time_in|vector_in|guidance_in|time_r_in].[in_layer|out_layer] <
+byt5_in.[layernorm|fc1|fc2|fc3] <
+vision_in.proj.[0|1|3|4] <
+cond_type_embedding <
 final_layer.linear <
 final_layer.adaLN_modulation.1 <
 """
-# Of 1.5 and HunyuanImage; the cond type's embedding is 1.5's alone.
-LATER = """
-time_r_in.[in_layer|out_layer] <
-byt5_in.[layernorm|fc1|fc2|fc3] <
-vision_in.proj.{n} <
-cond_type_embedding <
-"""
-HUNYUAN_TABLE = "".join(
-    (UNMAPPED, ATTENTION, MLP, MODULATION, LINEAR1, REFINER, ENDS, SWAPPED, ORIGINAL, OLD_NORMS, PIPE)
-)
+BLOCKS = "".join((UNMAPPED, ATTENTION, MLP, MODULATION, LINEAR1, REFINER, ENDS, SWAPPED, ORIGINAL, OLD_NORMS))
 
 
 def hunyuan(
-    name: str, width: int, double: int, single: int, later: bool, encoders: tuple[Encoder, ...], pipe: bool = True
+    name: str, width: int, double: int, single: int, embedders: str, encoders: tuple[Encoder, ...], pipe: bool = True
 ) -> Architecture:
-    table = HUNYUAN_TABLE + LATER if later else HUNYUAN_TABLE
-    lines = table.splitlines(keepends=True)
+    """``embedders``: what diffusers calls them; ``pipe``: whether ComfyUI maps diffusion-pipe's spelling."""
+    called = "".join(lines.replace("{}", "=" if name == embedders else "<") for name, lines in EMBEDDERS.items())
+    spelt = "".join(line for line in PIPE.splitlines(keepends=True) if pipe or not line.startswith("mapped under:"))
     return Architecture(
         name=name,
         family="HunyuanVideo",
-        table=table if pipe else "".join(line for line in lines if not line.startswith("mapped under:")),
+        table=BLOCKS + called + spelt,
         sizes=sizes(width, 4, gated=False),
         encoders=encoders,
         blocks={"double_blocks": double, "single_blocks": single},
@@ -83,9 +98,10 @@ def hunyuan(
     )
 
 
-HUNYUAN_VIDEO = hunyuan(
-    "HunyuanVideo", 3072, 20, 40, False, (clip_l(), language_model("llama", diffusers="", part="te"))
+HUNYUAN_VIDEO = hunyuan("HunyuanVideo", 3072, 20, 40, "time_text_embed", (clip_l(also=("te2",)), LLAMA))
+HUNYUAN_VIDEO_15 = hunyuan("HunyuanVideo 1.5", 2048, 54, 0, "time_embed", (qwen25_7b(), BYT5))
+# ComfyUI knows HunyuanImage by its own paths alone.
+HUNYUAN_IMAGE = hunyuan("HunyuanImage 2.1", 3584, 20, 40, "time_guidance_embed", (qwen25_7b(), BYT5), pipe=False)
+HUNYUAN_IMAGE_REFINER = hunyuan(
+    "HunyuanImage 2.1 Refiner", 3328, 20, 40, "time_guidance_embed", (qwen25_7b(),), pipe=False
 )
-HUNYUAN_VIDEO_15 = hunyuan("HunyuanVideo 1.5", 2048, 54, 0, True, (language_model("qwen25_7b"),))
-# ComfyUI knows HunyuanImage by its own paths alone
-HUNYUAN_IMAGE = hunyuan("HunyuanImage 2.1", 3584, 20, 40, True, (language_model("qwen25_7b"),), pipe=False)

@@ -7,7 +7,7 @@ model (krea2_to_diffusers, comfy/utils.py). The norms' parameter is called `scal
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import language_model
+from .encoders import qwen3_vl
 
 BLOCKS = "blocks.{b}. = transformer_blocks.{b}."
 FUSION = "txtfusion.[layerwise_blocks|refiner_blocks].{n}. = text_fusion.[layerwise_blocks|refiner_blocks].{n}."
@@ -48,6 +48,6 @@ KREA2 = Architecture(
     name="Krea 2",
     table=TABLE,
     sizes={"w": 6144, "k": 1536, "h": 16384, "t": 2560, "f": 6912},
-    encoders=(language_model("qwen3vl_4b"),),
+    encoders=(qwen3_vl("qwen3vl_4b", 2560),),
     blocks={"blocks": 28},
 )

@@ -7,7 +7,7 @@ diffusers calls the time's embedder here.
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import language_model
+from .encoders import qwen25_7b
 from .flux import (
     ATTENTION,
     ENDS,
@@ -36,7 +36,7 @@ LONGCAT_IMAGE = Architecture(
     name="LongCat-Image",
     table="".join(TABLE),
     sizes=sizes(3072, 4, gated=False),
-    encoders=(language_model("qwen25_7b"),),
+    encoders=(qwen25_7b(kohya=True),),
     blocks={"double_blocks": 10, "single_blocks": 20},
     excluded=HUNYUAN_DOTS,
     defers_to=("Flux",),

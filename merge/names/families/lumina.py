@@ -8,7 +8,7 @@ well, which fit no Lumina 2.
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import language_model
+from .encoders import GEMMA2_2B, GEMMA3_4B, GEMMA3_4B_VISION, language_model
 
 # The refiners are not layers of the main row, and are few: any number will do. The context's has no modulation.
 STACKS = ("layers.{b}.", "noise_refiner.{n}.", "context_refiner.{n}.")
@@ -95,13 +95,13 @@ LUMINA2 = Architecture(
     name="Lumina 2",
     table="\n".join(LUMINA2_TABLE),
     sizes={"w": 2304, "h": 9216, "q": 3840},
-    encoders=(language_model("gemma2_2b"),),
+    encoders=(GEMMA3_4B_VISION, GEMMA3_4B, GEMMA2_2B),
     blocks={"layers": 26},
 )
 Z_IMAGE = Architecture(
     name="Z-Image",
     table="\n".join(Z_IMAGE_TABLE),
     sizes={"w": 3840, "h": 10240, "q": 11520},
-    encoders=(language_model("qwen3_4b"),),
+    encoders=(language_model("qwen3_4b", width=2560),),
     blocks={"layers": 30},
 )

@@ -6,7 +6,7 @@ ComfyUI's paths are those of the official models, which trainers keep; ComfyUI m
 from __future__ import annotations
 
 from ..model import GENERIC, Architecture
-from .encoders import language_model
+from .encoders import language_model, qwen3_vl
 
 IN_LAYER = """
     attn.[to_q|to_out.0] : w,w =
@@ -51,7 +51,7 @@ OMNIGEN2 = Architecture(
     name="OmniGen2",
     table=f"{COMMON}layers.{{b}}.{IN_LAYER}{MODULATED}",
     sizes={"w": 2520, "k": 840, "h": 10240},
-    encoders=(language_model("qwen25_3b"),),
+    encoders=(language_model("qwen25_3b", width=2048),),
     blocks={"layers": 32},
     prefixes=(*GENERIC, ""),
 )
@@ -59,7 +59,7 @@ BOOGU = Architecture(
     name="Boogu",
     table=f"{COMMON}{DOUBLE}single_stream_layers.{{b}}.{IN_LAYER}{MODULATED}",
     sizes={"w": 3360, "k": 840, "h": 13568},
-    encoders=(language_model("qwen3vl_8b"),),
+    encoders=(qwen3_vl("qwen3vl_8b", 4096),),
     blocks={"double_stream_layers": 8, "single_stream_layers": 32},
     prefixes=(*GENERIC, ""),
 )

@@ -37,7 +37,7 @@ OVIS_IMAGE = Architecture(
     name="Ovis-Image",
     table="".join(TABLE),
     sizes=sizes(3072, 4, gated=True),
-    encoders=(language_model("qwen3_2b"),),
+    encoders=(language_model("qwen3_2b", width=2048, kohya=True),),
     blocks={"double_blocks": 6, "single_blocks": 27},
     excluded=HUNYUAN_DOTS,
     defers_to=("Flux",),

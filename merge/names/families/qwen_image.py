@@ -6,7 +6,7 @@ ComfyUI's model has diffusers' paths, and ComfyUI maps them under any prefix.
 from __future__ import annotations
 
 from ..model import GENERIC, Architecture
-from .encoders import language_model
+from .encoders import qwen3_vl, qwen25_7b
 
 TABLE = """
 transformer_blocks.{b}.
@@ -29,7 +29,7 @@ QWEN_IMAGE = Architecture(
     name="Qwen-Image",
     table=TABLE,
     sizes={"w": 3072, "c": 3584},
-    encoders=(language_model("qwen25_7b"),),
+    encoders=(qwen25_7b(),),
     blocks={"transformer_blocks": 60},
     prefixes=PREFIXES,
 )
@@ -37,7 +37,7 @@ MAGE_FLOW = Architecture(
     name="Mage-Flow",
     table=TABLE,
     sizes={"w": 3072, "c": 2560},
-    encoders=(language_model("qwen3vl_4b"),),
+    encoders=(qwen3_vl("qwen3vl_4b", 2560),),
     blocks={"transformer_blocks": 12},
     prefixes=PREFIXES,
     defers_to=("Qwen-Image",),

@@ -1,0 +1,56 @@
+"""The text encoders: their weights, and the names that ComfyUI knows them by (model_lora_keys_clip, comfy/lora.py).
+
+ComfyUI maps every weight as `text_encoders.<encoder>.transformer.<path>`, and 0.33 without the encoder's name as well,
+unless it is a CLIP. What else it maps, kohya's and diffusers' names, depends on the encoder and on its neighbours.
+"""
+
+from __future__ import annotations
+
+from .clip import BERT, CLIP_G, CLIP_G_ALONE, CLIP_G_CASCADE, CLIP_H, JINA, SAM3_CLIP, clip_l
+from .language_models import (
+    GEMMA2_2B,
+    GEMMA3_4B,
+    GEMMA3_4B_VISION,
+    GEMMA3_12B,
+    GEMMA_NEWBIE,
+    GPT_OSS,
+    LLAMA,
+    LTX2_PROJECTIONS,
+    MINIMAX_MUSIC,
+    language_model,
+    qwen3_vl,
+    qwen25_7b,
+)
+from .t5 import BYT5, COSMOS_T5, MT5, PILE_T5, T5_BASE, T5_GEMMA, UMT5, UMT5_BASE, t5
+
+__all__ = [
+    "BERT",
+    "BYT5",
+    "CLIP_G",
+    "CLIP_G_ALONE",
+    "CLIP_G_CASCADE",
+    "CLIP_H",
+    "COSMOS_T5",
+    "GEMMA2_2B",
+    "GEMMA3_4B",
+    "GEMMA3_4B_VISION",
+    "GEMMA3_12B",
+    "GEMMA_NEWBIE",
+    "GPT_OSS",
+    "JINA",
+    "LLAMA",
+    "LTX2_PROJECTIONS",
+    "MINIMAX_MUSIC",
+    "MT5",
+    "PILE_T5",
+    "SAM3_CLIP",
+    "T5_BASE",
+    "T5_GEMMA",
+    "UMT5",
+    "UMT5_BASE",
+    "clip_l",
+    "language_model",
+    "qwen25_7b",
+    "qwen3_vl",
+    "t5",
+]
