@@ -214,14 +214,16 @@ def in_encoder(part: str, path: str, architecture: Architecture) -> tuple[Encode
 
 
 def _encoder_anywhere(part: str, path: str, architecture: Architecture) -> tuple[Encoder, str] | None:
-    """As ``in_encoder``; but where the number's encoder has no such path, that of another which has it.
+    """As ``in_encoder``; but where the number's encoder has no such path, the only one that has it.
 
     ComfyUI numbers those that are loaded: without CLIP-G, SD 3's T5 is the second.
     """
     found = in_encoder(part, path, architecture)
     if found is not None and found[0].knows(found[1]):
         return found
-    return _that_knows(prefixes.flatten(path), architecture.encoders) or found
+    flattened = prefixes.flatten(path)
+    others = [encoder for encoder in architecture.encoders if encoder.knows(flattened)]
+    return (others[0], others[0].below_root(flattened)) if len(others) == 1 else found
 
 
 def _that_knows(path: str, encoders: Sequence[Encoder]) -> tuple[Encoder, str] | None:

@@ -146,10 +146,12 @@ def _full_lists(architecture: Architecture, paths: Iterable[tuple[str, str, str,
 
 
 def _in_model(architecture: Architecture, flat: str, merely_read: bool = False) -> tuple[str, dict[str, str]] | None:
-    """The pattern of the weight that a flat path means, and its numbers."""
+    """The pattern of the weight that a flat path means, and its numbers; for a bias under its full name, its layer's."""
     own = architecture.own.find(flat)
     if own is not None:
         return own
+    if flat.endswith("_bias"):
+        return _in_model(architecture, flat.removesuffix("_bias"), merely_read)
     alias = architecture.aliases.find(flat)
     return None if alias is None or not (alias[0].usual or merely_read) else (alias[0].weight, alias[1])
 
