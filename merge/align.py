@@ -108,7 +108,7 @@ def meet(loras: Sequence[Lora], reader: NameReader) -> list[Meeting]:
             shares.setdefault(parameter, []).append((Share(adapter, strength, number, lora.name), meaning))
     meetings = []
     for parameter, present in shares.items():
-        for weight, same in same_rows(parameter, present, reader.architecture):
+        for weight, same in same_rows(parameter, present, reader.reads_as):
             for share in same[1:]:
                 require_same_weight(same[0], share)
             meetings.append(Meeting(weight, tuple(same)))

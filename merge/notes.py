@@ -37,7 +37,7 @@ def on_unknown_names(lora: Lora, reader: NameReader) -> str | None:
 
 def unknown_names(lora: Lora, reader: NameReader) -> list[str]:
     """The module names that nothing says the meaning of. A name that fits several families counts as known."""
-    possible: Sequence[Architecture] = architectures_of(lora) if reader.architecture is None else ()
+    possible: Sequence[Architecture] = architectures_of(lora) if reader.reads_as is None else ()
     return [n for n in _counted(lora) if not (reader.knows(n) or any(is_known(n, a) for a in possible))]
 
 
@@ -48,7 +48,7 @@ def _counted(lora: Lora) -> list[str]:
 
 def _doubt(loras: Sequence[Lora], reader: NameReader) -> str | None:
     """The note on LoRAs whose names fit several families, where these read them differently."""
-    if reader.architecture is not None or reader.asks_model:
+    if reader.reads_as is not None or reader.asks_model:
         return None
     for lora in loras:
         possible = architectures_of(lora)

@@ -25,12 +25,14 @@ class ModelNames:
 class NameReader:
     """Reads the names of all LoRAs of one merge.
 
-    ``architecture`` is what they are for together, None where nothing decides. ``by_names``: whether the names alone
-    decided that. ``model`` is the connected model; ``asks_model``: whether its key map says what names mean, because no
+    ``architecture`` is what they are for together, None where nothing decides. ``reads_as`` is that, or one of several
+    that read all of the names the same (text encoders that many models have). ``by_names``: whether the names alone
+    decided. ``model`` is the connected model; ``asks_model``: whether its key map says what names mean, because no
     architecture does.
     """
 
     architecture: Architecture | None
+    reads_as: Architecture | None
     by_names: bool = True
     model: ModelNames | None = None
     asks_model: bool = False
@@ -38,11 +40,11 @@ class NameReader:
     def target(self, name: str) -> Target:
         """The weight, or rows of it, that a name means."""
         found = self.model.target(name) if self.model is not None and self.asks_model else None
-        return found or target(name, self.architecture)
+        return found or target(name, self.reads_as)
 
     def knows(self, name: str) -> bool:
         """Whether the name is in the architecture's tables or in the connected model's key map."""
-        if self.architecture is not None and is_known(name, self.architecture):
+        if self.reads_as is not None and is_known(name, self.reads_as):
             return True
         return self.model is not None and self.model.target(name) is not None
 
@@ -65,12 +67,21 @@ def reader_for(loras: Sequence[Lora], model: ModelNames | None = None) -> NameRe
     by_names = shared([candidates(_modules(lora)) for lora in loras], names)
     decided = shared(found, names)
     if model is None or (decided is not None and _fit_one_family(found)):
-        return NameReader(decided, decided is by_names, model)
+        reads_as = decided or _alike(found, names)
+        return NameReader(decided, reads_as, decided is by_names, model)
     if model.architecture is not None and all(not one or model.architecture in one for one in found):
-        return NameReader(model.architecture, model.architecture is by_names, model)
+        return NameReader(model.architecture, model.architecture, model.architecture is by_names, model)
     if decided is not None:
-        return NameReader(decided, decided is by_names, model)
-    return NameReader(None, True, model, asks_model=True)
+        return NameReader(decided, decided, decided is by_names, model)
+    return NameReader(None, None, True, model, asks_model=True)
+
+
+def _alike(found: Sequence[Sequence[Architecture]], names: Sequence[str]) -> Architecture | None:
+    """The first of those that all LoRAs can be for, if all of these read every name the same."""
+    told = [one for one in found if one]
+    common = [a for a in ARCHITECTURES if told and all(a in one for one in told)]
+    alike = all(len({target(name, a) for a in common}) == 1 for name in names)
+    return common[0] if common and alike else None
 
 
 def names_decide(loras: Sequence[Lora]) -> bool:

@@ -146,7 +146,7 @@ def _full_lists(architecture: Architecture, paths: Iterable[tuple[str, str, str,
 
 
 def _in_model(architecture: Architecture, flat: str, merely_read: bool = False) -> tuple[str, dict[str, str]] | None:
-    """The pattern of the weight that a flat path means, and its numbers; for a bias under its full name, its layer's."""
+    """The pattern of the weight that a flat path means, and its numbers; a bias has those of its layer."""
     own = architecture.own.find(flat)
     if own is not None:
         return own
