@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ State = dict[str, Tensor]
 Size = int | tuple[int, int]
 
 
-def state(sizes: dict[str, Size], seed: int, rank: int = 1) -> State:
+def state(sizes: Mapping[str, Size], seed: int, rank: int = 1) -> State:
     noise = torch.Generator().manual_seed(seed)
     tensors: State = {}
     for name, size in sizes.items():
@@ -27,7 +29,7 @@ def state(sizes: dict[str, Size], seed: int, rank: int = 1) -> State:
     return tensors
 
 
-def lora(sizes: dict[str, Size], seed: int, name: str) -> Lora:
+def lora(sizes: Mapping[str, Size], seed: int, name: str) -> Lora:
     return from_state_dict(state(sizes, seed), name)
 
 
@@ -66,7 +68,7 @@ def test_parts_that_comfyui_has_no_names_for_become_the_fused_weight(mode: str):
         assert close(acts(written, FUSED[7]), acts(first, FUSED[7]))
 
 
-def test_loading_and_saving_joins_the_parts_that_comfyui_has_no_names_for(tmp_path):
+def test_loading_and_saving_joins_the_parts_that_comfyui_has_no_names_for(tmp_path: Path):
     parts = state(HUNYUAN_PARTS, 1)
     written = to_state_dict(load(save(from_state_dict(parts, "a"), tmp_path / "a.safetensors")))
     assert modules(written) == set(FUSED)
@@ -139,7 +141,7 @@ SPELLINGS: dict[str, tuple[dict[str, Size], dict[str, Size], int]] = {
 
 
 @pytest.mark.parametrize(("a", "b", "count"), SPELLINGS.values(), ids=SPELLINGS.keys())
-def test_both_spellings_of_a_weight_count(a: dict[str, Size], b: dict[str, Size], count: int):
+def test_both_spellings_of_a_weight_count(a: Mapping[str, Size], b: Mapping[str, Size], count: int):
     first, second = lora(a, 1, "a"), lora(b, 2, "b")
     merged = merge_factors([first, second])
     assert len(merged.modules) == count

@@ -15,7 +15,7 @@ from merge.names.patterns import fill
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "names.md"
 BEGIN, END = "<!-- families: made by tools/names_table.py -->", "<!-- end of families -->"
-HEADER = """| family | width, blocks | a weight's path in ComfyUI | elsewhere | ComfyUI maps the latter under | text encoders |
+HEADER = """| family | width, blocks | a path in ComfyUI | the same elsewhere | ComfyUI maps it under | text encoders |
 |---|---|---|---|---|---|"""
 NUMBERS = {"b": "N", "n": "N", "m": "M"}
 

@@ -38,7 +38,8 @@ LARGEST_PARAMETER = 500_000
 
 def split(target: Any) -> tuple[str, tuple[int, int, int] | None, Any]:
     """A target of ComfyUI's key map: the key, the slice of it, and the function on it."""
-    return (*target, None, None)[:3] if isinstance(target, tuple) else (target, None, None)
+    key, window, function = (*target, None, None)[:3] if isinstance(target, tuple) else (target, None, None)
+    return str(key), window, function
 
 
 # Stable Cascade's name for its only encoder, which the maps of SDXL and SD 3 have too.
