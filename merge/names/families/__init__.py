@@ -20,7 +20,7 @@ from .krea2 import KREA2
 from .lens import LENS
 from .longcat_image import LONGCAT_IMAGE
 from .ltx import LTX, LTX2, LTX_13B
-from .lumina import LUMINA2, Z_IMAGE
+from .lumina import LUMINA2, NEWBIE, Z_IMAGE
 from .minimax import MINIMAX_H3, MINIMAX_MUSIC_3
 from .mochi import MOCHI
 from .omnigen2 import BOOGU, OMNIGEN2
@@ -59,6 +59,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     HUNYUAN_IMAGE_REFINER,
     Z_IMAGE,
     LUMINA2,
+    NEWBIE,
     LTX,
     LTX_13B,
     LTX2,
