@@ -33,7 +33,8 @@ from .seedvr2 import SEEDVR2_3B, SEEDVR2_7B
 from .stable_audio import STABLE_AUDIO, STABLE_AUDIO_3
 from .stable_cascade import CASCADE_B, CASCADE_B_LITE, CASCADE_C, CASCADE_C_LITE
 from .triposplat import TRIPOSPLAT
-from .unet import KOALA, SD2, SD15, SDXL, SDXL_REFINER
+from .unet import KOALA, SD15, SD2, SDXL, SDXL_REFINER, SD_UPSCALER
+from .svd import SVD
 from .wan import WAN_1_3B, WAN_5B, WAN_14B
 
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -42,6 +43,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     SDXL,
     SDXL_REFINER,
     KOALA,
+    SD_UPSCALER,
+    SVD,
     SD3,
     SD35_LARGE,
     FLUX,
