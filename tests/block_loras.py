@@ -133,6 +133,7 @@ LENGTHS = {
     "SDXL": (12, 20),
     "SDXL Refiner": (12, 26),
     "KOALA": (8, 14),
+    "SD x4 upscaler": (17, 26),
     "SD 3": (25, 25),
     "SD 3.5 Large": (39, 39),
     "Flux": (20, 58),

@@ -20,7 +20,7 @@ from .krea2 import KREA2
 from .lens import LENS
 from .longcat_image import LONGCAT_IMAGE
 from .ltx import LTX, LTX2, LTX_13B
-from .lumina import LUMINA2, Z_IMAGE
+from .lumina import LUMINA2, NEWBIE, Z_IMAGE
 from .minimax import MINIMAX_H3, MINIMAX_MUSIC_3
 from .mochi import MOCHI
 from .omnigen2 import BOOGU, OMNIGEN2
@@ -32,8 +32,9 @@ from .sd3 import SD3, SD35_LARGE
 from .seedvr2 import SEEDVR2_3B, SEEDVR2_7B
 from .stable_audio import STABLE_AUDIO, STABLE_AUDIO_3
 from .stable_cascade import CASCADE_B, CASCADE_B_LITE, CASCADE_C, CASCADE_C_LITE
+from .svd import SVD
 from .triposplat import TRIPOSPLAT
-from .unet import KOALA, SD2, SD15, SDXL, SDXL_REFINER
+from .unet import KOALA, SD2, SD15, SD_UPSCALER, SDXL, SDXL_REFINER
 from .wan import WAN_1_3B, WAN_5B, WAN_14B
 
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -42,6 +43,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     SDXL,
     SDXL_REFINER,
     KOALA,
+    SD_UPSCALER,
+    SVD,
     SD3,
     SD35_LARGE,
     FLUX,
@@ -49,7 +52,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     FLUX2,
     KLEIN_4B,
     KLEIN_9B,
+    LONGCAT_IMAGE,
+    OVIS_IMAGE,
     QWEN_IMAGE,
+    MAGE_FLOW,
     WAN_14B,
     WAN_1_3B,
     WAN_5B,
@@ -59,6 +65,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     HUNYUAN_IMAGE_REFINER,
     Z_IMAGE,
     LUMINA2,
+    NEWBIE,
     LTX,
     LTX_13B,
     LTX2,
@@ -66,8 +73,6 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     AURAFLOW,
     HUNYUAN_DIT,
     KREA2,
-    LONGCAT_IMAGE,
-    OVIS_IMAGE,
     OMNIGEN2,
     BOOGU,
     HIDREAM_I1,
@@ -76,16 +81,15 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     IDEOGRAM4,
     JOY_IMAGE,
     LENS,
-    KANDINSKY5_IMAGE,
     KANDINSKY5_LITE,
     KANDINSKY5_PRO,
-    CASCADE_B,
-    CASCADE_B_LITE,
+    KANDINSKY5_IMAGE,
     CASCADE_C,
     CASCADE_C_LITE,
-    PID,
+    CASCADE_B,
+    CASCADE_B_LITE,
     PIXELDIT,
-    MAGE_FLOW,
+    PID,
     COSMOS_7B,
     COSMOS_14B,
     ANIMA,

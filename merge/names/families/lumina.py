@@ -1,14 +1,14 @@
-"""Lumina 2 and Z-Image: one row of layers, and two small stacks that refine the noise and the context before it.
+"""Lumina 2, NewBie and Z-Image: one row of layers, and small stacks that refine the noise and the context before it.
 
 ComfyUI maps diffusers' paths of Z-Image since 0.3.75 (z_image_to_diffusers, comfy/utils.py). Lumina 2 has fewer keys
 and values than queries, so that q, k and v are 3 : 1 : 1 of the rows there; ComfyUI maps Z-Image's thirds for it as
-well, which fit no Lumina 2.
+well, which fit no Lumina 2. NewBie is a Lumina 2 of 36 layers with CLIP's text besides.
 """
 
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import GEMMA2_2B, GEMMA3_4B, GEMMA3_4B_VISION, language_model
+from .encoders import GEMMA2_2B, GEMMA3_4B, GEMMA3_4B_VISION, GEMMA_NEWBIE, JINA, language_model
 
 # The refiners are not layers of the main row, and are few: any number will do. The context's has no modulation.
 STACKS = ("layers.{b}.", "noise_refiner.{n}.", "context_refiner.{n}.")
@@ -38,13 +38,27 @@ x_embedder {0} all_x_embedder.2-1
 cap_embedder.[0|1] {0}
 t_embedder.mlp.[0|2] {0}
 """
-# NewBie, Z-Image Omni
-MORE = """
-mapped under:
-clip_text_pooled_proj.[0|1]
-time_text_embed.[0|1]
-siglip_embedder.[0|1]
-norm_final?
+UNMAPPED = "\nmapped under:\n"
+NORM_FINAL = "\nnorm_final?\n"  # 0.33 does without
+# Z-Image Omni, which looks at pictures, and the decoder of Z-Image in pixel space
+PICTURES = f"""
+siglip_refiner.{{n}}.
+    attention.qkv : q,w = attention.(to_q + to_k + to_v)
+{SAME.format("=")}
+    [ffn_norm1|ffn_norm2] =
+siglip_embedder.[0|1] =
+[x_pad_token|cap_pad_token|siglip_pad_token]! =
+"""
+DECODER = """
+dec_net.cond_embed =
+dec_net.input_embedder.embedder.0 =
+dec_net.res_blocks.{n}.[in_ln|mlp.0|mlp.2|adaLN_modulation.1] =
+dec_net.final_layer.linear =
+"""
+# What NewBie makes of CLIP's text
+CLIP_TEXT = """
+clip_text_pooled_proj.[0|1] =
+time_text_embed.1 =
 """
 MAPPED = "\nmapped under: diffusion_model. lycoris_\n"
 
@@ -55,7 +69,7 @@ Z_IMAGE_TABLE = (
     stacks("    [ffn_norm1|ffn_norm2] ="),
     stacks("    adaLN_modulation.0 =", MODULATED),
     Z_ENDS.format("="),
-    MORE,
+    *(UNMAPPED, PICTURES, DECODER, NORM_FINAL),
 )
 LUMINA2_TABLE = (
     stacks(SHAPES),
@@ -68,17 +82,17 @@ LUMINA2_TABLE = (
     """),
     MAPPED,
     stacks("    [ffn_norm1|ffn_norm2] ="),
-    "\nmapped under:\n",
+    UNMAPPED,
     stacks("    adaLN_modulation.1 = norm1.linear\n    attention_norm1 = norm1.norm", MODULATED),
     stacks("    attention_norm1 = norm1", STACKS[2:]),
     # Z-Image's spelling, under which ComfyUI finds the right rows for the queries alone
     MAPPED,
     stacks("    attention.qkv < attention.(to_q:3 + _:2)"),
-    "\nmapped under:\n",
+    UNMAPPED,
     stacks("    attention.qkv < attention.(_:3 + to_k + to_v)"),
     MAPPED,
     stacks(SAME.format("<")),
-    "\nmapped under:\n",
+    UNMAPPED,
     """
 x_embedder =
 cap_embedder.[0|1] = time_caption_embed.caption_embedder.[0|1]
@@ -88,7 +102,7 @@ final_layer.linear = norm_out.linear_2
 """,
     MAPPED,
     Z_ENDS.format("<"),
-    MORE,
+    NORM_FINAL,
 )
 
 LUMINA2 = Architecture(
@@ -97,6 +111,14 @@ LUMINA2 = Architecture(
     sizes={"w": 2304, "h": 9216, "q": 3840},
     encoders=(GEMMA3_4B_VISION, GEMMA3_4B, GEMMA2_2B),
     blocks={"layers": 26},
+)
+NEWBIE = Architecture(
+    name="NewBie",
+    table="\n".join((*LUMINA2_TABLE, UNMAPPED, CLIP_TEXT)),
+    sizes={"w": 2304, "h": 9216, "q": 3840},
+    encoders=(GEMMA_NEWBIE, JINA),
+    blocks={"layers": 36},
+    defers_to=("Lumina 2",),
 )
 Z_IMAGE = Architecture(
     name="Z-Image",

@@ -27,6 +27,7 @@ context_embedder =
 [t_embedder|y_embedder].mlp.[0|2] = time_text_embed.[timestep_embedder|text_embedder].[linear_1|linear_2]
 final_layer.linear = proj_out
 final_layer.adaLN_modulation.1 ~ norm_out.linear
+pos_embed!
 """
 LAST = "joint_blocks.{0}.context_block.adaLN_modulation.1 : 2w,w ~ transformer_blocks.{0}.norm1_context.linear\n"
 

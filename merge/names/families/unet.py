@@ -1,4 +1,4 @@
-"""SD 1.5, SD 2, SDXL and its relatives: U-Nets, which diffusers numbers by level and the original by block.
+"""SD 1.5, SD 2, SDXL and their relatives: U-Nets, which diffusers numbers by level and the original by block.
 
 kohya's trainer writes SD 1.5 and 2 with diffusers' paths and SDXL with the original ones; others write SDXL with
 diffusers' paths too. ComfyUI maps kohya's spelling of every diffusers path, and the dotted path of all but the
@@ -9,6 +9,7 @@ attention's projections, which it knows by the name that old diffusers gave them
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from ..model import Architecture, Encoder
 from .encoders import CLIP_G, CLIP_G_ALONE, CLIP_H, clip_l
@@ -22,18 +23,27 @@ input_blocks.0.0 = conv_in
 time_embed.[0|2] = time_embedding.[linear_1|linear_2]
 out.[0|2] = [conv_norm_out|conv_out]
 """
-LABELS = """
+# What enters besides the time. ComfyUI reads both of diffusers' names in every U-Net.
+SIZES = """
 label_emb.0.[0|2] = add_embedding.[linear_1|linear_2]
-label_emb.0.[0|2] < class_embedding.[linear_1|linear_2]
+label_emb.0.[0|2] << class_embedding.[linear_1|linear_2]
 """
-RESNET = """
+CLASSES = """
+label_emb.0.[0|2] = class_embedding.[linear_1|linear_2]
+label_emb.0.[0|2] << add_embedding.[linear_1|linear_2]
+"""
+RESNET = (
+    BOTH
+    + """
 {own}. = {theirs}.
     in_layers.[0|2] = [norm1|conv1]
     emb_layers.1 = time_emb_proj
     out_layers.[0|3] = [norm2|conv2]
     skip_connection = conv_shortcut
 """
-# {w}: the width there, {c}: that of the text, {d}: the number or place of a block within an attention
+)
+# {w}: the width there, {c}: that of the text, {s}: that of what the self-attention takes in, {d}: the number or place
+# of a block within an attention
 ATTENTION = (
     BOTH
     + """
@@ -47,8 +57,8 @@ ATTENTION = (
     + FLAT
     + """
 {own}.transformer_blocks.{d}. = {theirs}.transformer_blocks.{d}.
-    attn1.[to_q|to_k|to_v|to_out.0] : {w},{w} =
-    attn2.[to_q|to_out.0] : {w},{w} =
+    [attn1|attn2].[to_q|to_out.0] : {w},{w} =
+    attn1.[to_k|to_v] : {w},{s} =
     attn2.[to_k|to_v] : {w},{c} =
 """
     + DOTTED
@@ -68,16 +78,19 @@ def unet(
     encoders: tuple[Encoder, ...],
     family: str = "",
     resnets: int = 2,
-    labels: bool = False,
+    labels: str = "",
     kohya: str = "own",
     defers_to: tuple[str, ...] = (),
+    resnet: str = RESNET,
+    attention: str = ATTENTION,
 ) -> Architecture:
     """A U-Net with ``resnets`` blocks on each level down and one more on each level up.
 
     ``depths``: how many blocks the attention has on each level, 0 where there is none; the middle has the last
-    level's, or the one's above where that has none. ``context``: the width of the text.
+    level's, or the one's above where that has none. ``context``: the width of the text. ``labels``, ``resnet`` and
+    ``attention`` are tables, of what enters besides the time and of a resnet and an attention at their places.
     """
-    lines = [FLAT, *_blocks(widths, depths, resnets, context), BOTH, OUTSIDE, LABELS if labels else ""]
+    lines = [*_blocks(widths, depths, resnets, context, resnet, attention), BOTH, OUTSIDE, labels]
     return Architecture(
         name=name,
         family=family,
@@ -107,43 +120,41 @@ def _deepest(depths: Sequence[int]) -> int:
     return next(depth for depth in reversed(depths) if depth)
 
 
-def _blocks(widths: Sequence[int], depths: Sequence[int], resnets: int, context: int) -> Iterator[str]:
+def _blocks(
+    widths: Sequence[int], depths: Sequence[int], resnets: int, context: int, resnet: str, attention: str
+) -> Iterator[str]:
     """The tables of the levels on the way down, the middle, and the levels on the way up."""
+    resnet_at = resnet.format
+    attention_at = partial(_attention_at, attention, context)
     last = len(widths) - 1
     block = 0
     for level, (width, depth) in enumerate(zip(widths, depths, strict=True)):
         for i in range(resnets):
             block += 1
-            yield _resnet(f"input_blocks.{block}.0", f"down_blocks.{level}.resnets.{i}")
+            yield resnet_at(own=f"input_blocks.{block}.0", theirs=f"down_blocks.{level}.resnets.{i}")
             if depth:
-                yield _attention(
-                    f"input_blocks.{block}.1", f"down_blocks.{level}.attentions.{i}", width, depth, context
-                )
+                yield attention_at(f"input_blocks.{block}.1", f"down_blocks.{level}.attentions.{i}", width, depth)
         if level < last:
             block += 1
             yield f"{BOTH}input_blocks.{block}.0.op = down_blocks.{level}.downsamplers.0.conv"
-    yield _resnet("middle_block.0", "mid_block.resnets.0")
-    yield _attention("middle_block.1", "mid_block.attentions.0", widths[-1], _deepest(depths), context)
-    yield _resnet("middle_block.2", "mid_block.resnets.1")
+    yield resnet_at(own="middle_block.0", theirs="mid_block.resnets.0")
+    yield attention_at("middle_block.1", "mid_block.attentions.0", widths[-1], _deepest(depths))
+    yield resnet_at(own="middle_block.2", theirs="mid_block.resnets.1")
     block = -1
     for level, (width, depth) in enumerate(zip(reversed(widths), reversed(depths), strict=True)):
         for i in range(resnets + 1):
             block += 1
-            yield _resnet(f"output_blocks.{block}.0", f"up_blocks.{level}.resnets.{i}")
+            yield resnet_at(own=f"output_blocks.{block}.0", theirs=f"up_blocks.{level}.resnets.{i}")
             if depth:
                 theirs = f"up_blocks.{level}.attentions.{i}"
-                yield _attention(f"output_blocks.{block}.1", theirs, width, depth, context)
+                yield attention_at(f"output_blocks.{block}.1", theirs, width, depth)
         if level < last:
             yield f"{BOTH}output_blocks.{block}.{2 if depth else 1}.conv = up_blocks.{level}.upsamplers.0.conv"
 
 
-def _resnet(own: str, theirs: str) -> str:
-    return BOTH + RESNET.format(own=own, theirs=theirs)
-
-
-def _attention(own: str, theirs: str, width: int, depth: int, context: int) -> str:
+def _attention_at(table: str, context: int, own: str, theirs: str, width: int, depth: int) -> str:
     place = "0" if depth == 1 else "{b}"
-    return ATTENTION.format(own=own, theirs=theirs, w=width, w4=4 * width, w8=8 * width, c=context, d=place)
+    return table.format(own=own, theirs=theirs, w=width, w4=4 * width, w8=8 * width, s=width, c=context, d=place)
 
 
 SD15 = unet(
@@ -162,16 +173,29 @@ SD2 = unet(
     depths=(1, 1, 1, 0),
     context=1024,
     kohya="diffusers",
+    labels=CLASSES,
     encoders=(CLIP_H,),
 )
+# All of its attention takes in the text.
+SD_UPSCALER = unet(
+    "SD x4 upscaler",
+    widths=(256, 512, 512, 1024),
+    depths=(0, 1, 1, 1),
+    context=1024,
+    kohya="diffusers",
+    labels="mapped under:\nlabel_emb = class_embedding",
+    attention=ATTENTION.replace("{s}", "{c}"),
+    encoders=(CLIP_H,),
+    defers_to=("SD 1.5/2", "SDXL"),
+)
 # SSD-1B and Segmind Vega are SDXL with blocks taken out: all that they have is called as it is there.
-SDXL = unet("SDXL", widths=(320, 640, 1280), depths=(0, 2, 10), context=2048, labels=True, encoders=(clip_l(), CLIP_G))
+SDXL = unet("SDXL", widths=(320, 640, 1280), depths=(0, 2, 10), context=2048, labels=SIZES, encoders=(clip_l(), CLIP_G))
 SDXL_REFINER = unet(
     "SDXL Refiner",
     widths=(384, 768, 1536, 1536),
     depths=(0, 4, 4, 0),
     context=1280,
-    labels=True,
+    labels=SIZES,
     encoders=(CLIP_G_ALONE,),
     defers_to=("SD 1.5/2", "SDXL"),
 )
@@ -181,7 +205,7 @@ KOALA = unet(
     depths=(0, 2, 6),
     context=2048,
     resnets=1,
-    labels=True,
+    labels=SIZES,
     encoders=(clip_l(), CLIP_G),
     defers_to=("SDXL",),
 )
