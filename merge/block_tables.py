@@ -18,8 +18,8 @@ from .names.patterns import flat
 BASE = "BASE"
 
 # What begins like this lies in a block of some model.
-_BLOCK_PATH = re.compile(r"mid_block_|[a-z_]*(blocks?|layers)_[0-9]+(_|$)")
-_NUMBERED = re.compile(r"([a-z_]+?)_([0-9]{1,9})(?:_|$)")
+_BLOCK_PATH = re.compile(r"mid_block_|[a-z_]*(blocks?_|_block|layers_)[0-9]+(_|$)")
+_NUMBERED = re.compile(r"([a-z_]+?)(?:_|(?<=_block))([0-9]{1,9})(?:_|$)")
 _UNET_ATTENTION = re.compile(r"(?:(?:in|out)put_blocks_[0-9]+|middle_block)_1_(?:norm|proj_in|proj_out|transformer_)")
 
 

@@ -648,7 +648,7 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
         {"transformer.transformer_blocks.0.attn2.to_k": (5120, 1024)},
         None,
     ),
-    "CogVideoX": ({"transformer.transformer_blocks.0.norm1.linear": (11520, 512)}, "CogVideoX 2B"),
+    "CogVideoX": ({"transformer.transformer_blocks.0.attn1.to_q": (1920, 1920)}, "CogVideoX 2B"),
     "Mochi": ({"transformer.transformer_blocks.0.attn1.add_q_proj": (3072, 1536)}, "Mochi"),
     "ACE-Step 1.5": ({"base_model.model.layers.0.self_attn.q_proj": (2048, 2048)}, "ACE-Step 1.5"),
     "ACE-Step 1.5 XL": ({"lycoris_layers_0_self_attn_q_proj": (4096, 2560)}, "ACE-Step 1.5 XL"),
