@@ -125,7 +125,7 @@ _KNOWN = (
     _in_one_row("Qwen-Image"),
     _in_one_row("Wan 2.1/2.2 14B"),
     _in_one_row("Wan 1.3B/5B", "Wan 2.1 1.3B", "Wan 2.2 5B"),
-    _double_and_single("HunyuanVideo", "HunyuanVideo", "HunyuanImage 2.1"),
+    _double_and_single("HunyuanVideo", "HunyuanVideo", "HunyuanImage 2.1", "HunyuanImage 2.1 Refiner"),
     _double_and_single("HunyuanVideo 1.5"),
     _in_one_row("Z-Image"),
     _in_one_row("Lumina 2"),
