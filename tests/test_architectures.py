@@ -691,7 +691,7 @@ def test_recognise(modules: Modules, expected: str | None):
 
 
 # One class with one width and depth: there is nothing to tell them by.
-ALIKE_IN_DIFFUSERS = ("Cosmos 1 14B", "Cosmos Predict2 14B")
+ALIKE_IN_DIFFUSERS = ("Cosmos 14B", "Cosmos Predict2 14B")
 
 
 @each_architecture

@@ -63,8 +63,8 @@ def cosmos1(name: str, width: int, blocks: int) -> Architecture:
     )
 
 
-COSMOS_7B = cosmos1("Cosmos 1 7B", 4096, 28)
-COSMOS_14B = cosmos1("Cosmos 1 14B", 5120, 36)
+COSMOS_7B = cosmos1("Cosmos 7B", 4096, 28)
+COSMOS_14B = cosmos1("Cosmos 14B", 5120, 36)
 ANIMA = Architecture(
     name="Anima/Cosmos Predict2 2B",
     family="Cosmos Predict2",

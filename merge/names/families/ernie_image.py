@@ -24,7 +24,7 @@ ERNIE_IMAGE = Architecture(
     name="ERNIE-Image",
     table=TABLE,
     sizes={"w": 4096},
-    encoders=(language_model("ministral3_3b"),),
+    encoders=(language_model("ministral3_3b", width=3072, kohya=True),),
     blocks={"layers": 36},
     prefixes=(*GENERIC, "transformer."),
 )

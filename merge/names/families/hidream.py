@@ -7,7 +7,7 @@ musubi-tuner and DiffSynth-Studio write them; diffusers doesn't have it.
 from __future__ import annotations
 
 from ..model import GENERIC, Architecture
-from .encoders import CLIP_G, clip_l, language_model, t5
+from .encoders import CLIP_G, LLAMA, clip_l, t5
 
 I1_TABLE = """
 double_stream_blocks.{b}.block.
@@ -63,7 +63,7 @@ HIDREAM_I1 = Architecture(
         clip_l(),
         CLIP_G,
         t5("te3", ("lora_te3_",), "text_encoder_3."),
-        language_model("llama", diffusers="", part="te"),
+        LLAMA,
     ),
     blocks={"double_stream_blocks": 16, "single_stream_blocks": 32},
     prefixes=(*GENERIC, "transformer.", "lycoris_"),

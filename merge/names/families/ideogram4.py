@@ -6,7 +6,7 @@ ComfyUI maps its own paths alone. diffusers' names are those of its converter of
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import language_model
+from .encoders import qwen3_vl
 
 TABLE = """
 layers.{b}.
@@ -30,6 +30,6 @@ IDEOGRAM4 = Architecture(
     name="Ideogram 4",
     table=TABLE,
     sizes={"w": 4608, "h": 12288, "a": 512},
-    encoders=(language_model("qwen3vl_8b"),),
+    encoders=(qwen3_vl("qwen3vl_8b", 4096),),
     blocks={"layers": 34},
 )

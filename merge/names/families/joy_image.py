@@ -7,7 +7,7 @@ and underscores behind `img_attn`. Once flat, their names are those of Flux 2's 
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import language_model
+from .encoders import qwen3_vl
 
 TABLE = """
 double_blocks.{b}.
@@ -30,7 +30,7 @@ JOY_IMAGE = Architecture(
     name="Joy-Image",
     table=TABLE,
     sizes={"w": 4096},
-    encoders=(language_model("qwen3vl_8b"),),
+    encoders=(qwen3_vl("qwen3vl_8b", 4096),),
     blocks={"double_blocks": 40},
     excluded=FLUX2_SPELLINGS,
 )

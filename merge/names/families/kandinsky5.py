@@ -6,7 +6,7 @@ ComfyUI's model has diffusers' paths, and ComfyUI maps them bare and under `tran
 from __future__ import annotations
 
 from ..model import GENERIC, Architecture
-from .encoders import clip_l, language_model
+from .encoders import clip_l, qwen25_7b
 
 TABLE = """
 [text_transformer_blocks|visual_transformer_blocks].{b}.
@@ -34,7 +34,7 @@ def kandinsky5(name: str, width: int, time: int, text_blocks: int, visual_blocks
         family="Kandinsky 5",
         table=TABLE,
         sizes={"w": width, "t": time},
-        encoders=(clip_l(), language_model("qwen25_7b", diffusers="", part="te")),
+        encoders=(clip_l(), qwen25_7b("", "te", nameless=True)),
         blocks={"visual_transformer_blocks": visual_blocks, "text_transformer_blocks": text_blocks},
         prefixes=(*GENERIC, "", "transformer."),
     )

@@ -6,7 +6,7 @@ ComfyUI's paths are the official ones, and it maps no others.
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import language_model
+from .encoders import GPT_OSS
 
 TABLE = """
 transformer_blocks.{b}.
@@ -29,6 +29,6 @@ LENS = Architecture(
     name="Lens",
     table=TABLE,
     sizes={"w": 1536, "h": 4096},
-    encoders=(language_model("gpt_oss"),),
+    encoders=(GPT_OSS,),
     blocks={"transformer_blocks": 48},
 )

@@ -51,14 +51,14 @@ PIXELDIT = Architecture(
     name="PixelDiT",
     table=PIXELDIT_TABLE,
     sizes=SIZES,
-    encoders=(language_model("gemma2_2b"),),
+    encoders=(language_model("gemma2_2b", width=2304, kohya=True),),
     blocks={"patch_blocks": 14},
 )
 PID = Architecture(
     name="PiD",
     table=PIXELDIT_TABLE + PID_TABLE,
     sizes=SIZES,
-    encoders=(language_model("gemma2_2b"),),
+    encoders=(language_model("gemma2_2b", width=2304, kohya=True),),
     blocks={"patch_blocks": 14},
     defers_to=("PixelDiT",),
 )

@@ -8,7 +8,7 @@ paths under OneTrainer's older prefix too. The pairs are those of diffusers' con
 from __future__ import annotations
 
 from ..model import GENERIC, Architecture
-from .encoders import CLIP_G_ALONE
+from .encoders import CLIP_G_CASCADE
 
 COMMON = """
 [down_blocks|up_blocks].{b}.{n}.
@@ -46,7 +46,7 @@ def stage_c(name: str, width: int) -> Architecture:
         family="Stable Cascade C",
         table=COMMON + STAGE_C,
         sizes={"w": width, "c": width},
-        encoders=(CLIP_G_ALONE,),
+        encoders=(CLIP_G_CASCADE,),
         blocks={"down_blocks": 2, "up_blocks": 2},
         prefixes=(*GENERIC, "lora_prior_unet_"),
         peft="prior.",
@@ -60,7 +60,7 @@ def stage_b(name: str, width: int) -> Architecture:
         family="Stable Cascade B",
         table=COMMON + STAGE_B,
         sizes={"w": width, "c": 1280},
-        encoders=(CLIP_G_ALONE,),
+        encoders=(CLIP_G_CASCADE,),
         blocks={"down_blocks": 4, "up_blocks": 4},
         peft="unet.",
         defers_to=("Stable Cascade C",),
