@@ -18,8 +18,8 @@ from .names.patterns import flat
 BASE = "BASE"
 
 # What begins like this lies in a block of some model.
-_BLOCK_PATH = re.compile(r"mid_block_|[a-z_]*(blocks?|layers)_[0-9]+(_|$)")
-_NUMBERED = re.compile(r"([a-z_]+?)_([0-9]{1,9})(?:_|$)")
+_BLOCK_PATH = re.compile(r"mid_block_|[a-z_]*(blocks?_|_block|layers_)[0-9]+(_|$)")
+_NUMBERED = re.compile(r"([a-z_]+?)(?:_|(?<=_block))([0-9]{1,9})(?:_|$)")
 _UNET_ATTENTION = re.compile(r"(?:(?:in|out)put_blocks_[0-9]+|middle_block)_1_(?:norm|proj_in|proj_out|transformer_)")
 
 
@@ -126,7 +126,7 @@ _KNOWN = (
     _in_one_row("Qwen-Image"),
     _in_one_row("Wan 2.1/2.2 14B"),
     _in_one_row("Wan 1.3B/5B", "Wan 2.1 1.3B", "Wan 2.2 5B"),
-    _double_and_single("HunyuanVideo", "HunyuanVideo", "HunyuanImage 2.1"),
+    _double_and_single("HunyuanVideo", "HunyuanVideo", "HunyuanImage 2.1", "HunyuanImage 2.1 Refiner"),
     _double_and_single("HunyuanVideo 1.5"),
     _in_one_row("Z-Image"),
     _in_one_row("Lumina 2"),

@@ -31,7 +31,7 @@ from lora_pack.merge.names import (
     target,
 )
 from lora_pack.merge.names import prefixes as keys
-from lora_pack.merge.names.patterns import Table, expand, fill
+from lora_pack.merge.names.patterns import Table, expand, fill, list_of_blocks
 from lora_pack.tests.makers import examples
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
@@ -434,7 +434,7 @@ def weights_of(architecture: Architecture, every_block: bool = False) -> Iterato
     for pattern in architecture.weights:
         places: dict[str, list[int]] = {"n": [0, 1, 2], "m": [0, 1]}
         if "{b}" in pattern:
-            count = architecture.blocks[pattern.split(".{b}")[0]]
+            count = architecture.blocks[list_of_blocks(pattern)]
             places["b"] = list(range(count)) if every_block else sorted({0, 1, count - 1} & set(range(count)))
         used = [place for place in places if f"{{{place}}}" in pattern]
         for chosen in itertools.product(*(places[place] for place in used)):
@@ -648,7 +648,7 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
         {"transformer.transformer_blocks.0.attn2.to_k": (5120, 1024)},
         None,
     ),
-    "CogVideoX": ({"transformer.transformer_blocks.0.norm1.linear": (11520, 512)}, "CogVideoX 2B"),
+    "CogVideoX": ({"transformer.transformer_blocks.0.attn1.to_q": (1920, 1920)}, "CogVideoX 2B"),
     "Mochi": ({"transformer.transformer_blocks.0.attn1.add_q_proj": (3072, 1536)}, "Mochi"),
     "ACE-Step 1.5": ({"base_model.model.layers.0.self_attn.q_proj": (2048, 2048)}, "ACE-Step 1.5"),
     "ACE-Step 1.5 XL": ({"lycoris_layers_0_self_attn_q_proj": (4096, 2560)}, "ACE-Step 1.5 XL"),
@@ -691,7 +691,7 @@ def test_recognise(modules: Modules, expected: str | None):
 
 
 # One class with one width and depth: there is nothing to tell them by.
-ALIKE_IN_DIFFUSERS = ("Cosmos 1 14B", "Cosmos Predict2 14B")
+ALIKE_IN_DIFFUSERS = ("Cosmos 14B", "Cosmos Predict2 14B")
 
 
 @each_architecture
@@ -816,7 +816,10 @@ def test_a_table_tells_its_own_numbers_from_places():
         Table([("a.b", 1), ("a_b", 2)])
 
 
-def test_numbers_inside_words_are_no_numbers():
+def test_numbers_inside_words_are_no_numbers_but_a_blocks():
     table = Table([("fc1.{n}.conv2x", "a"), ("all.2-1.x", "b")])
     assert table.find("fc1_9_conv2x") == ("a", {"n": "9"})
     assert table.find("all_2-1_x") == ("b", {})
+    table = Table([("blocks.block{b}.blocks.0", "a"), ("middle_block.1", "b")])
+    assert table.find("blocks_block12_blocks_0") == ("a", {"b": "12"})
+    assert table.find("middle_block_1") == ("b", {}) and table.find("middle_block1") is None

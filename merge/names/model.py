@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
-from .patterns import Table, expand, flat
+from .patterns import Table, expand, flat, list_of_blocks
 from .table import WHOLE, ParsedTable, Rule, other_spellings, outlines, own_paths, parse, size_of
 
 # The prefixes under which ComfyUI maps a weight of any model by its own path.
@@ -197,7 +197,7 @@ class Architecture:
         """Whether the block that a weight's pattern names with these numbers is one of the model's."""
         if "b" not in numbers:
             return True
-        return int(numbers["b"]) < self.blocks[weight.split(".{b}", 1)[0]]
+        return int(numbers["b"]) < self.blocks[list_of_blocks(weight)]
 
     def encoder_of(self, part: str) -> Encoder | None:
         return next((e for e in self.encoders if e.part == part or part in e.also), None)

@@ -1,7 +1,8 @@
 """Names with numbers in them: patterns such as `double_blocks.{b}.img_attn.qkv`, and tables that find a name's pattern.
 
 A pattern is a dotted path. `{b}` stands for the number of one of the model's blocks and `{n}` for any other number;
-`[a|b]` in a table stands for either, and `expand` writes it out. Paths are looked up *flat*, with underscores for
+a number stands alone between dots, or behind the word `block` (Cosmos 1: `blocks.block{b}.blocks.0`). `[a|b]` in a
+table stands for either, and `expand` writes it out. Paths are looked up *flat*, with underscores for
 dots, since kohya's spelling has nothing else: two patterns of one table must stay different when flat.
 """
 
@@ -17,8 +18,8 @@ T = TypeVar("T")
 
 _CHOICE = re.compile(r"\[([^]]*)]")
 # A number that stands alone between underscores. None has thousands of digits, which Python would refuse to read.
-_NUMBER = re.compile(r"(?<![^_])[0-9]{1,9}(?![^_])")
-_PLACE = re.compile(r"\{(\w)}|(?<![^_])[0-9]{1,9}(?![^_])")
+_NUMBER = re.compile(r"(?:(?<![^_])|(?<=_block))[0-9]{1,9}(?![^_])")
+_PLACE = re.compile(r"\{(\w)}|" + _NUMBER.pattern)
 
 
 def expand(*patterns: str) -> tuple[str, ...]:
@@ -50,6 +51,11 @@ def flat(path: str) -> str:
 def fill(pattern: str, numbers: Mapping[str, str]) -> str:
     """The pattern with these numbers in the places of the same name."""
     return pattern.format_map(numbers) if numbers else pattern
+
+
+def list_of_blocks(pattern: str) -> str:
+    """What a pattern has before the number of its block: the list's path."""
+    return pattern.split("{b}", 1)[0].removesuffix(".")
 
 
 @lru_cache(maxsize=50_000)

@@ -22,7 +22,7 @@ from . import prefixes
 from .families import ARCHITECTURES
 from .model import Architecture, Target
 from .naming import in_encoder, target
-from .patterns import outline_of
+from .patterns import list_of_blocks, outline_of
 
 Shape = Sequence[int]
 KNOWN_SHARE = 0.9
@@ -141,7 +141,7 @@ def _full_lists(architecture: Architecture, paths: Iterable[tuple[str, str, str,
     for part, _, flat, _ in paths:
         found = _in_model(architecture, flat) if part == "model" else None
         if found is not None and "b" in found[1]:
-            blocks.setdefault(found[0].split(".{b}", 1)[0], set()).add(found[1]["b"])
+            blocks.setdefault(list_of_blocks(found[0]), set()).add(found[1]["b"])
     return sum(len(numbers) == architecture.blocks[root] for root, numbers in blocks.items())
 
 

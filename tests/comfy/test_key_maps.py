@@ -31,6 +31,10 @@ Shapes = dict[str, tuple[int, ...]]
 
 # Where a ComfyUI reads a name otherwise than it is meant; docs/names.md tells why.
 LUMINA_THIRDS = re.compile(r"attention[._]to_[kv]$")  # thirds, where Lumina 2 has fewer keys and values
+# Two models of one class in diffusers, of one width and depth
+ALIKE_IN_DIFFUSERS = ("Cosmos 14B", "Cosmos Predict2 14B")
+# ACE-Step 1.5 has a language model of 2B or of 4B, which these names don't say: they are taken for 2B's.
+EITHER_SIZE = re.compile(r"text_encoders\.transformer\.")
 CASCADE = "lora_prior_te_text_projection"  # Stable Cascade's name for its only encoder, which SDXL's map has too
 # A norm's parameter, `scale` up to 0.3.75 and `weight` in 0.33, and one that 0.33 does without.
 RENAMED = re.compile(
@@ -81,7 +85,7 @@ def entries(architecture: Architecture, shapes: Shapes, key_map: KeyMap) -> Iter
 def test_every_name_that_comfyui_maps_means_the_same_here(mapped: tuple[Architecture, Shapes, KeyMap]):
     architecture, shapes, key_map = mapped
     found = list(entries(architecture, shapes, key_map))
-    assert len(found) > 700
+    assert len(found) > 450
     assert {name: target(name, architecture) for name, _ in found} == dict(found)
 
 
@@ -145,7 +149,10 @@ def test_the_model_is_recognised(mapped: tuple[Architecture, Shapes, KeyMap]):
     for name, shape in linear.items():
         for spelt, meaning in split_spelling(target(name, architecture).weight, architecture, "peft"):
             split[spelt] = (int(shape[0] * (meaning.stop - meaning.start)), *shape[1:])
-    assert recognise(split) is architecture
+    if architecture.name in ALIKE_IN_DIFFUSERS:
+        assert recognise(split) is None and architecture in candidates(split)
+    elif split:
+        assert recognise(split) is architecture
 
 
 def test_every_name_of_a_text_encoder_means_the_same_here(encoders: tuple[Architecture, KeyMap]):
@@ -154,13 +161,19 @@ def test_every_name_of_a_text_encoder_means_the_same_here(encoders: tuple[Archit
         if name == CASCADE:
             continue
         own = key.removesuffix(".weight")
-        encoder = next(encoder for encoder in architecture.encoders if own.startswith(encoder.place))
+        alone = own.startswith("transformer.")  # an encoder that ComfyUI has without a name
+        encoder = next(e for e in architecture.encoders if (e.nameless if alone else own.startswith(e.place)))
         head = encoder.place + encoder.root if encoder.part == "te" else ""
-        path = own.removeprefix(encoder.place).removeprefix(encoder.root)
+        path = own.removeprefix("transformer." if alone else encoder.place).removeprefix(encoder.root)
         weight = f"{encoder.part}:{head}{path}".replace(".", "_")
-        assert target(name, architecture) == Target(weight)
         written = loadable(name, architecture)
         assert key_map[written] == key
+        if EITHER_SIZE.match(name) and (architecture.family, encoder.name) == ("ACE-Step 1.5", "qwen3_4b"):
+            assert written == name
+            continue
+        assert target(name, architecture) == Target(weight)
+        if alone:
+            continue  # its names are written for an encoder with a name
         for other in mapped_names(Target(weight), architecture):
             assert key_map[other] == key
         generic = spell(name, architecture, "comfyui")

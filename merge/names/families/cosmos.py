@@ -2,8 +2,7 @@
 
 Anima has an adapter of the language model's states besides; nothing else tells it from Predict2 2B, and far more LoRAs
 are of Anima. diffusers keeps the adapter as a model of its own, `text_conditioner.` in a LoRA. The pairs are those of
-diffusers' converters (single_file_utils.py, scripts/convert_anima_to_diffusers.py). Cosmos 1 numbers its blocks inside
-a word, `block0`, so that its tables spell each of them.
+diffusers' converters (single_file_utils.py, scripts/convert_anima_to_diffusers.py).
 """
 
 from __future__ import annotations
@@ -11,17 +10,15 @@ from __future__ import annotations
 from ..model import Architecture
 from .encoders import COSMOS_T5, language_model
 
-BLOCK = """
-blocks.block{0}.blocks.[0|1|2].adaLN_modulation.[1|2] = transformer_blocks.{0}.[norm1|norm2|norm3].[linear_1|linear_2]
-blocks.block{0}.blocks.[0|1].block.attn. = transformer_blocks.{0}.[attn1|attn2].
+COSMOS1 = """
+blocks.block{b}.blocks.[0|1|2].adaLN_modulation.[1|2] = transformer_blocks.{b}.[norm1|norm2|norm3].[linear_1|linear_2]
+blocks.block{b}.blocks.[0|1].block.attn. = transformer_blocks.{b}.[attn1|attn2].
     [to_q.0|to_out.0] : w,w = [to_q|to_out.0]
     [to_q.1|to_k.1] = [norm_q|norm_k]
-blocks.block{0}.blocks.0.block.attn.[to_k.0|to_v.0] : w,w = transformer_blocks.{0}.attn1.[to_k|to_v]
-blocks.block{0}.blocks.1.block.attn.[to_k.0|to_v.0] : w,1024 = transformer_blocks.{0}.attn2.[to_k|to_v]
-blocks.block{0}.blocks.2.block.layer1 : 4w,w = transformer_blocks.{0}.ff.net.0.proj
-blocks.block{0}.blocks.2.block.layer2 : w,4w = transformer_blocks.{0}.ff.net.2
-"""
-ENDS = """
+blocks.block{b}.blocks.0.block.attn.[to_k.0|to_v.0] : w,w = transformer_blocks.{b}.attn1.[to_k|to_v]
+blocks.block{b}.blocks.1.block.attn.[to_k.0|to_v.0] : w,1024 = transformer_blocks.{b}.attn2.[to_k|to_v]
+blocks.block{b}.blocks.2.block.layer1 : 4w,w = transformer_blocks.{b}.ff.net.0.proj
+blocks.block{b}.blocks.2.block.layer2 : w,4w = transformer_blocks.{b}.ff.net.2
 x_embedder.proj.1 = patch_embed.proj
 t_embedder.1.[linear_1|linear_2] = time_embed.t_embedder.[linear_1|linear_2]
 affline_norm = time_embed.norm
@@ -59,14 +56,15 @@ def cosmos1(name: str, width: int, blocks: int) -> Architecture:
     return Architecture(
         name=name,
         family="Cosmos 1",
-        table="".join(BLOCK.format(block) for block in range(blocks)) + ENDS,
+        table=COSMOS1,
         sizes={"w": width},
         encoders=(COSMOS_T5,),
+        blocks={"blocks.block": blocks},
     )
 
 
-COSMOS_7B = cosmos1("Cosmos 1 7B", 4096, 28)
-COSMOS_14B = cosmos1("Cosmos 1 14B", 5120, 36)
+COSMOS_7B = cosmos1("Cosmos 7B", 4096, 28)
+COSMOS_14B = cosmos1("Cosmos 14B", 5120, 36)
 ANIMA = Architecture(
     name="Anima/Cosmos Predict2 2B",
     family="Cosmos Predict2",

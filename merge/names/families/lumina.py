@@ -8,7 +8,7 @@ well, which fit no Lumina 2. NewBie is a Lumina 2 of 36 layers with CLIP's text 
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import GEMMA2_2B, GEMMA3_4B, GEMMA3_4B_VISION, GEMMA_NEWBIE, JINA, language_model
+from .encoders import GEMMA2_2B, GEMMA_NEWBIE, JINA, language_model
 
 # The refiners are not layers of the main row, and are few: any number will do. The context's has no modulation.
 STACKS = ("layers.{b}.", "noise_refiner.{n}.", "context_refiner.{n}.")
@@ -109,7 +109,7 @@ LUMINA2 = Architecture(
     name="Lumina 2",
     table="\n".join(LUMINA2_TABLE),
     sizes={"w": 2304, "h": 9216, "q": 3840},
-    encoders=(GEMMA3_4B_VISION, GEMMA3_4B, GEMMA2_2B),
+    encoders=(GEMMA2_2B,),
     blocks={"layers": 26},
 )
 NEWBIE = Architecture(

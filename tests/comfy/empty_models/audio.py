@@ -65,8 +65,7 @@ ACE_STEP_15_XL = ACE_STEP_15 | {
     "num_dit_layers": 32,
 }
 
-MODELS: dict[str, Entry] = {}
-MORE_MODELS: dict[str, Entry] = {
+MODELS: dict[str, Entry] = {
     "Stable Audio": ("Stable Audio", "StableAudio", STABLE_AUDIO),
     "Stable Audio 3": ("Stable Audio 3", "StableAudio3", STABLE_AUDIO_3),
     "ACE-Step": ("ACE-Step", "ACEStep", ACE_STEP),
@@ -74,3 +73,4 @@ MORE_MODELS: dict[str, Entry] = {
     "ACE-Step 1.5 XL": ("ACE-Step 1.5 XL", "ACEStep15", ACE_STEP_15_XL),
     "MiniMax Music 3": ("MiniMax Music 3", "MiniMaxMusic3", {"audio_model": "minimax_music3"}),
 }
+MORE_MODELS: dict[str, Entry] = {}

@@ -69,16 +69,10 @@ ENCODERS: dict[str, Encoder] = {
     "Boogu": ("Boogu", *te("boogu")),
     "Krea 2": ("Krea 2", *te("krea2")),
     "Mage-Flow": ("Mage-Flow", *te("mage_flow")),
-}
-MORE_ENCODERS: dict[str, Encoder] = {
     "Stable Cascade": ("Stable Cascade C", "sdxl_clip", "StableCascadeClipModel", {}),
     "HunyuanDiT": ("HunyuanDiT", *te("hydit", "HyditModel")),
     "HunyuanImage": ("HunyuanImage 2.1", *te("hunyuan_image")),
     "HiDream I1": ("HiDream I1", *te("hidream", "hidream_clip")),
-    "NewBie": ("NewBie", *te("newbie")),
-    "NewBie's Gemma alone": ("NewBie", *te("lumina2", model_type="gemma3_4b")),
-    "NewBie's Gemma with vision": ("NewBie", *te("lumina2", model_type="gemma3_4b_vision")),
-    "NewBie's CLIP alone": ("NewBie", *te("jina_clip_2", "JinaClip2TextModelWrapper")),
     "Joy-Image": ("Joy-Image", *te("joyimage")),
     "Ideogram 4": ("Ideogram 4", *te("ideogram4")),
     "Ideogram 4 with vision": ("Ideogram 4", *te("ideogram4", "te_qwen3vl")),
@@ -88,7 +82,7 @@ MORE_ENCODERS: dict[str, Encoder] = {
     "PixelDiT in a checkpoint": ("PixelDiT", *te("pixeldit", "PixelDiTGemma2TE")),
     "Mochi": ("Mochi", *te("genmo", "mochi_te")),
     "Cosmos": ("Cosmos 7B", *te("cosmos")),
-    "Anima": ("Anima", *te("anima")),
+    "Anima": ("Anima/Cosmos Predict2 2B", *te("anima")),
     "CogVideoX": ("CogVideoX 5B", *te("cogvideo", "cogvideo_te")),
     "CogVideoX in a checkpoint": ("CogVideoX 5B", *te("sd3_clip", "T5XXLModel")),
     "Kandinsky 5": ("Kandinsky 5 Lite", *te("kandinsky5")),
@@ -103,6 +97,12 @@ MORE_ENCODERS: dict[str, Encoder] = {
     "ACE-Step 1.5": ("ACE-Step 1.5", *te("ace15", lm_model="qwen3_2b")),
     "ACE-Step 1.5 with 4B": ("ACE-Step 1.5", *te("ace15", lm_model="qwen3_4b")),
     "MiniMax Music 3": ("MiniMax Music 3", *te("minimax_music", "MiniMaxMusic3TEModel")),
+}
+MORE_ENCODERS: dict[str, Encoder] = {
+    "NewBie": ("NewBie", *te("newbie")),
+    "NewBie's Gemma alone": ("NewBie", *te("lumina2", model_type="gemma3_4b")),
+    "NewBie's Gemma with vision": ("NewBie", *te("lumina2", model_type="gemma3_4b_vision")),
+    "NewBie's CLIP alone": ("NewBie", *te("jina_clip_2", "JinaClip2TextModelWrapper")),
 }
 WRITER = "a language model for ComfyUI's nodes that write text; no model of supported_models takes it"
 NO_LORA_ENCODERS: dict[str, str] = {

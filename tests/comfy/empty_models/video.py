@@ -181,16 +181,14 @@ MODELS: dict[str, Entry] = {
     "LTX 2": ("LTX 2", "LTXAV", LTX_2),
     "LTX 2.3": ("LTX 2", "LTXAV", LTX_23),
     "LTX 2.5": ("LTX 2", "LTXAV", LTX_25),
-}
-MORE_MODELS: dict[str, Entry] = {
     "Mochi": ("Mochi", "GenmoMochi", MOCHI),
     "Cosmos 7B": ("Cosmos 7B", "CosmosT2V", COSMOS_1),
     "Cosmos 7B image": ("Cosmos 7B", "CosmosI2V", COSMOS_1 | {"in_channels": 17}),
     "Cosmos 14B": ("Cosmos 14B", "CosmosT2V", COSMOS_1_14B),
-    "Cosmos Predict2 2B": ("Cosmos Predict2 2B", "CosmosT2IPredict2", COSMOS_2),
-    "Cosmos Predict2 2B image": ("Cosmos Predict2 2B", "CosmosI2VPredict2", COSMOS_2_IMAGE),
+    "Cosmos Predict2 2B": ("Anima/Cosmos Predict2 2B", "CosmosT2IPredict2", COSMOS_2),
+    "Cosmos Predict2 2B image": ("Anima/Cosmos Predict2 2B", "CosmosI2VPredict2", COSMOS_2_IMAGE),
     "Cosmos Predict2 14B": ("Cosmos Predict2 14B", "CosmosT2IPredict2", COSMOS_2_14B),
-    "Anima": ("Anima", "Anima", COSMOS_2 | {"image_model": "anima"}),
+    "Anima": ("Anima/Cosmos Predict2 2B", "Anima", COSMOS_2 | {"image_model": "anima"}),
     "Kandinsky 5 Lite": ("Kandinsky 5 Lite", "Kandinsky5", KANDINSKY),
     "Kandinsky 5 Pro": ("Kandinsky 5 Pro", "Kandinsky5", KANDINSKY_PRO),
     "Kandinsky 5 Image": ("Kandinsky 5 Image", "Kandinsky5Image", KANDINSKY_IMAGE),
@@ -204,3 +202,4 @@ MORE_MODELS: dict[str, Entry] = {
     "SeedVR2 3B": ("SeedVR2 3B", "SeedVR2", SEEDVR2_3B),
     "SeedVR2 7B": ("SeedVR2 7B", "SeedVR2", SEEDVR2_7B),
 }
+MORE_MODELS: dict[str, Entry] = {}

@@ -53,9 +53,8 @@ MODELS: dict[str, Entry] = {
     "Wan Animate 2": ("Wan 2.1/2.2 14B", "WAN_Animate2", wan("animate2", inputs=36)),
     "Wan causal": ("Wan 2.1 1.3B", "WAN21_CausalAR_T2V", small("t2v", causal_ar=True)),
     "Wan FlowRVS": ("Wan 2.1 1.3B", "WAN21_FlowRVS", small("flow_rvs")),
-}
-MORE_MODELS: dict[str, Entry] = {
     "Wan SCAIL": ("Wan 2.1/2.2 14B", "WAN21_SCAIL", wan("scail", inputs=20)),
     "Wan SCAIL 2": ("Wan 2.1/2.2 14B", "WAN21_SCAIL2", wan("scail2", inputs=20)),
     "Wan Dancer": ("Wan 2.1/2.2 14B", "WAN22_WanDancer", wan("wandancer", inputs=36)),
 }
+MORE_MODELS: dict[str, Entry] = {}

@@ -6,7 +6,7 @@ unless it is a CLIP. What else it maps, kohya's and diffusers' names, depends on
 
 from __future__ import annotations
 
-from .clip import BERT, CLIP_G, CLIP_G_ALONE, CLIP_G_CASCADE, CLIP_H, JINA, SAM3_CLIP, clip_l
+from .clip import BERT, CLIP_G, CLIP_G_ALONE, CLIP_G_CASCADE, CLIP_H, JINA, JINA_ALONE, clip_l
 from .language_models import (
     GEMMA2_2B,
     GEMMA3_4B,
@@ -38,12 +38,12 @@ __all__ = [
     "GEMMA_NEWBIE",
     "GPT_OSS",
     "JINA",
+    "JINA_ALONE",
     "LLAMA",
     "LTX2_PROJECTIONS",
     "MINIMAX_MUSIC",
     "MT5",
     "PILE_T5",
-    "SAM3_CLIP",
     "T5_BASE",
     "T5_GEMMA",
     "UMT5",

@@ -80,8 +80,9 @@ PRIOR = ("lora_prior_te_", (*CLIP_LINEAR, *PROJECTION))
 CLIP_G_ALONE = clip_g_alone(("lora_te_", CLIP_LINEAR), PRIOR)
 CLIP_G_CASCADE = clip_g_alone(PRIOR, ("lora_te_", CLIP_LINEAR))
 
-SAM3_CLIP = Encoder(part="te1", name="sam3_clip", weights=CLIP, nameless=True, width=1024)
 BERT = Encoder(
     part="te1", name="hydit_clip", weights=BERT_WEIGHTS, mapped=(("lora_te1_", BERT_WEIGHTS),), root="bert.", width=1024
 )
+# NewBie's second, and what ComfyUI calls it where it is loaded alone
 JINA = Encoder(part="te2", name="jina", weights=JINA_WEIGHTS, root="model.", nameless=True, width=1024)
+JINA_ALONE = Encoder(part="te", name="jina_clip_2", weights=JINA_WEIGHTS, root="model.", width=1024)

@@ -31,8 +31,6 @@ SIGLIP = (
     "vision_model.post_layernorm",
     "multi_modal_projector.mm_soft_emb_norm",
 )
-# Qwen 3.5 has linear attention in three layers of four
-QWEN35_LAYERS = ("model.layers.{n}.linear_attn.[in_proj_qkv|in_proj_z|in_proj_b|in_proj_a|out_proj|conv1d|norm]",)
 # Gemma 4: the small ones have embeddings for each layer, a tower for pictures and one for sound; 12B has neither tower
 GEMMA4 = (
     "model.layers.{n}.[per_layer_input_gate|per_layer_projection|post_per_layer_input_norm]",
@@ -84,10 +82,10 @@ def qwen3_vl(name: str, width: int) -> Encoder:
 
 LLAMA = language_model("llama", diffusers="", part="te", also=("te4",), width=4096)  # HunyuanVideo, HiDream
 GEMMA2_2B = language_model("gemma2_2b", width=2304)
-# Lumina 2 can have these in place of Gemma 2.
+# NewBie's first, and what ComfyUI calls it where it is loaded alone
+GEMMA_NEWBIE = language_model("gemma", width=2560, nameless=True)
 GEMMA3_4B = language_model("gemma3_4b", diffusers="", part="te", width=2560)
 GEMMA3_4B_VISION = language_model("gemma3_4b_vision", diffusers="", part="te", more=SIGLIP, width=2560)
-GEMMA_NEWBIE = language_model("gemma", width=2560, nameless=True)
 # LTX 2's, which ComfyUI calls so even where it is Gemma 4
 GEMMA3_12B = language_model("gemma3_12b", more=(*SIGLIP, *GEMMA4), width=3840, nameless=True)
 # What LTX 2 makes of all layers' states; one weight before 2.3
