@@ -120,6 +120,6 @@ def _first(names: Sequence[str]) -> str:
 
 def _for_another_model(lora: Lora, model: Any) -> str:
     ours, theirs = architecture_of(lora), comfy_bridge.architecture_of_model(model)
-    if ours is not None and theirs is not None and ours is not theirs:
-        return f"{lora.name} is for {ours.name}, the model is {theirs.name}."
-    return f"{lora.name} is for another kind of model."
+    if ours is None or ours is theirs:
+        return f"{lora.name} is for another kind of model."
+    return f"{lora.name} is for {ours.name}, the model is {theirs.name if theirs is not None else 'of another kind'}."

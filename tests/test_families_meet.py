@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_pack.merge.files import load, save
+from lora_pack.merge.compute import CPU
+from lora_pack.merge.files import load, save, tensors_equal
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.lora import Lora
+from lora_pack.merge.lora import Lora, LoraError
 from lora_pack.merge.merger import merge_deltas, merge_factors
-from lora_pack.merge.reading import architecture_of
+from lora_pack.merge.reading import ModelNames, architecture_of, named
+from lora_pack.merge.replay import replay
 from torch import Tensor
 
 State = dict[str, Tensor]
@@ -208,3 +210,28 @@ def test_doubt_between_families_is_said_where_it_matters():
     known = {"transformer.single_transformer_blocks.0.attn.to_q": 3072}
     merged = merge_factors([lora(doubtful, 1, "a"), lora(known, 2, "b")])
     assert any("could be for" in note and "AuraFlow" in note and "Flux" in note for note in merged.notes)
+
+
+def test_the_connected_model_decides_between_families(tmp_path: Path):
+    names = {"transformer.single_transformer_blocks.0.attn.to_q": 3072}
+    a, b = lora(names, 1, "a"), lora(names, 2, "b")
+    saved = [save(one, tmp_path / f"{one.name}.safetensors") for one in (a, b)]
+    model = ModelNames(named("AuraFlow"), lambda name: None)
+    merged = merge_factors([load(path) for path in saved], model=model)
+    assert architecture_of(merged) is named("AuraFlow") and not merged.notes
+    made = save(merged, tmp_path / "made.safetensors")
+    again = replay(load(made), tmp_path, tmp_path, CPU)
+    assert architecture_of(again.lora) is named("AuraFlow")
+    assert tensors_equal(made, save(again.lora, tmp_path / "again.safetensors"))
+
+
+def test_the_connected_model_has_no_say_where_the_names_are_certain():
+    flux = {f"lora_unet_double_blocks_{n}_img_attn_qkv": (9216, 3072) for n in range(19)}
+    model = ModelNames(named("AuraFlow"), lambda name: None)
+    assert architecture_of(merge_factors([lora(flux, 1, "a"), lora(flux, 2, "b")], model=model)) is named("Flux")
+
+
+def test_a_family_that_is_not_known_is_refused_with_the_known_ones():
+    with pytest.raises(LoraError, match="no model family 'Flux 9'. The families are: SD 1.5, SD 2, SDXL"):
+        named("Flux 9")
+    assert named("flux").name == "Flux" and named("wan").family == "Wan"
