@@ -115,7 +115,7 @@ _KNOWN = (
     _unet("SD 1.5/2", 12, (1, 2, 4, 5, 7, 8), tuple(range(3, 12)), "SD 1.5", "SD 2", "SVD"),
     _unet("SDXL", 9, (4, 5, 7, 8), tuple(range(6))),
     _unet("SDXL Refiner", 12, (4, 5, 7, 8), tuple(range(3, 9))),
-    _unet("KOALA", 6, (3, 5), tuple(range(4))),
+    _unet("KOALA", 6, (3, 5), tuple(range(4)), "KOALA", "KOALA 700M"),
     _unet("SD x4 upscaler", 12, (4, 5, 7, 8, 10, 11), tuple(range(9))),
     _in_one_row("SD 3"),
     _in_one_row("SD 3.5 Large"),

@@ -34,7 +34,7 @@ from .stable_audio import STABLE_AUDIO, STABLE_AUDIO_3
 from .stable_cascade import CASCADE_B, CASCADE_B_LITE, CASCADE_C, CASCADE_C_LITE
 from .svd import SVD
 from .triposplat import TRIPOSPLAT
-from .unet import KOALA, SD2, SD15, SD_UPSCALER, SDXL, SDXL_REFINER
+from .unet import KOALA, KOALA_700M, SD2, SD15, SD_UPSCALER, SDXL, SDXL_REFINER
 from .wan import WAN_1_3B, WAN_5B, WAN_14B
 
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -43,6 +43,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     SDXL,
     SDXL_REFINER,
     KOALA,
+    KOALA_700M,
     SD_UPSCALER,
     SVD,
     SD3,

@@ -6,7 +6,7 @@ resnet over space and one over time in each place. The pairs are those of its sc
 
 from __future__ import annotations
 
-from .unet import ATTENTION, CLASSES, RESNET, unet
+from .unet import ATTENTION, RESNET, SIZES, unet
 
 OVER_TIME = """
 mapped under:
@@ -40,7 +40,7 @@ SVD = unet(
     depths=(1, 1, 1, 0),
     context=1024,
     encoders=(),
-    labels=CLASSES,
+    labels=SIZES,
     resnet=RESNET.replace(" = [", " << [").replace(" = time_emb", " << time_emb").replace(" = conv", " << conv")
     + OVER_TIME,
     attention=ATTENTION + ATTENTION_OVER_TIME,

@@ -183,7 +183,7 @@ SD_UPSCALER = unet(
     depths=(0, 1, 1, 1),
     context=1024,
     kohya="diffusers",
-    labels="mapped under:\nlabel_emb = class_embedding",
+    labels="mapped under:\nlabel_emb < class_embedding",
     attention=ATTENTION.replace("{s}", "{c}"),
     encoders=(CLIP_H,),
     defers_to=("SD 1.5/2", "SDXL"),
@@ -199,13 +199,21 @@ SDXL_REFINER = unet(
     encoders=(CLIP_G_ALONE,),
     defers_to=("SD 1.5/2", "SDXL"),
 )
-KOALA = unet(
-    "KOALA",
-    widths=(320, 640, 1280),
-    depths=(0, 2, 6),
-    context=2048,
-    resnets=1,
-    labels=SIZES,
-    encoders=(clip_l(), CLIP_G),
-    defers_to=("SDXL",),
-)
+
+
+def koala(name: str, depth: int) -> Architecture:
+    return unet(
+        name,
+        family="KOALA",
+        widths=(320, 640, 1280),
+        depths=(0, 2, depth),
+        context=2048,
+        resnets=1,
+        labels=SIZES,
+        encoders=(clip_l(), CLIP_G),
+        defers_to=("SDXL",),
+    )
+
+
+KOALA = koala("KOALA", 6)
+KOALA_700M = koala("KOALA 700M", 5)

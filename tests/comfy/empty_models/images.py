@@ -187,8 +187,6 @@ MODELS: dict[str, Entry] = {
     "Qwen-Image Layered": ("Qwen-Image", "QwenImage", QWEN_LAYERED),
     "Mage-Flow": ("Mage-Flow", "MageFlow", MAGE_FLOW),
     "Krea 2": ("Krea 2", "Krea2", KREA2),
-}
-MORE_MODELS: dict[str, Entry] = {
     "NewBie": ("NewBie", "Lumina2", NEWBIE),
     "Z-Image Omni": ("Z-Image", "ZImage", Z_IMAGE | {"siglip_feat_dim": 1152}),
     "Z-Image pixel space": ("Z-Image", "ZImagePixelSpace", Z_IMAGE_PIXELS),
@@ -202,3 +200,4 @@ MORE_MODELS: dict[str, Entry] = {
     "PiD": ("PiD", "PiD", PID),
     "PiD 1.5": ("PiD", "PiD", PID_15),
 }
+MORE_MODELS: dict[str, Entry] = {}

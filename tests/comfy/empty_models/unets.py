@@ -128,14 +128,12 @@ MODELS: dict[str, Entry] = {
     "SSD-1B": ("SDXL", "SSD1B", SSD_1B),
     "Segmind Vega": ("SDXL", "Segmind_Vega", VEGA),
     "KOALA 1B": ("KOALA", "KOALA_1B", KOALA_1B),
-}
-MORE_MODELS: dict[str, Entry] = {
     "SD 2.1 unCLIP-L": ("SD 2", "SD21UnclipL", unclip(1536)),
     "SD 2.1 unCLIP-H": ("SD 2", "SD21UnclipH", unclip(2048)),
     # 0.3.75's class, unlike that of 0.33, doesn't give the width of a head
     "Lotus": ("SD 2", "LotusD", unclip(4) | {"num_head_channels": 64}),
     "SD x4 upscaler": ("SD x4 upscaler", "SD_X4Upscaler", UPSCALER),
-    "KOALA 700M": ("KOALA", "KOALA_700M", KOALA_700M),
+    "KOALA 700M": ("KOALA 700M", "KOALA_700M", KOALA_700M),
     "SVD": ("SVD", "SVD_img2vid", video(768)),
     "SV3D u": ("SVD", "SV3D_u", video(256)),
     "SV3D p": ("SVD", "SV3D_p", video(1280)),
@@ -144,3 +142,4 @@ MORE_MODELS: dict[str, Entry] = {
     "Stable Cascade B": ("Stable Cascade B", "Stable_Cascade_B", CASCADE_B),
     "Stable Cascade B lite": ("Stable Cascade B lite", "Stable_Cascade_B", CASCADE_B_LITE),
 }
+MORE_MODELS: dict[str, Entry] = {}
