@@ -13,18 +13,9 @@ from types import ModuleType
 import pytest
 import torch
 from lora_pack.tests.comfy import empty_models
-from lora_pack.tests.comfy.empty_models import (
-    ENCODERS,
-    MODELS,
-    MORE_ENCODERS,
-    MORE_MODELS,
-    NO_LORA_ENCODERS,
-    NO_LORA_NAMES,
-)
+from lora_pack.tests.comfy.empty_models import ENCODERS, MODELS, NO_LORA_ENCODERS, NO_LORA_NAMES
 from torch import Tensor
 
-ALL_MODELS = MODELS | MORE_MODELS
-ALL_ENCODERS = ENCODERS | MORE_ENCODERS
 PREFIX = "diffusion_model."
 # Parts of a configuration that ComfyUI reads in the checkpoint's metadata, since names and shapes don't show them.
 IN_METADATA = {"Wan Animate 2": "model_type", "Wan causal": "causal_ar", "Wan FlowRVS": "model_type"}
@@ -58,17 +49,16 @@ def on_meta(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
 def test_every_class_of_comfyui_is_in_one_table(comfy: ModuleType):
     from comfy.supported_models import models
 
-    ours = {kind for _, kind, _ in ALL_MODELS.values()}
+    ours = {kind for _, kind, _ in MODELS.values()}
     assert {kind.__name__ for kind in models} - ours - NO_LORA_NAMES.keys() == set()
     assert ours & NO_LORA_NAMES.keys() == set()
-    assert MODELS.keys() & MORE_MODELS.keys() == set()
 
 
-@pytest.mark.parametrize("name", ALL_MODELS)
+@pytest.mark.parametrize("name", MODELS)
 def test_comfyui_recognises_the_model_as_of_its_class(comfy: ModuleType, name: str):
     from comfy.model_detection import model_config_from_unet
 
-    _, kind, config = ALL_MODELS[name]
+    _, kind, config = MODELS[name]
     names = empty_models.names_of_model(comfy, name)
     if names is None:
         pytest.skip(f"This ComfyUI has no {name}.")
@@ -92,19 +82,18 @@ def test_comfyui_maps_only_its_own_names_where_we_expect_no_lora(comfy: ModuleTy
 
 
 def test_every_text_encoder_of_comfyui_is_in_one_table(comfy: ModuleType):
-    ours = {f"{module}.{factory}" for _, module, factory, _ in ALL_ENCODERS.values()}
+    ours = {f"{module}.{factory}" for _, module, factory, _ in ENCODERS.values()}
     found = encoder_factories(comfy)
     assert len(found) > 20
     assert found - ours - NO_LORA_ENCODERS.keys() == set()
     assert ours & NO_LORA_ENCODERS.keys() == set()
-    assert ENCODERS.keys() & MORE_ENCODERS.keys() == set()
 
 
 def test_every_text_encoder_that_comfyui_tells_apart_is_built(comfy: ModuleType):
     from comfy.sd import TEModel, detect_te_model
 
     found = set()
-    for name in ALL_ENCODERS:
+    for name in ENCODERS:
         names = empty_models.names_of_encoder(comfy, name)
         parts: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
         for key, shape in names.shapes.items() if names is not None else ():
@@ -116,9 +105,9 @@ def test_every_text_encoder_that_comfyui_tells_apart_is_built(comfy: ModuleType)
     assert {kind.name for kind in set(TEModel) - found if not kind.name.startswith(WRITERS)} == set()
 
 
-@pytest.mark.parametrize("name", ALL_ENCODERS)
+@pytest.mark.parametrize("name", ENCODERS)
 def test_a_text_encoder_has_all_its_weights(comfy: ModuleType, name: str):
-    _, module, factory, _ = ALL_ENCODERS[name]
+    _, module, factory, _ = ENCODERS[name]
     names = empty_models.names_of_encoder(comfy, name)
     if names is None:
         assert f"{module}.{factory}" not in encoder_factories(comfy) or name in empty_models.encoders.NEEDS

@@ -1,7 +1,6 @@
 """ComfyUI's models and text encoders without weights: their state dict has every name and shape, on the meta device.
 
-A model is as wide and as deep as the one that was published, since that tells families apart. ``MODELS`` and
-``ENCODERS`` are those whose architecture is in merge/names; ``MORE_MODELS`` and ``MORE_ENCODERS`` wait for theirs.
+A model is as wide and as deep as the one that was published, since that tells families apart.
 """
 
 from __future__ import annotations
@@ -12,18 +11,17 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from . import audio, encoders, flux, images, unets, video, wan
+from . import audio, encoders, flux, images, shapes, unets, video, wan
 from .builder import build, has_what_it_needs
-from .encoders import ENCODERS, MORE_ENCODERS, NO_LORA_ENCODERS, build_encoder
+from .encoders import ENCODERS, NO_LORA_ENCODERS, build_encoder
 from .entry import Entry
 from .no_lora_names import CONFIGS, NO_LORA_NAMES
 
-__all__ = ["ENCODERS", "MODELS", "MORE_ENCODERS", "MORE_MODELS", "NO_LORA_ENCODERS", "NO_LORA_NAMES"]
+__all__ = ["ENCODERS", "MODELS", "NO_LORA_ENCODERS", "NO_LORA_NAMES"]
 
-GROUPS = (unets, flux, images, wan, video, audio)
+GROUPS = (unets, flux, images, wan, video, audio, shapes)
 # what it is: our architecture, ComfyUI's class in comfy.supported_models, the configuration
 MODELS: dict[str, Entry] = {name: entry for group in GROUPS for name, entry in group.MODELS.items()}
-MORE_MODELS: dict[str, Entry] = {name: entry for group in GROUPS for name, entry in group.MORE_MODELS.items()}
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,13 @@ def model(comfy: ModuleType, name: str) -> Any | None:
     """ComfyUI's model of this name, or of a class in ``NO_LORA_NAMES``; None where this ComfyUI doesn't have it."""
     if name in NO_LORA_NAMES:
         return build(comfy, name, CONFIGS[name])
-    _, kind, config = (MODELS | MORE_MODELS)[name]
+    _, kind, config = MODELS[name]
     return build(comfy, kind, config) if has_what_it_needs(comfy, name) else None
 
 
 def encoder(comfy: ModuleType, name: str) -> Any | None:
     """ComfyUI's text encoder of this name; None where this ComfyUI doesn't have it."""
-    return build_encoder(comfy, (ENCODERS | MORE_ENCODERS)[name], encoders.NEEDS.get(name))
+    return build_encoder(comfy, ENCODERS[name], encoders.NEEDS.get(name))
 
 
 @cache  # to build them all takes ten seconds, to keep them most of a gigabyte

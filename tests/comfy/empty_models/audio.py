@@ -73,4 +73,3 @@ MODELS: dict[str, Entry] = {
     "ACE-Step 1.5 XL": ("ACE-Step 1.5 XL", "ACEStep15", ACE_STEP_15_XL),
     "MiniMax Music 3": ("MiniMax Music 3", "MiniMaxMusic3", {"audio_model": "minimax_music3"}),
 }
-MORE_MODELS: dict[str, Entry] = {}

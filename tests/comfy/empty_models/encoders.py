@@ -97,8 +97,6 @@ ENCODERS: dict[str, Encoder] = {
     "ACE-Step 1.5": ("ACE-Step 1.5", *te("ace15", lm_model="qwen3_2b")),
     "ACE-Step 1.5 with 4B": ("ACE-Step 1.5", *te("ace15", lm_model="qwen3_4b")),
     "MiniMax Music 3": ("MiniMax Music 3", *te("minimax_music", "MiniMaxMusic3TEModel")),
-}
-MORE_ENCODERS: dict[str, Encoder] = {
     "NewBie": ("NewBie", *te("newbie")),
     "NewBie's Gemma alone": ("NewBie", *te("lumina2", model_type="gemma3_4b")),
     "NewBie's Gemma with vision": ("NewBie", *te("lumina2", model_type="gemma3_4b_vision")),

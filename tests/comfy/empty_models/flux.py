@@ -170,7 +170,5 @@ MODELS: dict[str, Entry] = {
     ),
     "Ovis-Image": ("Ovis-Image", "FluxSchnell", OVIS),
     "LongCat-Image": ("LongCat-Image", "LongCatImage", LONGCAT),
-}
-MORE_MODELS: dict[str, Entry] = {
-    "HunyuanImage refiner": ("HunyuanImage 2.1 refiner", "HunyuanImage21Refiner", HUNYUAN_REFINER),
+    "HunyuanImage refiner": ("HunyuanImage 2.1 Refiner", "HunyuanImage21Refiner", HUNYUAN_REFINER),
 }

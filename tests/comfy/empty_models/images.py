@@ -200,4 +200,3 @@ MODELS: dict[str, Entry] = {
     "PiD": ("PiD", "PiD", PID),
     "PiD 1.5": ("PiD", "PiD", PID_15),
 }
-MORE_MODELS: dict[str, Entry] = {}

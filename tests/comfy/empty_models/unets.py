@@ -142,4 +142,3 @@ MODELS: dict[str, Entry] = {
     "Stable Cascade B": ("Stable Cascade B", "Stable_Cascade_B", CASCADE_B),
     "Stable Cascade B lite": ("Stable Cascade B lite", "Stable_Cascade_B", CASCADE_B_LITE),
 }
-MORE_MODELS: dict[str, Entry] = {}

@@ -202,4 +202,3 @@ MODELS: dict[str, Entry] = {
     "SeedVR2 3B": ("SeedVR2 3B", "SeedVR2", SEEDVR2_3B),
     "SeedVR2 7B": ("SeedVR2 7B", "SeedVR2", SEEDVR2_7B),
 }
-MORE_MODELS: dict[str, Entry] = {}

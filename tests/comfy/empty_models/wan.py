@@ -57,4 +57,3 @@ MODELS: dict[str, Entry] = {
     "Wan SCAIL 2": ("Wan 2.1/2.2 14B", "WAN21_SCAIL2", wan("scail2", inputs=20)),
     "Wan Dancer": ("Wan 2.1/2.2 14B", "WAN22_WanDancer", wan("wandancer", inputs=36)),
 }
-MORE_MODELS: dict[str, Entry] = {}
