@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 from tqdm import tqdm
 
 from .compute import DTYPES, Compute
 from .files import load, save, tensors_equal
+from .formats.trainer_scale import AlphaFrom
 from .lora import Lora, LoraError, LowRank
 from .merger import merge_deltas, merge_factors
 from .methods import DELTA_MODES, FACTOR_MODES
@@ -71,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     merging.add_argument("--seed", type=int, default=0, help="of dare modes (default 0)")
     _add_family(merging)
     merging.set_defaults(run=_merge)
+    _add_alpha_from(merging)
     _add_output(merging)
 
     resizing = commands.add_parser("resize", help="change the rank of a LoRA file")
@@ -81,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     resizing.add_argument("--value", type=float, default=0.9, help="of the sv_* methods (default 0.9)")
     _add_family(resizing)
     resizing.set_defaults(run=_resize)
+    _add_alpha_from(resizing)
     _add_output(resizing)
 
     replaying = commands.add_parser("replay", help="make a merged or resized file again from the recipe in it")
@@ -104,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     looking = commands.add_parser("info", help="show what LoRA files hold")
     looking.add_argument("loras", nargs="+", metavar="FILE")
     looking.set_defaults(run=_info)
+    _add_alpha_from(looking)
     return parser
 
 
@@ -112,6 +117,16 @@ def _add_family(parser: argparse.ArgumentParser) -> None:
         "--family",
         metavar="NAME",
         help='what the files are for, where their names don\'t tell, e.g. "Krea 2" (default: told by the names)',
+    )
+
+
+def _add_alpha_from(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--alpha-from",
+        choices=get_args(AlphaFrom),
+        default="trainer",
+        help="where the scale of tensors without an alpha comes from: also from the file's header or PEFT's "
+        "adapter_config.json beside it (trainer, the default), or from the tensors alone, as in ComfyUI's own loader",
     )
 
 
@@ -128,7 +143,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    loras = [_of_family(_load_weighted(text), options.family) for text in options.loras]
+    loras = [_of_family(_load_weighted(text, options.alpha_from), options.family) for text in options.loras]
     with _progress(options) as compute:
         if options.mode in FACTOR_MODES:
             merged = merge_factors(loras, options.mode, options.density, options.seed, compute)
@@ -151,7 +166,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _resize(options: argparse.Namespace) -> None:
-    lora = _of_family(load(Path(options.loras[0])), options.family)
+    lora = _of_family(load(Path(options.loras[0]), alpha_from=options.alpha_from), options.family)
     with _progress(options) as compute:
         resized = resize(lora, options.rank, options.conv_rank, options.method, options.value, compute)
     _write(resized, options)
@@ -173,11 +188,11 @@ def _replay(options: argparse.Namespace) -> None:
         raise LoraError("The inputs are those of the recipe: another torch, processor or version computed this file.")
 
 
-def _load_weighted(text: str) -> Lora:
+def _load_weighted(text: str, alpha_from: AlphaFrom) -> Lora:
     match = _WEIGHTED.fullmatch(text)
     assert match is not None
     model = float(match["model"] or 1.0)
-    return load(Path(match["path"])).with_strengths(model, float(match["clip"] or model))
+    return load(Path(match["path"]), alpha_from=alpha_from).with_strengths(model, float(match["clip"] or model))
 
 
 def _of_family(lora: Lora, family: str | None) -> Lora:
@@ -193,6 +208,8 @@ def _write(lora: Lora, options: argparse.Namespace) -> None:
 
         written = save(lora, options.output, overwrite=options.overwrite, style=options.names, progress=show)
     print(f"{written}: {len(lora.modules)} modules, {written.stat().st_size / 1e6:.1f} MB")
+    for note in lora.notes:
+        print(f"note: {note}")
 
 
 class _progress:
@@ -224,7 +241,7 @@ def _device(name: str) -> torch.device:
 
 def _info(options: argparse.Namespace) -> None:
     for text in options.loras:
-        lora = load(Path(text))
+        lora = load(Path(text), alpha_from=options.alpha_from)
         modules = list(lora.modules.values())
         text_encoder = sum(is_text_encoder(module.name) for module in modules)
         convolutions = sum(module.is_convolution for module in modules)
@@ -238,6 +255,8 @@ def _info(options: argparse.Namespace) -> None:
         print(f"  ranks     {_counted(module.rank for module in low_rank)}")
         print(f"  alphas    {_counted(f'{module.alpha:g}' for module in low_rank)}")
         print(f"  dtypes    {_counted(str(dtype).removeprefix('torch.') for dtype in dtypes)}")
+        for note in lora.notes:
+            print(f"  note      {note}")
         for key, value in sorted(lora.metadata.items()):
             print(f"  metadata  {key}: {value if len(value) <= 200 else value[:200] + ' ...'}")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +17,8 @@ from torch import Tensor
 from . import metadata as file_metadata
 from . import tensorfile
 from .compute import Check, Progress, go_on, is_out_of_memory, unwatched
-from .formats import from_state_dict, to_file, to_peft_file
+from .formats import embeddings, from_state_dict, peft_config, to_file, to_peft_file
+from .formats.trainer_scale import AlphaFrom
 from .hashing import Sha256
 from .lora import DAMAGED, Lora, LoraError
 from .names import Style
@@ -31,25 +34,63 @@ MOST_UNFOLDED = 16
 SAFETENSORS = (".safetensors", ".sft")
 READABLE = (*SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
 
+# The names that PEFT's save_pretrained gives an adapter's tensors.
+PEFT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+# Of a configuration that names all modules of a large model there are some 100 kB.
+MOST_CONFIG_BYTES = 4 * 2**20
 
-def load(path: Path, name: str | None = None, check: Check = go_on) -> Lora:
+
+def load(
+    path: Path,
+    name: str | None = None,
+    check: Check = go_on,
+    alpha_from: AlphaFrom | Literal["rslora"] = "trainer",
+) -> Lora:
     """Read a LoRA file. Its name (what messages call it) is the file's, without the ending, unless one is given.
 
+    ``alpha_from``: "trainer" counts the scale that its header, or PEFT's configuration beside it, give to tensors
+    without an alpha; "tensors" doesn't, as ComfyUI's own loader. "rslora" is for old recipes (trainer_scale.AS_BEFORE).
     Raises LoraError when the file is missing, damaged, or holds something else than LoRA weights.
     """
     path = Path(path)
     with refusals_named(f"{path.name} can't be read from {path.parent.name}", "Check the file and its folder."):
         if not path.is_file():
             raise LoraError(f"There is no file {path.name} in {path.parent.name}. Choose another.")
-        name = name or path.stem
+        name = name or _own_name(path)
         with Sha256(path) as sha256:
             if path.suffix.lower() in SAFETENSORS:
                 tensors, metadata = tensorfile.index(path)
             else:
                 tensors, metadata = _read_pickle(path), {}
-            lora = from_state_dict(tensors, name, metadata, check)
+            config = _config_of(path, name) if alpha_from == "trainer" else None
+            lora = from_state_dict(tensors, name, metadata, check, alpha_from, config)
             source = {"file": f"{name}{path.suffix}", "size": path.stat().st_size, "sha256": sha256.result(check)}
-    return replace(lora, source=source)
+    if alpha_from == "tensors" and config_beside(path) is not None:
+        source["alpha_from"] = alpha_from  # what it says was not looked at
+    return replace(lora, source={**source, **lora.source})
+
+
+def _own_name(path: Path) -> str:
+    """The file's name without its ending; PEFT gives all its files one, and tells them apart by their folders."""
+    folder = path.resolve().parent.name if path.name in PEFT_FILES else ""
+    return f"{folder}/{path.stem}" if folder else path.stem
+
+
+def config_beside(path: Path) -> Path | None:
+    """PEFT's configuration of an adapter, in the folder of the file that PEFT writes its tensors to."""
+    config = path.with_name(peft_config.FILE)
+    return config if path.name in PEFT_FILES and config.is_file() else None
+
+
+def _config_of(path: Path, name: str) -> peft_config.PeftConfig | None:
+    config = config_beside(path)
+    if config is None:
+        return None
+    with config.open("rb") as file:
+        content = file.read(MOST_CONFIG_BYTES + 1)
+    if len(content) > MOST_CONFIG_BYTES:
+        raise LoraError(f"{name}: its {config.name} is larger than {MOST_CONFIG_BYTES // 2**20} MB. Get it again.")
+    return peft_config.from_file(content, name, hashlib.sha256(content).hexdigest())
 
 
 def tensors_equal(a: Path, b: Path) -> bool:
@@ -143,4 +184,5 @@ def save(
         )
     baked = respelled(baked, style) if style is not None else loadable_form(baked)
     contents = (to_peft_file if style == "peft" else to_file)(baked, dtype, check)
+    contents |= embeddings.in_file(baked, style)
     return write_whole(Path(path), contents, file_metadata.of_file(lora, baked, settings), overwrite, check, progress)

@@ -9,7 +9,19 @@ import torch
 from torch import Tensor
 
 from . import lowrank
-from .lora import DAMAGED, Adapter, Difference, Later, LaterLoraModule, LoraError, LoraModule, LowRank, Replacement
+from .lora import (
+    DAMAGED,
+    Adapter,
+    Difference,
+    Later,
+    LaterLoraModule,
+    LoraError,
+    LoraModule,
+    LowRank,
+    Replacement,
+    made,
+    scaled,
+)
 
 
 def join(first: Adapter, second: Adapter, source: str) -> Adapter:
@@ -104,6 +116,13 @@ def as_low_rank(adapter: Adapter) -> LowRank:
         Later(torch.float32, down_shape, lambda: factor(1).reshape(down_shape)),
     )
     return LaterLoraModule(adapter.name, *halves, adapter.scale * rank, adapter.block_weight)
+
+
+def unscaled(whole: LowRank) -> LowRank:
+    """The same change with alpha equal to the rank: the scale and the block weight are in the up factor."""
+    (up, down), scale = whole.halves, whole.scale * whole.block_weight
+    counted = Later(up.dtype, tuple(up.shape), lambda: scaled(made(up), scale))
+    return LaterLoraModule(whole.name, counted, down, float(whole.rank))
 
 
 def reshape_of(*adapters: Adapter) -> tuple[int, ...] | None:

@@ -23,15 +23,17 @@ INCOMPLETE = "The file is incomplete: download or save it again."
 
 
 class LoraError(ValueError):
-    """What is wrong with a file, a LoRA or a setting, worded for the user, who sees it as it is.
-
-    A name in a file may be of any length and hold control characters: the text is cut, and has none.
-    """
+    """What is wrong with a file, a LoRA or a setting, worded for the user, who sees it as it is."""
 
     def __init__(self, text: str):
-        if len(text) > 2000:
-            text = f"{text[:1500]}…{text[-400:]}"
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+        super().__init__(for_user(text))
+
+
+def for_user(text: str) -> str:
+    """A text with names from a file in it, which may be of any length and hold control characters: cut, without."""
+    if len(text) > 2000:
+        text = f"{text[:1500]}…{text[-400:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +117,10 @@ class Adapter(ABC):
     @abstractmethod
     def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         """What a file holds of it, by the key's ending, with the block weight in it."""
+
+    def in_peft(self) -> Adapter | None:
+        """The same change for PEFT's files, which have no alpha, in a form of its own there; None without one."""
+        return None
 
 
 class LowRank(Adapter):
@@ -296,7 +302,8 @@ class Lora:
     ``metadata`` is that of its file, or of what made it. ``source`` tells the file of one that comes from a file as it
     is (see recipe.py): what makes a new LoRA of it leaves that out. ``architecture`` is what it is for, where a merge,
     a connected model or the user decided that; None leaves it to the names. ``notes`` are sentences for the user about
-    what was doubtful or left out when it was made.
+    what was doubtful or left out when it was made, or counts differently than in ComfyUI's own loader. ``extras`` are
+    tensors that go along unmerged, by their key in the file (see formats/embeddings.py).
 
     Nodes share these values through ComfyUI's cache, so nothing may write into one, its mappings or its tensors:
     every operation returns a new Lora.
@@ -310,11 +317,11 @@ class Lora:
     source: Mapping[str, object] = field(default_factory=dict)
     architecture: Architecture | None = None
     notes: tuple[str, ...] = ()
+    extras: Mapping[str, Tensor | Later] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "modules", MappingProxyType(dict(self.modules)))
-        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
-        object.__setattr__(self, "source", MappingProxyType(dict(self.source)))
+        for mapping in ("modules", "metadata", "source", "extras"):
+            object.__setattr__(self, mapping, MappingProxyType(dict(getattr(self, mapping))))
 
     def strength_of(self, module: Adapter) -> float:
         """What ``module`` counts: the strength of its part of the model times its block weight."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from . import lowrank, metadata, notes, recipe
 from .align import Meeting, meet
 from .compute import CPU, Compute, attempt
+from .formats import embeddings
 from .join import low_rank, may_overflow, side_by_side
 from .kernels import Blocks, Draw, Mask, keep_all, weighted_sum
 from .lora import Adapter, Difference, Lora, LoraError, LoraModule, LowRank, Rows, by_key, with_block_weight
@@ -181,18 +182,24 @@ def _result(
 ) -> Lora:
     name = " + ".join(lora.name for lora in loras)
     settings["dtype"] = str(compute.dtype).removeprefix("torch.")
+    used = [lora for lora in loras if lora.strength_model or lora.strength_clip]
+    extras, differing = embeddings.together(used)
     return Lora(
         name if len(name) <= 80 else name[:77] + "...",
         by_key(modules),
         metadata=metadata.of_result(recipe.recipe_text(operation, settings, loras), loras),
         architecture=reader.architecture,
-        notes=_notes(loras, reader, meetings),
+        notes=_notes(loras, reader, meetings, differing),
+        extras=extras,
     )
 
 
-def _notes(loras: Sequence[Lora], reader: NameReader, meetings: Sequence[Meeting]) -> tuple[str, ...]:
+def _notes(
+    loras: Sequence[Lora], reader: NameReader, meetings: Sequence[Meeting], differing: Sequence[str]
+) -> tuple[str, ...]:
     """What the inputs and this merge have to say, each once; the log hears what is new."""
     new = notes.on_names(loras, reader, [{share.number for share in meeting.shares} for meeting in meetings])
+    new = (*new, *differing)
     for note in new:
         log.warning("%s", note)
     return tuple(dict.fromkeys([*(note for lora in loras for note in lora.notes), *new]))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 
 from . import recipe
+from .base_models import base_metadata
+from .formats import peft_config
 from .lora import Adapter, Lora, LowRank
-from .reading import architecture_of
+from .reading import architecture_of, architectures_of
 
 TAGS = "ss_tag_frequency"
 PHRASE = "modelspec.trigger_phrase"
@@ -32,32 +33,12 @@ SHARED = (
     "modelspec.prediction_type",
 )
 # What holds for the tensors of one file alone.
-OF_THE_TENSORS = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "ss_new_sd_model_hash")
+OF_THE_TENSORS = (
+    *("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "ss_new_sd_model_hash"),
+    peft_config.HEADER,  # its scales are in the tensors that are written
+)
 # The SHA-256 of a file's tensors, as ModelSpec and sd-scripts have it: of the data behind the header.
 HASH = "modelspec.hash_sha256"
-
-
-@dataclass(frozen=True)
-class Base:
-    """What sd-scripts calls a kind of model; None where it has no name for it."""
-
-    version: str | None
-    architecture: str
-    implementation: str
-    resolution: str
-
-
-_STABILITY = "https://github.com/Stability-AI/generative-models"
-_BASES = {
-    "SD 1.5": Base("sd_v1", "stable-diffusion-v1", "diffusers", "512x512"),
-    "SDXL": Base("sdxl_base_v1-0", "stable-diffusion-xl-v1-base", _STABILITY, "1024x1024"),
-    "SD 3": Base(None, "stable-diffusion-3-m", "diffusers", "1024x1024"),
-    "SD 3.5 Large": Base(None, "stable-diffusion-3-5-large", "diffusers", "1024x1024"),
-    "Flux": Base("flux1", "flux-1", "https://github.com/black-forest-labs/flux", "1024x1024"),
-    "Chroma": Base("chroma", "chroma", "https://huggingface.co/lodestones/Chroma", "1024x1024"),
-    "Lumina 2": Base("lumina2", "lumina-2", "https://github.com/Alpha-VLLM/Lumina-Image-2.0", "1024x1024"),
-    "HunyuanImage 2.1": Base("hunyuan-image-2.1", "hunyuan-image-2.1", "diffusers", "2048x2048"),
-}
 
 
 def of_result(recipe_text: str, loras: Sequence[Lora]) -> dict[str, str]:
@@ -87,13 +68,8 @@ def of_file(lora: Lora, written: Lora, settings: Mapping[str, object]) -> dict[s
     told = {key: value for key, value in lora.metadata.items() if key not in OF_THE_TENSORS} | _dimensions(modules)
     plain = all(isinstance(module, LowRank) for module in modules)
     told.setdefault("ss_network_module", "networks.lora" if plain else "lycoris.kohya")
-    base = _BASES.get(getattr(architecture_of(written), "name", ""))
-    if base is not None:
-        if base.version is not None:
-            told.setdefault("ss_base_model_version", base.version)
-        told.setdefault("modelspec.architecture", f"{base.architecture}/lora")
-        told.setdefault("modelspec.implementation", base.implementation)
-        told.setdefault("modelspec.resolution", base.resolution)
+    for key, value in base_metadata(architecture_of(written), architectures_of(written)).items():
+        told.setdefault(key, value)
     told.setdefault("modelspec.sai_model_spec", "1.0.1")
     told.setdefault("modelspec.title", lora.name)
     merged_from = _names(recipe.parsed(lora.metadata.get(recipe.KEY)))

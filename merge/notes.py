@@ -8,6 +8,7 @@ from .lora import Lora
 from .names import ARCHITECTURES, Architecture, is_known, target
 from .reading import NameReader, architectures_of
 
+UNKNOWN = "module names are unknown"
 CONNECT = "Connect the model and clip: they decide what the names mean."
 
 
@@ -28,11 +29,16 @@ def on_unknown_names(lora: Lora, reader: NameReader) -> str | None:
     unknown = unknown_names(lora, reader)
     if not unknown:
         return None
-    counted = f"{lora.name}: {len(unknown)} of {len(_counted(lora))} module names are unknown ({unknown[0]}"
+    counted = f"{lora.name}: {len(unknown)} of {len(_counted(lora))} {UNKNOWN} ({unknown[0]}"
     counted += f" and {len(unknown) - 1} more)." if len(unknown) > 1 else ")."
     if reader.model is not None:
         return f"{counted} The connected model has no such weights: ComfyUI will not load these modules."
     return f"{counted} They merge only with modules of the same spelling, and ComfyUI may not load them. {CONNECT}"
+
+
+def says_unknown(lora: Lora) -> bool:
+    """Whether the LoRA's notes speak of unknown names already: its own, or those of what it was merged from."""
+    return any(UNKNOWN in note for note in lora.notes)
 
 
 def unknown_names(lora: Lora, reader: NameReader) -> list[str]:

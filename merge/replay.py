@@ -6,13 +6,15 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from .blocks import with_block_weights
 from .compute import DTYPES, Check, Compute
-from .files import READABLE, load, save
+from .files import READABLE, config_beside, load, save
+from .formats import peft_config
+from .formats.trainer_scale import AS_BEFORE, CONFIG_HASH, AlphaFrom
 from .hashing import sha256_of
 from .lora import Lora, LoraError
 from .merger import merge_deltas, merge_factors
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 # A recipe is what json made of it: any of it can be missing or of a wrong kind.
 Recipe = Mapping[str, Any]
 _STYLES: dict[object, Style | None] = {None: None, **{style: style for style in STYLES}}
+_ALPHAS_FROM = (*get_args(AlphaFrom), AS_BEFORE)
 # Deeper than anyone nests merges, and far from Python's own limit.
 MAX_DEPTH = 100
 
@@ -100,12 +103,14 @@ def _made(recipe: Recipe, files: Mapping[str, Path], scratch: Path, compute: Com
 
 
 def _input(entry: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Lora:
-    sha256 = entry.get("sha256")
-    if sha256 is None:
+    if entry.get("sha256") is None:
         lora = _made(entry["made"], files, scratch, compute)
     else:
-        path = files.get(sha256) or _file_again(entry, files, scratch, compute)
-        lora = load(path, entry["name"], compute.check)
+        path = files.get(_key(entry)) or _file_again(entry, files, scratch, compute)
+        alpha_from = entry.get("alpha_from", AS_BEFORE)
+        if alpha_from not in _ALPHAS_FROM:
+            raise LoraError(f"The recipe has an alpha_from that this version doesn't know: {alpha_from}.")
+        lora = load(path, entry["name"], compute.check, alpha_from)
     for spec in entry.get("block_weights", ()):
         lora = with_block_weights(lora, spec, {})
     return lora.with_strengths(float(entry.get("strength_model", 1)), float(entry.get("strength_clip", 1)))
@@ -165,6 +170,11 @@ def _find(recipe: Recipe, folder: Path, name: str, check: Check) -> dict[str, Pa
     return found
 
 
+def _key(entry: Recipe) -> str:
+    """What tells the file of an input from those of others: its hash, and that of its configuration if it counted."""
+    return " ".join(str(entry[part]) for part in ("sha256", CONFIG_HASH) if entry.get(part) is not None)
+
+
 def _entries(recipe: Recipe, name: str) -> list[Recipe]:
     entries = recipe.get("inputs")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -182,19 +192,29 @@ class _Known:
 
     def problem(self, entry: Recipe, found: dict[str, Path]) -> str | None:
         """What is wrong with the file of an input; None, and the file in ``found``, where it is there."""
-        sha256, file = entry["sha256"], str(entry.get("file", ""))
-        if sha256 in found:
+        sha256, file, key = entry["sha256"], str(entry.get("file", "")), _key(entry)
+        if key in found:
             return None
+        config_changed = False
         named = [path for path in self._files if path.relative_to(self._folder).as_posix() == file]
         alike = [path for path in self._files if path.name == file.rsplit("/", 1)[-1]]
         sized = [path for path in self._files if path.stat().st_size == entry.get("size")]
         for path in dict.fromkeys([*named, *alike, *sized]):
             if path.stat().st_size == entry.get("size") and self._hash(path) == sha256:
-                found[sha256] = path
-                return None
+                if self._has_config(path, entry):
+                    found[key] = path
+                    return None
+                config_changed = True
+        if config_changed:
+            return f"The {peft_config.FILE} beside {file} is gone or has changed since."
         if named or alike:
             return f"{file} has changed since (its SHA-256 was {sha256})."
         return f"{file} is missing in {self._folder.name} (SHA-256 {sha256})."
+
+    def _has_config(self, path: Path, entry: Recipe) -> bool:
+        """Whether the configuration that counted with the file is the one beside it."""
+        wanted, config = entry.get(CONFIG_HASH), config_beside(path)
+        return wanted is None or (config is not None and self._hash(config) == wanted)
 
     def _hash(self, path: Path) -> str:
         if path not in self._hashes:

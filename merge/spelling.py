@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from .join import as_low_rank, join
-from .lora import WEIGHT, Adapter, Later, LaterLoraModule, Lora, LoraError, by_key, made, scaled
+from .join import as_low_rank, join, unscaled
+from .lora import WEIGHT, Adapter, Lora, LoraError, by_key
 from .names import Architecture, Style, Target, loadable, mapped_names, name_of_whole, spell, split_spelling, target
 from .reading import architecture_of
 from .rows import cut_out, rows_of, set_into, swap_halves
@@ -128,12 +128,12 @@ def _renamed(adapter: AnyAdapter, name: str) -> AnyAdapter:
 def _in_form(adapter: Adapter, style: Style, source: str) -> Adapter:
     if style != "peft":
         return adapter
+    own = adapter.in_peft()
+    if own is not None:
+        return own
     if not adapter.has_factors or adapter.parameter != WEIGHT:
         raise LoraError(
             f"{source}: module {adapter.name} ({adapter.family}) has no form in files of PEFT and diffusers. "
             "Merge it with PM Merge LoRA SVD first, or save it in other names."
         )
-    whole = as_low_rank(adapter)
-    (up, down), scale = whole.halves, whole.scale * whole.block_weight
-    counted = Later(up.dtype, tuple(up.shape), lambda: scaled(made(up), scale))
-    return LaterLoraModule(whole.name, counted, down, float(whole.rank))
+    return unscaled(as_low_rank(adapter))

@@ -18,6 +18,7 @@ from ..merge.reading import architecture_of
 from ..merge.spelling import loadable_form
 from . import comfy_bridge
 from .inputs import CATEGORY, lora_input, require_lora, strength_input
+from .peft_dora_patch import with_patches, without_peft_dora
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,10 @@ def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = unwatched
     """Clones of model and clip (may be None) with the LoRA as patches, through ComfyUI's own loading."""
     if not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0):
         return model, clip
-    tensors = to_state_dict(lora, check=comfy_bridge.check_interrupt, progress=progress)
-    return comfy.sd.load_lora_for_models(model, clip, tensors, lora.strength_model, lora.strength_clip)
+    tensors = to_state_dict(without_peft_dora(lora), check=comfy_bridge.check_interrupt, progress=progress)
+    model, clip = comfy.sd.load_lora_for_models(model, clip, tensors, lora.strength_model, lora.strength_clip)
+    with_patches(model, clip, lora)
+    return model, clip
 
 
 def fit(model: Any, clip: Any, lora: Lora) -> str:

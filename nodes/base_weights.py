@@ -1,6 +1,7 @@
 """Modules that change a model's weight in a way that depends on it (DoRA, GLoRA, OFT, BOFT), as plain deltas.
 
-The delta is the one that ComfyUI's own code makes of the connected model's unpatched weight at the LoRA's strength.
+The delta is the one that ComfyUI's own code makes of the connected model's unpatched weight at the LoRA's strength;
+PEFT's DoRA, which ComfyUI doesn't know, is computed by its formula.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..merge.formats.based import BasedModule
+from ..merge.formats.peft_dora import PeftDora
 from ..merge.lora import Adapter, Later, Lora, LoraError
 from ..merge.names import Target, loadable
 from ..merge.reading import ModelNames, architecture_of
@@ -66,8 +68,18 @@ def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:
     architecture = architecture_of(lora)
     modules = dict(lora.modules)
     for key, module in lora.modules.items():
-        if isinstance(module, BasedModule):
-            modules[key] = _resolved(module, loadable(module.name, architecture), lora, targets, weights)
+        if isinstance(module, BasedModule | PeftDora):
+            name = loadable(module.name, architecture)
+            target = targets.get(name)
+            if comfy_bridge.target_parts(target)[0] not in weights:
+                raise LoraError(
+                    f"{lora.name}: {module.family} module {module.name} has no weight in the connected model. "
+                    "Connect the model and clip that the LoRA is for."
+                )
+            if isinstance(module, PeftDora):
+                modules[key] = _directed(module, target, weights)
+            else:
+                modules[key] = _resolved(module, name, lora, target, weights)
     return replace(lora, modules=modules, source={**lora.source, FROM_MODEL: True})
 
 
@@ -95,15 +107,9 @@ def model_names(model: Any, clip: Any) -> ModelNames | None:
 
 
 def _resolved(
-    module: BasedModule, name: str, lora: Lora, targets: dict[str, Any], weights: dict[str, comfy_bridge.BaseWeight]
+    module: BasedModule, name: str, lora: Lora, target: Any, weights: dict[str, comfy_bridge.BaseWeight]
 ) -> Adapter:
-    target = targets.get(name)
     key, window, function = comfy_bridge.target_parts(target)
-    if key not in weights:
-        raise LoraError(
-            f"{lora.name}: {module.family} module {module.name} has no weight in the connected model. "
-            "Connect the model and clip that the LoRA is for."
-        )
     tensors = {name + suffix: tensor for suffix, tensor in module.stored.items()}
     patch = comfy.lora.load_lora(tensors, {name: target}, log_missing=False)[target]
     strength = lora.strength_of(module) or 1.0
@@ -121,7 +127,27 @@ def _resolved(
             log.warning("%s: %s module %s changes nothing in the connected model.", lora.name, module.family, name)
         return change if function is None else function(change)
 
-    shape = list(weights[key].shape)
+    shape = _shape(weights[key], window)
+    return ResolvedModule(module.family, module.name, delta, shape, module.block_weight)
+
+
+def _directed(module: PeftDora, target: Any, weights: dict[str, comfy_bridge.BaseWeight]) -> Adapter:
+    """PEFT's DoRA of these weights. Its delta is the same at any strength, which then multiplies it."""
+    key, window, function = comfy_bridge.target_parts(target)
+
+    def delta() -> Tensor:
+        weight = weights[key].read()
+        if window is not None:
+            weight = weight.narrow(*window)
+        # the function swaps the halves of the rows, and back
+        return module.change_of(weight if function is None else function(weight))
+
+    shape = _shape(weights[key], window)
+    return ResolvedModule(module.family, module.name, delta, shape, module.block_weight)
+
+
+def _shape(weight: comfy_bridge.BaseWeight, window: tuple[int, int, int] | None) -> tuple[int, ...]:
+    shape = list(weight.shape)
     if window is not None:
         shape[window[0]] = window[2]
-    return ResolvedModule(module.family, module.name, delta, tuple(shape), module.block_weight)
+    return tuple(shape)

@@ -15,6 +15,7 @@ import folder_paths
 import torch
 
 from ..merge.compute import Compute, Progress
+from ..merge.files import config_beside
 from ..merge.names import Architecture, recognise
 
 log = logging.getLogger(__name__)
@@ -86,11 +87,22 @@ def find_lora(name: str) -> Path | None:
     return Path(path) if path else None
 
 
-def file_state(name: str) -> tuple[int, int] | None:
-    """What tells that a file of the loras list has changed: its size and the time of its last change."""
+def file_state(name: str) -> tuple[int, ...] | None:
+    """What tells that a file of the loras list has changed: its size and the time of its last change.
+
+    Also those of PEFT's configuration beside it, where there is one.
+    """
     path = find_lora(name)
-    if path is None:
-        return None
+    return None if path is None else tuple(number for file in read_with(path) for number in state_of(file))
+
+
+def read_with(path: Path) -> list[Path]:
+    """The files that are read for a LoRA file: itself, and PEFT's configuration beside it."""
+    config = config_beside(path)
+    return [path] if config is None else [path, config]
+
+
+def state_of(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 

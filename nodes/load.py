@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import PureWindowsPath
+from typing import get_args
 
 from ..merge.blocks import preset_files, read_presets, with_block_weights
 from ..merge.files import load
+from ..merge.formats.trainer_scale import AlphaFrom
 from ..merge.lora import Lora, LoraError
 from ..merge.reading import architecture_of
 from . import comfy_bridge
@@ -51,17 +53,36 @@ class LoadLora:
                         "(%default=1,in1-3=0.5,mid=0). A block of weight 0 is taken out.",
                     },
                 ),
-            }
+            },
+            "optional": {
+                "alpha_from": (
+                    list(get_args(AlphaFrom)),
+                    {
+                        "default": "trainer",
+                        "tooltip": "Where the scale comes from if the tensors have no alpha. trainer: also from the "
+                        "file's header or PEFT's adapter_config.json beside it. tensors: from the tensors alone, as "
+                        "ComfyUI's own loader.",
+                    },
+                ),
+            },
         }
 
     @classmethod
     def IS_CHANGED(cls, lora_name: str, lbw: str = "", **_: object) -> str:
-        # a preset's weights may have been edited too
-        files = [comfy_bridge.lora_path(lora_name), *(preset_files() if lbw else [])]
-        return " ".join(f"{status.st_size}-{status.st_mtime_ns}" for status in (file.stat() for file in files))
+        # PEFT's configuration, or a preset's weights, may have been edited too
+        files = [*comfy_bridge.read_with(comfy_bridge.lora_path(lora_name)), *(preset_files() if lbw else [])]
+        return " ".join("{}-{}".format(*comfy_bridge.state_of(file)) for file in files)
 
-    def load_lora(self, lora_name: str, strength_model: float, strength_clip: float, lbw: str = "") -> tuple[Lora]:
-        lora = load(comfy_bridge.lora_path(lora_name), display_name(lora_name), comfy_bridge.check_interrupt)
+    def load_lora(
+        self,
+        lora_name: str,
+        strength_model: float,
+        strength_clip: float,
+        lbw: str = "",
+        alpha_from: AlphaFrom = "trainer",
+    ) -> tuple[Lora]:
+        path, check = comfy_bridge.lora_path(lora_name), comfy_bridge.check_interrupt
+        lora = load(path, display_name(lora_name), check, alpha_from)
         architecture = architecture_of(lora)
         kind = f"for {architecture.name}" if architecture else "of a kind that its names don't tell"
         log.info("Loaded %s: %d modules, %s.", lora.name, len(lora.modules), kind)

@@ -6,9 +6,10 @@ import logging
 
 from ..merge.compute import DTYPES
 from ..merge.files import save
+from ..merge.formats import embeddings
 from ..merge.lora import Lora
 from ..merge.names import Style
-from ..merge.notes import on_unknown_names
+from ..merge.notes import on_unknown_names, says_unknown
 from ..merge.paths import inside
 from ..merge.reading import reader_for
 from ..merge.spelling import STYLES
@@ -86,12 +87,13 @@ class SaveLora:
         stop, bar = comfy_bridge.check_interrupt, comfy_bridge.progress()
         written = save(lora, path, dtype, overwrite, stop, style, bar)
         log.info("Saved %s as %s", lora.name, written)
-        return {"ui": {"text": [str(written), *_notes(lora)]}}
+        unwritten = embeddings.unwritten(lora, style)
+        return {"ui": {"text": [str(written), *_notes(lora), *([unwritten] if unwritten else [])]}}
 
 
 def _notes(lora: Lora) -> list[str]:
-    """What is doubtful about the file: the notes of the merge, or names that ComfyUI may have no entry for."""
-    unknown = None if lora.notes else on_unknown_names(lora, reader_for([lora]))
+    """What is doubtful about the file: the notes on the LoRA, and names that ComfyUI may have no entry for."""
+    unknown = None if says_unknown(lora) else on_unknown_names(lora, reader_for([lora]))
     if unknown:
         log.warning("%s", unknown)
     return [*lora.notes, unknown] if unknown else list(lora.notes)

@@ -243,8 +243,8 @@ NO_PICKLE = (
 UNFOLDS = "FILE would unfold to ... MB, which no LoRA does. Choose another file."
 NO_LORA = "FILE holds no LoRA weights (it holds {} ...). Choose a LoRA file."
 STRANGER = (
-    "FILE: tensor {} belongs to no kind of LoRA that this pack knows (... such tensors). Merging would drop it: leave "
-    "this file out of the merge, or apply it with ComfyUI's own loader."
+    "FILE: tensor {} is part of an adapter, but neither this pack nor ComfyUI's own loader knows what it does; ComfyUI "
+    "loads the rest without it. Leave this file out of the merge."
 )
 MODULE = f"FILE: module {LINEAR}"
 DAMAGED = "The file is damaged: download or save it again."
@@ -704,7 +704,8 @@ CASES: tuple[Case, ...] = (
         "rslora.safetensors",
         "an rsLoRA by its metadata",
         NOTED,
-        "FILE is an rsLoRA by its metadata: it counts alpha / sqrt(rank), which ComfyUI's own loader does not.",
+        "FILE: the scale is 2.121 by the trainer's alpha (its header, lora_adapter_metadata), as an rsLoRA; ComfyUI's "
+        "own loader doesn't look there and uses 1.",
         tensors_of(pair(DOTTED), lora_adapter_metadata='{"unet.use_rslora": true, "unet.lora_alpha": 3}'),
     ),
     Case(

@@ -30,7 +30,7 @@ from lora_pack.merge import tensorfile
 from lora_pack.merge.blocks import with_block_weights
 from lora_pack.merge.compute import go_on
 from lora_pack.merge.files import load
-from lora_pack.merge.formats import FAMILIES, UNSUPPORTED, from_state_dict, to_state_dict
+from lora_pack.merge.formats import FAMILIES, from_state_dict, peft_config, to_state_dict, unsupported
 from lora_pack.merge.lora import Lora, LoraError, Replacement
 from lora_pack.merge.methods import DELTA_MODES, FACTOR_MODES
 from lora_pack.merge.recipe import KEY, recipe_text
@@ -316,7 +316,7 @@ def assert_read_quietly(data: bytes, ending: str) -> None:
 # State dicts
 
 SUFFIXES = [suffix for family in FAMILIES for suffix in family.SUFFIXES] + [".alpha"]
-ODD_SUFFIXES = [suffix for suffixes in UNSUPPORTED.values() for suffix in suffixes] + [".weight", "", ".lora_C.weight"]
+ODD_SUFFIXES = [*unsupported.OF_ENDING, ".weight", "", ".lora_C.weight", ".diff_m", ".lora_magnitude_vector.x.weight"]
 PREFIXES = [
     LINEAR,
     "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q",
@@ -331,6 +331,7 @@ PREFIXES = [
     "",
     ".",
     "\n\x1b",
+    "bundle_emb.word",
 ]
 ALL_DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2]
 ALL_DTYPES += [torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64]
@@ -371,6 +372,7 @@ WHOLE: list[dict[str, tuple[int, ...]]] = [
     {".set_weight": (2,)},
     {".a1.weight": SQUARE, ".a2.weight": SQUARE, ".b1.weight": SQUARE, ".b2.weight": SQUARE},
     {".oft_blocks": (1, 2, 2), ".rescale": (2,)},
+    {".lora_A.weight": SQUARE, ".lora_B.weight": SQUARE, ".lora_magnitude_vector": (2,)},
 ]
 
 
@@ -400,22 +402,39 @@ def test_any_state_dict(drawn: dict[str, Tensor]):
         assert_usable(lora)
 
 
-rslora_keys = st.sampled_from(
-    ["unet.use_rslora", "unet.lora_alpha", "unet.alpha_pattern", "unet.r", ".use_rslora", "use_rslora", "unet"]
+options = st.sampled_from([*peft_config.OPTIONS, "peft_type", "init_lora_weights", "bias", "use_dora", *["r"] * 5])
+numbers = st.one_of(st.integers(-1, 9), st.floats(), st.sampled_from([10**400, -(10**400), True, 1.7e308]))
+patterns = st.dictionaries(st.sampled_from(["x", "^x", ".*x", "(x+)+", "[", "", "x" * 3000]), numbers, max_size=3)
+values = st.one_of(
+    st.sampled_from([True, False, None, 2, "LORA", "LOHA", "pissa"]), numbers, json_values, patterns, patterns
 )
-numbers = st.one_of(st.integers(), st.floats(), st.sampled_from([10**400, -(10**400), True, 1.7e308]))
-configs = st.dictionaries(
-    rslora_keys, st.one_of(st.just(True), numbers, json_values, st.dictionaries(st.just("x"), numbers)), max_size=4
-)
+prefixes = st.sampled_from(["unet.", "unet.", "unet.", "", ".", "transformer."])
+headers = st.dictionaries(st.tuples(prefixes, options).map("".join), values, max_size=5)
+UNET_X = {"unet.x.lora_B.weight": torch.ones(3, 2), "unet.x.lora_A.weight": torch.ones(2, 3)}
 
 
-@tries(200)
+@tries(500)
 @example(json.dumps({"unet.use_rslora": True, "unet.lora_alpha": 1.7e308}))
-@given(st.one_of(configs.map(json.dumps), st.text(), st.integers(0, 10**5).map(lambda depth: "[" * depth)))
-def test_any_metadata_of_an_rslora(text: str):
-    drawn = {"unet.x.lora_B.weight": torch.ones(3, 2), "unet.x.lora_A.weight": torch.ones(2, 3)}
-    lora = from_state_dict(drawn, "file", {"lora_adapter_metadata": text})
+@example(json.dumps({"unet.r": 2, "unet.lora_alpha": 1, "unet.alpha_pattern": {"": 2}}))
+@given(st.one_of(headers.map(json.dumps), st.text(), st.integers(0, 10**5).map(lambda depth: "[" * depth)))
+def test_any_header_of_peft(text: str):
+    lora = from_state_dict(UNET_X, "file", {peft_config.HEADER: text})
     assert math.isfinite(lora.modules["unet.x"].scale)
+
+
+@tries(500)
+@given(
+    st.one_of(
+        st.dictionaries(options, values, max_size=5).map(json.dumps).map(str.encode),
+        st.binary(max_size=50),
+        st.integers(0, 10**5).map(lambda depth: b"[" * depth),
+    )
+)
+def test_any_configuration_beside_a_file(content: bytes):
+    config = value_or_refusal(lambda: peft_config.from_file(content, "file", "0"))
+    if config is not None:
+        lora = value_or_refusal(lambda: from_state_dict(UNET_X, "file", config=config))
+        assert lora is None or math.isfinite(lora.modules["unet.x"].scale)
 
 
 # Texts

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from pathlib import Path
 
 import pytest
 import torch
+from lora_pack.merge.base_models import BASES as BASE_MODELS
+from lora_pack.merge.base_models import UNNAMED, base_metadata
 from lora_pack.merge.files import load, save
 from lora_pack.merge.lora import Lora
 from lora_pack.merge.merger import merge_deltas, merge_factors
+from lora_pack.merge.names import ARCHITECTURES, Architecture
 from lora_pack.merge.resize import resize
 from lora_pack.tests.makers import at, make_lora, make_module, of_modules
 
@@ -55,6 +59,74 @@ def test_ranks_and_alphas_that_differ_are_dynamic(tmp_path: Path):
 
 def test_the_strength_is_in_the_alpha(tmp_path: Path):
     assert saved(at(make_lora(1, ranks=[4], alphas=[2.0]), -0.5), tmp_path)["ss_network_alpha"] == "-1"
+
+
+def of_architecture(architecture: Architecture) -> Lora:
+    """A LoRA of the first block's weights, by their own paths."""
+    paths = {re.sub(r"\{\w+\}", "0", pattern): shape for pattern, shape in architecture.shapes.items()}
+    shapes = {architecture.prefixes[0] + path: shape for path, shape in paths.items()}
+    return make_lora(1, shapes=shapes, ranks=[1])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+def test_every_architecture_has_the_names_that_other_programs_call_it(architecture: Architecture):
+    told = base_metadata(architecture, [architecture])
+    assert told["ss_v2"] == str(architecture.name == "SD 2")
+    is_named = bool({"ss_base_model_version", "modelspec.architecture"} & told.keys())
+    assert is_named != (architecture.family in UNNAMED), "a row in BASES, or a reason in UNNAMED"
+
+
+def test_every_row_is_of_an_architecture():
+    known = {name for architecture in ARCHITECTURES for name in (architecture.name, architecture.family)}
+    assert known >= BASE_MODELS.keys() | UNNAMED.keys()
+
+
+# ss_v2, ss_base_model_version, modelspec.architecture
+BASES = {
+    "SD 1.5": ("False", "sd_v1", "stable-diffusion-v1/lora"),
+    "SD 2": ("True", "sd_v2", "stable-diffusion-v2-768-v/lora"),
+    "SDXL": ("False", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"),
+    "SD 3.5 Large": ("False", "5-large", "stable-diffusion-3-5-large/lora"),
+    "Flux": ("False", "flux1", "flux-1/lora"),
+    "Qwen-Image": ("False", "qwen_image", "Qwen-Image/lora"),
+    "Wan 2.1/2.2 14B": ("False", "wan", "wan2.1/lora"),
+    "Wan 2.1 1.3B": ("False", "wan", "wan2.1/lora"),
+    "Wan 2.2 5B": ("False", "wan", "wan2.1/lora"),
+    "HunyuanImage 2.1": ("False", "hunyuan-image-2.1", "hunyuan-image-2.1/lora"),
+    "Z-Image": ("False", "z_image", "Z-Image/lora"),
+    "Lumina 2": ("False", "lumina2", "lumina-2/lora"),
+    "LTX-Video": ("False", None, "lightricks-ltx-video/lora"),
+}
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_the_base_model_of_a_merge(name: str, tmp_path: Path):
+    lora = of_architecture(next(a for a in ARCHITECTURES if a.name == name))
+    metadata = saved(merge_factors([lora]), tmp_path)
+    keys = ("ss_v2", "ss_base_model_version", "modelspec.architecture")
+    assert tuple(metadata.get(key) for key in keys) == BASES[name]
+
+
+def encoder(number: str, layers: int, width: int) -> dict[str, tuple[int, int]]:
+    names = [f"lora_te{number}_text_model_encoder_layers_{n}_self_attn_k_proj" for n in range(layers)]
+    return dict.fromkeys(names, (width, width))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "wanted"),
+    [
+        (encoder("1", 12, 768) | encoder("2", 32, 1280), BASES["SDXL"]),
+        (encoder("2", 32, 1280), BASES["SDXL"]),
+        (encoder("", 23, 1024), BASES["SD 2"]),
+        (encoder("1", 12, 768), ("False", None, None)),  # SD 1.5's, SDXL's, Flux's: no SD 2 at any rate
+    ],
+    ids=["both of SDXL", "the second of SDXL", "SD 2", "one that many have"],
+)
+def test_the_base_model_of_a_text_encoder_alone(shapes: dict, wanted: tuple, tmp_path: Path):
+    """A1111 takes a LoRA for SD 1 unless these keys say otherwise."""
+    metadata = saved(merge_factors([make_lora(1, shapes=shapes, ranks=[1])]), tmp_path)
+    keys = ("ss_v2", "ss_base_model_version", "modelspec.architecture")
+    assert tuple(metadata.get(key) for key in keys) == wanted
 
 
 def test_what_the_names_do_not_tell_is_not_made_up(tmp_path: Path):

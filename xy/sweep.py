@@ -29,7 +29,7 @@ class LoraFile:
         self.name = display_name(lora_name)
         self._lora_name = lora_name
         self._lora: Lora | None = None
-        self._read_as: tuple[int, int] | None = None
+        self._read_as: tuple[int, ...] | None = None
 
     def lora(self) -> Lora:
         """Raises LoraError for a file that is damaged or no LoRA, FileNotFoundError for one that is gone."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import ModuleType
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,27 +22,21 @@ from ..join import join
 from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, made
 from ..names import Target, cleaned, recognise, target
 from ..spelling import loadable_form
-from ..stored import left_in_file
-from ..tensorfile import in_memory
-from . import based, full, layouts, loha, lokr, lora, rslora
+from ..stored import later, left_in_file
+from ..tensorfile import Stored, in_memory
+from . import based, embeddings, full, layouts, loha, lokr, lora, peft_dora, trainer_scale, unsupported
 from .checks import ALPHA
+from .peft_config import PeftConfig
+from .trainer_scale import AlphaFrom
 
 log = logging.getLogger(__name__)
 
-FAMILIES: tuple[ModuleType, ...] = (lora, loha, lokr, full, based)
-
-# What is known by its ending and has no place in a merge: refused by name, never dropped.
-UNSUPPORTED: dict[str, tuple[str, ...]] = {
-    "IA3": (".on_input",),
-    "OFT with a diagonal": (".oft_diag",),
-    "PEFT's DoRA": (".lora_magnitude_vector", ".lora_magnitude_vector.weight"),
-    "LoRA with a bias": (".lora_B.bias", ".lora_up.bias"),
-    "LoRA of an embedding": (".lora_embedding_A", ".lora_embedding_B"),
-}
+FAMILIES: tuple[ModuleType, ...] = (lora, loha, lokr, full, based, peft_dora)
+# Those that stay in memory: small, or changed on the way.
+IN_MEMORY = (based, peft_dora)
 
 _FAMILY_OF = {suffix: family for family in FAMILIES for suffix in family.SUFFIXES}
-_UNSUPPORTED_OF = {suffix: name for name, suffixes in UNSUPPORTED.items() for suffix in suffixes}
-_LONGEST_FIRST = sorted({*_FAMILY_OF, *_UNSUPPORTED_OF, ALPHA}, key=len, reverse=True)
+_LONGEST_FIRST = sorted({*_FAMILY_OF, *unsupported.OF_ENDING, ALPHA}, key=len, reverse=True)
 _ENDINGS = re.compile(f"(?:{'|'.join(map(re.escape, _LONGEST_FIRST))})$")
 
 # No weight of a model has more than five: (out, in, depth, height, width).
@@ -51,30 +47,59 @@ Group = dict[str, layouts.Value]
 
 
 def from_state_dict(
-    tensors: Mapping[str, layouts.Value], name: str, metadata: Mapping[str, str] | None = None, check: Check = go_on
+    tensors: Mapping[str, layouts.Value],
+    name: str,
+    metadata: Mapping[str, str] | None = None,
+    check: Check = go_on,
+    alpha_from: AlphaFrom | Literal["rslora"] = "trainer",
+    config: PeftConfig | None = None,
 ) -> Lora:
-    """The LoRA that a file's tensors spell. ``name`` is what messages call it.
+    """The LoRA that a file's tensors spell. ``name`` is what messages call it, ``config`` PEFT's configuration of it.
 
     Tensors in a file are read and checked one module after the other, and left there where the model isn't needed.
-    Raises LoraError, naming the module, for tensors of no known family, missing halves, shapes that disagree, alphas
-    that are no single finite number, and NaN or infinite values.
+    ``alpha_from``: whether a scale counts that only ``config`` or the metadata say (trainer_scale.py).
+    Raises LoraError, naming the module, for tensors of adapters of no known family, missing halves, shapes that
+    disagree, alphas that are no single finite number, and NaN or infinite values.
     """
+    metadata = metadata or {}
+    contents = _sorted(layouts.normalised(tensors, name), name)
+    told = trainer_scale.read(contents.groups, name, metadata, alpha_from, config)
+    factors: list[float] = []
     adapters: list[Adapter] = []
-    for prefix, group in _under_usual_names(_by_prefix(layouts.normalised(tensors, name), name), name).items():
+    usual = _usual_names(contents.groups, name)
+    for prefix, group in contents.groups.items():
         check()
         source = f"{name}: module {prefix}"
         tensors_of_group = _in_memory(group, source)
         for suffix, tensor in tensors_of_group.items():
             require_finite(tensor, f"{source} ({suffix.lstrip('._')})")
+        factors.append(told.factor(prefix, tensors_of_group))
+        if factors[-1] != 1 and alpha_from != "tensors":
+            counted = trainer_scale.scaled(tensors_of_group, factors[-1])
+            group, tensors_of_group = {**group, **counted}, {**tensors_of_group, **counted}
         for family, members in _by_family(tensors_of_group).items():
-            found = family.read(prefix, members, source)
+            found = family.read(usual.get(prefix, prefix), members, source)
             if family is lora:
                 found = [lora.left_in_file(module, number, group) for number, module in enumerate(found)]
-            elif family is not based:
+            elif family not in IN_MEMORY:
                 found = [_left_in_file(*at, family, group, members, source) for at in enumerate(found)]
             adapters += found
-    adapters = rslora.scaled_as_told(adapters, metadata or {}, name)
-    return Lora(name, by_key(_joined(adapters, name)), metadata=metadata or {})
+    notes = [*told.notes(factors), *contents.notes]
+    for note in notes:
+        log.log(logging.WARNING if note in contents.notes or told.misfits else logging.INFO, "%s", note)
+    return Lora(
+        name,
+        by_key(_joined(adapters, name)),
+        metadata=metadata,
+        source=told.source(factors),
+        extras={key: _extra(key, value, name) for key, value in contents.extras.items()},
+        notes=tuple(notes),
+    )
+
+
+def _extra(key: str, value: layouts.Value, name: str) -> Tensor | Later:
+    require_finite(_in_memory({"": value}, f"{name}: {key}")[""], f"{name}: {key}")
+    return later(value) if isinstance(value, Stored) else value
 
 
 def _left_in_file(
@@ -87,7 +112,8 @@ def _left_in_file(
 def _in_memory(group: Group, source: str) -> dict[str, Tensor]:
     for suffix, value in group.items():
         if len(value.shape) > MOST_DIMENSIONS:  # torch's operations end at 64, and take long to say so
-            raise LoraError(f"{source} ({suffix.lstrip('._')}) has {len(value.shape)} dimensions. {DAMAGED}")
+            part = f" ({suffix.lstrip('._')})" if suffix else ""
+            raise LoraError(f"{source}{part} has {len(value.shape)} dimensions. {DAMAGED}")
     return in_memory(group)
 
 
@@ -107,55 +133,60 @@ def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
     return by_weight.values()
 
 
-def _by_prefix(tensors: Mapping[str, layouts.Value], name: str) -> dict[str, Group]:
-    """The tensors by module and suffix, in the file's order."""
+@dataclass(frozen=True)
+class _Contents:
+    """A file's tensors by module and suffix, in its order; those that go along; and what to say of the rest."""
+
+    groups: dict[str, Group]
+    extras: dict[str, layouts.Value]
+    notes: list[str]
+
+
+def _sorted(tensors: Mapping[str, layouts.Value], name: str) -> _Contents:
     groups: dict[str, Group] = {}
-    strangers = []
+    extras: dict[str, layouts.Value] = {}
+    unknown: list[str] = []
     for key, tensor in tensors.items():
         ending = _ENDINGS.search(key)
         suffix = ending.group() if ending else ""
         prefix = key[: len(key) - len(suffix)]
-        if not suffix or not prefix:
-            strangers.append(key)
-        elif suffix in _UNSUPPORTED_OF:
-            raise LoraError(
-                f"{name}: {_UNSUPPORTED_OF[suffix]} module {prefix} is not supported. "
-                "Leave this file out of the merge, or apply it with ComfyUI's own loader."
-            )
+        if key.startswith(embeddings.PREFIX):
+            extras[key] = tensor
+        elif not suffix or not prefix:
+            unknown.append(key)
+        elif suffix in unsupported.OF_ENDING:
+            raise unsupported.refusal(unsupported.OF_ENDING[suffix], prefix, name)
         else:
             groups.setdefault(prefix, {})[suffix] = tensor
     if all(group.keys() == {ALPHA} for group in groups.values()):
         some = ", ".join([*tensors][:3]) or "nothing"
         raise LoraError(f"{name} holds no LoRA weights (it holds {some} ...). Choose a LoRA file.")
-    if strangers:
-        raise LoraError(
-            f"{name}: tensor {strangers[0]} belongs to no kind of LoRA that this pack knows "
-            f"({len(strangers)} such tensors). Merging would drop it: leave "
-            "this file out of the merge, or apply it with ComfyUI's own loader."
-        )
     orphans = [prefix for prefix, group in groups.items() if group.keys() == {ALPHA}]
     if orphans:
         raise LoraError(f"{name}: module {orphans[0]} has an alpha but no weights. {INCOMPLETE}")
-    return groups
+    return _Contents(groups, extras, [unsupported.left_out(unknown, groups, name)] if unknown else [])
 
 
-def _under_usual_names(groups: dict[str, Group], name: str) -> dict[str, Group]:
-    """The groups with module names that no prefix explains brought to usual ones; the log says which."""
+def _usual_names(groups: Iterable[str], name: str) -> dict[str, str]:
+    """The usual ones of module names that no prefix explains; the log says which."""
     usual = cleaned(groups)
     if usual:
         first = next(iter(usual))
         log.warning("%s: %d module names are read as usual ones, %s as %s.", name, len(usual), first, usual[first])
-    return {usual.get(prefix, prefix): group for prefix, group in groups.items()}
+    return usual
 
 
 def _by_family(group: dict[str, Tensor]) -> dict[ModuleType, dict[str, Tensor]]:
-    """One module's tensors by family. A dora_scale makes it DoRA's, whatever family it decomposes."""
+    """One module's tensors by family. A dora_scale makes it DoRA's, whatever family it decomposes, and a magnitude
+    PEFT's DoRA."""
     families: dict[ModuleType, dict[str, Tensor]] = {}
     for suffix, tensor in group.items():
         if suffix != ALPHA:
             family = _FAMILY_OF[suffix]
             if based.DORA in group and family is not full:
                 family = based
+            elif peft_dora.MAGNITUDE in group and family is lora:
+                family = peft_dora
             families.setdefault(family, {})[suffix] = tensor
     for members in families.values():
         if ALPHA in group:
@@ -164,7 +195,10 @@ def _by_family(group: dict[str, Tensor]) -> dict[ModuleType, dict[str, Tensor]]:
 
 
 # kohya's endings, and those of PEFT, which has no alpha: it must be the rank.
-PEFT_ENDINGS = {".lora_up.weight": ".lora_B.weight", ".lora_down.weight": ".lora_A.weight", ALPHA: None}
+PEFT_ENDINGS = {
+    **{".lora_up.weight": peft_dora.UP, ".lora_down.weight": peft_dora.DOWN, ALPHA: None},
+    **{ending: ending for ending in (peft_dora.UP, peft_dora.DOWN, peft_dora.MAGNITUDE)},
+}
 
 
 def to_peft_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Later]:
@@ -201,9 +235,9 @@ def to_state_dict(
     """The tensors of to_file, all of them made; ``progress`` hears of each."""
     contents = to_file(lora, dtype, check)
     tensors = {}
-    for key, later in contents.items():
+    for key, value in contents.items():
         check()
-        tensors[key] = later.make()
+        tensors[key] = value.make()
         progress(len(tensors), len(contents))
     return tensors
 

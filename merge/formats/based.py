@@ -51,10 +51,7 @@ class BasedModule(Adapter):
 
     def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         if self.block_weight != 1:
-            raise LoraError(
-                f"{self.family} module {self.name} can only be written at strength 1: its strength does not multiply. "
-                "Merge it with a model connected, or apply it instead of saving it."
-            )
+            raise LoraError(only_whole(self))
         yield from self.stored.items()
 
 
@@ -63,6 +60,14 @@ def needs_model(module: Adapter) -> str:
     return (
         f"{module.family} module {module.name} changes the model's weight in a way that depends on it. "
         "Connect the model and clip that it is for to the model and clip inputs of PM Merge LoRA SVD or PM Resize LoRA."
+    )
+
+
+def only_whole(module: Adapter) -> str:
+    """What to tell a user who saves such a module at another strength than 1."""
+    return (
+        f"{module.family} module {module.name} can only be written at strength 1: its strength does not multiply. "
+        "Merge it with a model connected, or apply it instead of saving it."
     )
 
 

@@ -1,7 +1,7 @@
 """Files whose keys follow no general rule: brought to the usual one on reading, and back where ComfyUI needs it.
 
 The three layouts are those of comfy/lora_convert.py; the fourth rule is PEFT's, which writes an adapter's own name
-between lora_A and weight.
+between lora_A and weight, and behind a magnitude.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ Value = Tensor | Stored
 Content = TypeVar("Content")
 
 _PEFT_NAMED = re.compile(r"\.lora_([AB])\.(?!default\.)([^.]+)\.weight$")
+_MAGNITUDE = re.compile(r"(\.lora_magnitude_vector)(?:\.(?!weight$)[^.]+)?(?:\.weight)?$")
+_ADAPTER_NAME = re.compile(r"\.lora_(?:[AB]\.([^.]+)\.weight|magnitude_vector\.(?!weight$)([^.]+)(?:\.weight)?)$")
 _USO = re.compile(r"((?:double|single)_blocks\.\d+)\.processor\.(\w+)\.(down|up)\.weight")
 _USO_MODULES = {
     "qkv_lora1": "img_attn.qkv",
@@ -38,14 +40,21 @@ _USO_MODULES = {
 def normalised(tensors: Mapping[str, Value], source: str) -> dict[str, Value]:
     """The tensors under keys of the usual form, in the same order.
 
-    Raises LoraError for a file with several PEFT adapters, which are several LoRAs.
+    Raises LoraError for a file with several PEFT adapters, which are several LoRAs, and for two names of one tensor.
     """
     if all(marker in tensors for marker in BFL_MARKERS):
         return _from_bfl(tensors)
-    names = {found[2] for found in map(_PEFT_NAMED.search, tensors) if found}
+    names = {found[1] or found[2] for found in map(_ADAPTER_NAME.search, tensors) if found}
     if len(names) > 1:
         raise LoraError(f"{source} holds several adapters ({', '.join(sorted(names))}). Save and load each on its own.")
-    return {_normal_key(key): tensor for key, tensor in tensors.items()}
+    normal = {_normal_key(key): (key, tensor) for key, tensor in tensors.items()}
+    if len(normal) < len(tensors):
+        hidden = next(key for key in tensors if normal[_normal_key(key)][0] != key)
+        raise LoraError(
+            f"{source} holds {hidden} and {normal[_normal_key(hidden)][0]}, two names of one tensor. Take out one of "
+            "the two adapters."
+        )
+    return {key: tensor for key, (_, tensor) in normal.items()}
 
 
 def _normal_key(key: str) -> str:
@@ -54,7 +63,7 @@ def _normal_key(key: str) -> str:
         return f"{BFL_PREFIX}{uso[1]}.{_USO_MODULES[uso[2]]}.lora_{uso[3]}.weight"
     if key.startswith("lora_unet__"):  # Wan Fun
         return "lora_unet_" + key[len("lora_unet__") :]
-    return _PEFT_NAMED.sub(r".lora_\1.weight", key)
+    return _MAGNITUDE.sub(r"\1", _PEFT_NAMED.sub(r".lora_\1.weight", key))
 
 
 def _from_bfl(tensors: Mapping[str, Value]) -> dict[str, Value]:

@@ -23,7 +23,12 @@ from safetensors.torch import load_file, save_file
 
 # id -> display name, inputs in order (required, then optional), outputs: the contract that saved workflows rest on
 NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
-    "PM LoRA Loader": ("PM Load LoRA", ["lora_name", "strength_model", "strength_clip", "lbw"], [], ["LoRA"]),
+    "PM LoRA Loader": (
+        "PM Load LoRA",
+        ["lora_name", "strength_model", "strength_clip", "lbw"],
+        ["alpha_from"],
+        ["LoRA"],
+    ),
     "PM LoRA Strength": ("PM LoRA Strength", ["lora", "strength_model", "strength_clip"], [], ["LoRA"]),
     "PM LoRA Merger": (
         "PM Merge LoRA",
@@ -69,7 +74,7 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     ),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "PM LoRA Loader": {"strength_model": 1.0, "strength_clip": 1.0, "lbw": ""},
+    "PM LoRA Loader": {"strength_model": 1.0, "strength_clip": 1.0, "lbw": "", "alpha_from": "trainer"},
     "PM LoRA Merger": {"mode": "concat", "density": 1.0, "device": "auto", "dtype": "float32", "seed": 0},
     "PM LoRA SVD Merger": {"mode": "add_svd", "density": 1.0, "svd_rank": 32, "svd_conv_rank": 0, "device": "auto"},
     "PM LoRA Resizer": {"new_rank": 16, "conv_rank": 0, "method": "fixed"},

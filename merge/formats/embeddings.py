@@ -1,0 +1,77 @@
+"""Embeddings in a LoRA's file (OneTrainer, A1111): `bundle_emb.<its name in the prompt>.<part>`.
+
+They are trained words, no change of a weight. A1111 reads them from the file and ComfyUI passes over them. They are
+carried through: a merge has those of all its LoRAs, except two different ones of one name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from torch import Tensor
+
+from ..lora import Later, Lora, for_user, made
+from ..tensorfile import tensor_bytes
+
+log = logging.getLogger(__name__)
+
+PREFIX = "bundle_emb."
+
+
+def together(loras: Iterable[Lora]) -> tuple[dict[str, Tensor | Later], list[str]]:
+    """The embeddings of several LoRAs, and what to tell the user of those that have one name and differ."""
+    kept: dict[str, dict[str, Tensor | Later]] = {}
+    owner: dict[str, str] = {}
+    clashing: dict[str, list[str]] = {}
+    for lora in loras:
+        for word, tensors in _by_word(lora.extras).items():
+            if word not in kept:
+                kept[word], owner[word] = tensors, lora.name
+            elif not _equal(kept[word], tensors):
+                clashing.setdefault(word, [owner[word]]).append(lora.name)
+    notes = [
+        for_user(f"The embedding {word} is left out: those of {', '.join(dict.fromkeys(names))} differ.")
+        for word, names in clashing.items()
+    ]
+    left = {key: value for word, tensors in kept.items() if word not in clashing for key, value in tensors.items()}
+    return left, notes
+
+
+def in_file(lora: Lora, style: str | None) -> dict[str, Later]:
+    """What a file holds of them, as they are. In PEFT's style none: diffusers refuses a file that has them."""
+    if unwritten(lora, style):
+        log.warning("%s", unwritten(lora, style))
+        return {}
+    return {key: _on_cpu(value) for key, value in lora.extras.items()}
+
+
+def unwritten(lora: Lora, style: str | None) -> str | None:
+    """What to tell the user of embeddings that a style has no place for."""
+    if style != "peft" or not lora.extras:
+        return None
+    words = ", ".join(_by_word(lora.extras))
+    return for_user(f"{lora.name}: its embeddings ({words}) are left out: files of PEFT and diffusers hold none.")
+
+
+def _on_cpu(value: Tensor | Later) -> Later:
+    return Later(value.dtype, tuple(value.shape), lambda: made(value).cpu().contiguous())
+
+
+def _by_word(extras: Mapping[str, Tensor | Later]) -> dict[str, dict[str, Tensor | Later]]:
+    words: dict[str, dict[str, Tensor | Later]] = {}
+    for key, value in extras.items():
+        words.setdefault(key.removeprefix(PREFIX).split(".", 1)[0], {})[key] = value
+    return words
+
+
+def _equal(first: Mapping[str, Tensor | Later], second: Mapping[str, Tensor | Later]) -> bool:
+    if first.keys() != second.keys():
+        return False
+    alike = all(a.dtype == second[key].dtype and tuple(a.shape) == tuple(second[key].shape) for key, a in first.items())
+    return alike and all(np.array_equal(_bytes(a), _bytes(second[key])) for key, a in first.items())
+
+
+def _bytes(value: Tensor | Later) -> np.ndarray:
+    return tensor_bytes(made(value).contiguous())

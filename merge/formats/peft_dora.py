@@ -1,0 +1,102 @@
+"""PEFT's DoRA (arXiv 2402.09353): W' = m * V / |V|, with V = W + scale * up @ down and |V| the norm of each row.
+
+The magnitudes m, one a row, stand beside PEFT's two halves as `lora_magnitude_vector`; a convolution's row is all that
+one output channel sees (peft/tuners/lora/dora.py). ComfyUI's own loader reads the halves and drops the magnitudes.
+LyCORIS's `dora_scale` is another formula (based.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..join import unscaled
+from ..lora import DAMAGED, Adapter, Later, LoraError, LowRank
+from . import based, lora
+from .checks import ALPHA, require_float, shape_text
+
+NAME = "DoRA of PEFT"
+MAGNITUDE = ".lora_magnitude_vector"
+SUFFIXES = (MAGNITUDE,)
+UP, DOWN = ".lora_B.weight", ".lora_A.weight"
+
+
+@dataclass(frozen=True, eq=False)
+class PeftDora(Adapter):
+    """``direction`` is the LoRA that is added before the rows are brought to their ``magnitude`` (out,)."""
+
+    family: ClassVar[str] = NAME
+    name: str
+    direction: LowRank
+    magnitude: Tensor
+    block_weight: float = 1.0
+
+    @property
+    def needs_base(self) -> bool:
+        return True
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.direction.weight_shape
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    def factors(self) -> None:
+        return None
+
+    def dense(self) -> Tensor:
+        raise LoraError(based.needs_model(self))
+
+    def in_peft(self) -> PeftDora:
+        return replace(self, direction=unscaled(self.direction))
+
+    def change_of(self, weight: Tensor) -> Tensor:
+        """``change`` for a weight of the connected model; block weight not counted."""
+        return change(weight, *self.direction.factors(), self.direction.scale, self.magnitude)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
+        if self.block_weight != 1:
+            raise LoraError(based.only_whole(self))
+        up, down = self.direction.halves
+        yield UP, up
+        yield DOWN, down
+        if self.direction.scale != 1:
+            yield ALPHA, torch.tensor(self.direction.alpha, dtype=torch.float32)
+        yield MAGNITUDE, self.magnitude
+
+
+def change(weight: Tensor, up: Tensor, down: Tensor, scale: float, magnitude: Tensor) -> Tensor:
+    """W' - W in float32 and the shape and on the device of the weight W, (out, in[, kh, kw]).
+
+    ``up`` (out, r) and ``down`` (r, in * kh * kw) are matrices, ``magnitude`` is (out,).
+    """
+    up, down, magnitude = (tensor.to(weight.device, torch.float32) for tensor in (up, down, magnitude))
+    rows = weight.flatten(1).float()
+    low_rank = (up * scale) @ down
+    norms = torch.linalg.vector_norm(rows + low_rank, dim=1, keepdim=True)
+    factors = torch.where(norms == 0, torch.ones_like(norms), magnitude[:, None] / norms)
+    # as W' - W it would be the difference of two large numbers
+    return ((factors - 1) * rows + factors * low_rank).reshape(weight.shape)
+
+
+def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[PeftDora]:
+    """The module of the tensors of one prefix. Raises LoraError for a magnitude that isn't one number a row."""
+    magnitude = tensors[MAGNITUDE]
+    require_float(magnitude, f"{source}: its lora_magnitude_vector")
+    found = lora.read(name, {suffix: tensor for suffix, tensor in tensors.items() if suffix != MAGNITUDE}, source)
+    if len(found) != 1:
+        raise LoraError(f"{source} has lora_magnitude_vector without the one LoRA that it belongs to. {DAMAGED}")
+    (direction,) = found
+    rows = direction.weight_shape[0]
+    if magnitude.numel() != rows or rows not in magnitude.shape:
+        raise LoraError(
+            f"{source}: its lora_magnitude_vector {shape_text(magnitude)} isn't one number for each of its {rows} "
+            f"rows. {DAMAGED}"
+        )
+    return [PeftDora(name, direction, magnitude.flatten())]

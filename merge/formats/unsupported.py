@@ -1,0 +1,86 @@
+"""Tensors that belong to no family that is read here: which of them a file may go without, and which make it refused.
+
+What carries the meaning of an adapter is never left out: the rest of it would be another change of the model. What is
+beside the adapters, and that ComfyUI's own loader passes over too, is left out and named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+from ..lora import LoraError, for_user
+
+_NOT_LOADED = "ComfyUI's own loader doesn't load it either. Leave this file out of the merge."
+
+
+def _dropped(part: str) -> str:
+    return (
+        f"ComfyUI's own loader would drop its {part}, which makes another LoRA of it. Merge it into its base model "
+        "with the program that trained it (PEFT: merge_and_unload), or leave it out."
+    )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of adapter that can't be merged: how its tensors end, and what ComfyUI's own loader makes of it."""
+
+    name: str
+    endings: tuple[str, ...]
+    advice: str = _NOT_LOADED
+
+
+KINDS = (
+    Kind("IA3", (".on_input", ".ia3_l")),
+    Kind("OFT with a diagonal", (".oft_diag",)),
+    Kind("PEFT's OFT or BOFT", (".oft_R", ".oft_R.weight", ".boft_R", ".boft_s")),
+    Kind("VeRA", (".vera_lambda_b", ".vera_lambda_d")),
+    Kind("LoRA of an embedding", (".lora_embedding_A", ".lora_embedding_B")),
+    Kind("LoRA with a bias", (".lora_B.bias", ".lora_up.bias", ".lora_B.default.bias"), _dropped("bias")),
+    Kind("AdaLoRA", (".lora_E", ".lora_E.default"), _dropped("singular values")),
+    Kind("KaSA", (".lora_diag", ".lora_diag.default"), _dropped("singular values")),
+)
+OF_ENDING = {ending: kind for kind in KINDS for ending in kind.endings}
+
+# A name that adapters' tensors have, behind the module's own: one of a kind that nobody here knows.
+_ADAPTER = re.compile(
+    r"\.(?:lora|hada|lokr|loha|oft|boft|ia3|vera|dora|glora|delora|miss|hra|road|bone|c3a)_\w+(?:\.|$)"
+)
+# Changes of a parameter of their own, whatever stands beside them: lightx2v's of a block's modulation.
+_APART = (".diff_m",)
+# So many parts of a key can stand behind the module's name.
+_MOST_PARTS = 4
+
+
+def refusal(kind: Kind, prefix: str, name: str) -> LoraError:
+    return LoraError(f"{name}: {kind.name} module {prefix} is not supported, and {kind.advice}")
+
+
+def left_out(keys: Sequence[str], modules: Container[str], name: str) -> str:
+    """What to tell the user of tensors that a file is read without; ``modules`` are those that have an adapter.
+
+    Raises LoraError where one of them is of an adapter: the rest of it would be another.
+    """
+    strange = next((key for key in keys if _is_of_adapter(key, modules)), None)
+    if strange is not None:
+        raise LoraError(
+            f"{name}: tensor {strange} is part of an adapter, but neither this pack nor ComfyUI's own loader knows "
+            "what it does; ComfyUI loads the rest without it. Leave this file out of the merge."
+        )
+    some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    count = "1 tensor is" if len(keys) == 1 else f"{len(keys)} tensors are"
+    return for_user(
+        f"{name}: {count} left out ({some}): neither this pack nor ComfyUI's own loader knows what they are."
+    )
+
+
+def _is_of_adapter(key: str, modules: Container[str]) -> bool:
+    if key.endswith(_APART):
+        return False
+    prefix = key
+    for _ in range(_MOST_PARTS):
+        prefix, dot, _ = prefix.rpartition(".")
+        if dot and prefix in modules:
+            return True
+    return _ADAPTER.search(key) is not None
