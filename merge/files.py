@@ -143,4 +143,5 @@ def save(
         )
     baked = respelled(baked, style) if style is not None else loadable_form(baked)
     contents = (to_peft_file if style == "peft" else to_file)(baked, dtype, check)
-    return write_whole(Path(path), contents, file_metadata.of_file(lora, baked, settings), overwrite, check, progress)
+    metadata = file_metadata.fitted(file_metadata.of_file(lora, baked, settings), tensorfile.metadata_room(contents))
+    return write_whole(Path(path), contents, metadata, overwrite, check, progress)
