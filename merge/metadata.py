@@ -109,7 +109,7 @@ def of_file(lora: Lora, written: Lora, settings: Mapping[str, object]) -> dict[s
 
 
 def fitted(metadata: Mapping[str, str], room: int) -> dict[str, str]:
-    """The metadata without its longest texts, where all of it would take more than ``room`` bytes of a file's header."""
+    """The metadata without its longest texts, where all of it would take more than ``room`` bytes of a header."""
     kept, left_out = _without_longest(metadata, room)
     for key in left_out:
         log.warning("The metadata %.200s are left out of the file: its header would be too long to be read.", key)
@@ -144,7 +144,8 @@ def _tags(lora: Lora) -> dict[str, object]:
     for counts in tables.values():  # by folder
         for tag, number in counts.items():
             total[tag] = total.get(tag, 0) + number
-    return {lora.name: total} if total else {}
+    result: dict[str, object] = {lora.name: total}
+    return result if total else {}
 
 
 def _counts(table: object) -> dict[str, int]:

@@ -1,10 +1,12 @@
 """A recipe as JSON text, bounded in depth and size, and back.
 
-A recipe nests: an input that was made itself holds the recipe of it under `made`. Merges of merges would grow without
-end, so three bounds hold. A step that occurs several times is stored once, in the list `steps` of the outermost recipe,
-and `made` is its number there; steps refer to earlier numbers only. That happens where the plain nested text would be
-longer than SHARE_ABOVE: what is shorter keeps every step where it is used. Steps more than MAX_GENERATIONS back, and the
-oldest ones of a text above MAX_BYTES, are left out: their input says `"older_steps": "left out"` in place of `made`.
+Recipes nest: an input that was itself made holds its own recipe under `made`. Merges of merges would grow without end,
+so there are three bounds.
+
+- Where the plain nested text would be longer than SHARE_ABOVE, a step that occurs several times is stored once, in the
+  list `steps` of the outermost recipe, and `made` is its number there. Steps refer to lower numbers only.
+- Steps more than MAX_GENERATIONS back are left out: the input says `"older_steps": "left out"` in place of `made`.
+- So are the oldest steps of a text above MAX_BYTES.
 """
 
 from __future__ import annotations
@@ -45,13 +47,17 @@ def text_of(recipe: Mapping[str, object]) -> str:
 
 
 def parsed(text: str | None) -> object:
-    """The recipe in a text, with each step in its place: those stored once are one object, so that what it returns can
-    be far larger than the text when it is walked through. The text itself where it is somebody else's under our key."""
+    """The recipe in a text, a dict with each step in its place; the text itself where it is somebody else's.
+
+    A step that is stored once is one object, so a walk through all of a recipe has to remember where it was.
+    """
     try:
         recipe = json.loads(text) if text else None
     except (ValueError, RecursionError):
         return text
-    if isinstance(recipe, dict) and isinstance(recipe.get(STEPS), list):
+    if not isinstance(recipe, dict):
+        return text
+    if isinstance(recipe.get(STEPS), list):
         steps = recipe.pop(STEPS)
         for number, step in enumerate([*steps, recipe]):
             _resolve(step, steps, number)

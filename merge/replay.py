@@ -103,7 +103,7 @@ class _Maker:
         return lora.with_strengths(float(entry.get("strength_model", 1)), float(entry.get("strength_clip", 1)))
 
     def _file_again(self, entry: Recipe) -> Path:
-        """A merged input's file that is gone, written once more: with the strengths and in the precision of the first."""
+        """A merged input's file that is gone, written once more, with the strengths and precision of the first."""
         saved, check = self.saved(entry["made"]), self._compute.check
         path = save(saved.lora, self._scratch / "input.safetensors", saved.dtype, check=check, style=saved.names)
         if sha256_of(path, check) != entry["sha256"]:
@@ -174,7 +174,9 @@ def _find(recipe: Recipe, folder: Path, name: str, check: Check) -> dict[str, Pa
                     log.warning("%s It is made again from its own inputs.", problem)
                 continue
             problem = problem or f"{entry.get('name')} came from no file."
-            missing.append(f"{problem} How it was made is no longer in the recipe." if OLDER_STEPS in entry else problem)
+            if OLDER_STEPS in entry:
+                problem += " How it was made is no longer in the recipe."
+            missing.append(problem)
         return list(dict.fromkeys(missing))  # a step may be an input of many
 
     problems = look(recipe, 0)

@@ -274,8 +274,8 @@ def write(
     header = _header(tensors, metadata)
     if len(header) - 8 > MAX_HEADER_BYTES:
         raise LoraError(
-            f"The names of {len(tensors):,} tensors make a header of {len(header) / 1e6:.0f} MB, and a safetensors file "
-            f"can have {MAX_HEADER_BYTES / 1e6:.0f} MB. Merge fewer LoRAs into one file."
+            f"The names of {len(tensors):,} tensors make a header of {len(header) / 1e6:.0f} MB, and safetensors "
+            f"allows {MAX_HEADER_BYTES / 1e6:.0f} MB. Merge fewer LoRAs into one file."
         )
     _write_all(file, memoryview(header))
 

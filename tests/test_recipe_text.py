@@ -138,7 +138,8 @@ def test_a_foreign_value_is_not_taken_for_a_stored_step(made: object):
 
 @pytest.mark.parametrize("steps", [None, 5, {}, [], [5], [{"inputs": [{"made": 0}]}], [{"inputs": [{"made": 1}]}, {}]])
 def test_a_table_of_steps_that_is_none_makes_no_circle(steps: object):
-    recipe = parsed(json.dumps({"operation": "merge", "inputs": [{"made": 0}, {"made": 1}, {"made": 99}], STEPS: steps}))
+    inputs = [{"made": 0}, {"made": 1}, {"made": 99}]
+    recipe = parsed(json.dumps({"operation": "merge", "inputs": inputs, STEPS: steps}))
     assert isinstance(recipe, dict)
     assert len(json.dumps(recipe)) < 1000  # raises ValueError for a circle
 
