@@ -75,7 +75,7 @@ def _require_safe_torch(path: Path) -> None:
     version = str(torch.__version__)
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < PICKLES_SAFE_SINCE:
         raise LoraError(
-            f"{path.name} is a pickle, and a pickle made for it can corrupt the memory of torch {version} or run code "
+            f"{path.name} is a pickle, and a crafted one can corrupt the memory of torch {version} or run code "
             "(CVE-2026-24747). Get the LoRA as .safetensors, convert it with torch 2.10 or newer, or update torch."
         )
 

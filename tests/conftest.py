@@ -20,7 +20,6 @@ package.__path__ = [str(ROOT)]
 sys.modules.setdefault("lora_pack", package)
 
 
-
 @pytest.fixture(autouse=True)
 def pickles_of_our_own_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of an older torch refuse pickles; the tests read their own all the same."""
