@@ -158,7 +158,7 @@ def _is_result(lora: Lora) -> bool:
     return isinstance(made, dict) and made.get("operation") in ("merge", "merge_svd", "resize")
 
 
-def _phrases(lora: Lora) -> dict[str, object]:
+def _phrases(lora: Lora) -> Mapping[str, object]:
     """The trigger words in a LoRA's metadata by the name of the LoRA that was trained with them."""
     ours = {name: words for name, words in _table(lora.metadata.get(TRIGGERS)).items() if isinstance(words, str)}
     phrase = next((lora.metadata[key].strip() for key in TRIGGER_KEYS if lora.metadata.get(key, "").strip()), "")

@@ -175,12 +175,7 @@ def test_running_again_helps_where_a_file_changed_between_merge_and_save(server:
     changing = "foreign/late.safetensors"
     for seed in (1, 2):
         rewritten(server, changing, seed)
-        nodes: Prompt = {
-            "stack": foreign(changing),
-            "merger": node("PM LoRA Merger", lora_stack=["stack", 0], **CONCAT),
-        }
-        save = node("PM LoRA Save", lora=["merger", 0], file_name=f"stacks/late{seed}", extension="safetensors")
-        server.run(nodes | {"save": save})
+        server.run({"stack": foreign(changing), **merger(f"stacks/late{seed}", lora_stack=["stack", 0])})
 
 
 def test_a_merge_of_an_unchanged_stack_is_kept(server: Server):
@@ -199,10 +194,10 @@ def test_a_merge_without_a_stack_is_kept_when_a_file_of_anothers_stack_changes(s
     assert "merger" in cached(server, by_link)
 
 
-def merger(**inputs: Any) -> Prompt:
+def merger(file_name: str = "stacks/kept", **inputs: Any) -> Prompt:
     return {
         "merger": node("PM LoRA Merger", **CONCAT, **inputs),
-        "save": node("PM LoRA Save", lora=["merger", 0], file_name="stacks/kept", extension="safetensors"),
+        "save": node("PM LoRA Save", lora=["merger", 0], file_name=file_name, extension="safetensors"),
     }
 
 
