@@ -41,8 +41,8 @@ class LoraPairNode:
 class PlotStrengths(LoraPairNode):
     DESCRIPTION = (
         "Axes for an XY plot: the merge of two LoRAs at every pair of strengths, LoRA a's along X and LoRA b's along "
-        "Y. An axis that isn't connected leaves its LoRA at strength 1; with one LoRA on both sides, an axis alone shows "
-        "that LoRA at each strength."
+        "Y. An axis that isn't connected leaves its LoRA at strength 1; with one LoRA on both sides, an axis alone "
+        "shows that LoRA at each strength."
     )
     SEARCH_ALIASES = ["xy plot", "lora strength grid", "compare lora strengths", "power merge"]
     RETURN_TYPES = (XY, XY)
