@@ -22,9 +22,9 @@ NEAR_PARALLEL = 0.7
 MOST_COMPARED = 32
 # Multiplications spent for each number in the factors, so that it takes under 5 % of the merge: a Gram matrix takes as
 # many as the ranks add up to, so only some of the weights are looked at.
-WORK_PER_NUMBER = 4
-# What takes a hundredth of a second is spent in any case: a small merge is looked at as a whole.
-FREE_WORK = 5e8
+WORK_PER_NUMBER = 2
+# What takes milliseconds is spent in any case: a small merge is looked at as a whole.
+FREE_WORK = 1e8
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
