@@ -27,7 +27,7 @@ widgets of its node, and for single modules by their order in the file.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,13 +38,20 @@ from .names import Architecture, candidates, likely, target
 from .names.prefixes import canonical
 
 SHIPPED_PRESETS = Path(__file__).parent.parent / "block_presets.txt"
-USER_PRESETS = SHIPPED_PRESETS.with_name("block_presets.user.txt")
+# What the user's own presets are called. In the pack's folder they go when the pack is installed anew: ComfyUI's nodes
+# look into its user folder too.
+USER_PRESETS_NAME = "block_presets.user.txt"
+PACK_USER_PRESETS = SHIPPED_PRESETS.with_name(USER_PRESETS_NAME)
+
+# Presets by name.
+Presets = Mapping[str, str]
 
 
-def with_block_weights(lora: Lora, spec: str, presets: Mapping[str, str] | None = None) -> Lora:
+def with_block_weights(lora: Lora, spec: str, presets: Presets | Callable[[], Presets] | None = None) -> Lora:
     """The LoRA with its modules' block weights multiplied by what ``spec`` says, and without those at 0.
 
-    ``presets`` are the names that ``spec`` may use; None reads the files that belong to the pack.
+    ``presets`` are the names that ``spec`` may use, or what reads them when ``spec`` uses one; None reads the files in
+    the pack's folder.
     """
     spec = spec.strip()
     if not spec:
@@ -64,15 +71,15 @@ def with_block_weights(lora: Lora, spec: str, presets: Mapping[str, str] | None 
     return replace(lora, modules=modules, source={**lora.source, "block_weights": [*given, meant]})
 
 
-def preset_files() -> tuple[Path, ...]:
-    """The pack's own presets, and the user's where there are any."""
-    return (SHIPPED_PRESETS, USER_PRESETS) if USER_PRESETS.exists() else (SHIPPED_PRESETS,)
+def preset_files(*more: Path) -> tuple[Path, ...]:
+    """The pack's own presets, then the user's in the pack's folder and in ``more``, where there are any."""
+    return (SHIPPED_PRESETS, *(path for path in (PACK_USER_PRESETS, *more) if path.exists()))
 
 
 def read_presets(*paths: Path) -> dict[str, str]:
     """The presets of these files by name; a later line or file overrides an earlier one.
 
-    Without paths: the pack's own file, then the user's where there is one. Lines of Inspire's preset file are
+    Without paths: those in the pack's folder. Lines of Inspire's preset file are
     taken as they are, also those that ``with_block_weights`` refuses.
     """
     presets: dict[str, str] = {}
@@ -110,7 +117,7 @@ def _parse_preset(line: str) -> tuple[str, str]:
     return name, value
 
 
-def _expand(spec: str, presets: Mapping[str, str] | None) -> str:
+def _expand(spec: str, presets: Presets | Callable[[], Presets] | None) -> str:
     """The vector or the `%` form that ``spec`` means."""
     if spec.startswith("%"):
         return spec
@@ -119,8 +126,8 @@ def _expand(spec: str, presets: Mapping[str, str] | None) -> str:
         raise BadNotation("nothing follows the colon. Write the weights behind it, or the preset's name alone.")
     if text.startswith("%") or "," in text:
         return text
-    if presets is None:
-        presets = read_presets()
+    if not isinstance(presets, Mapping):
+        presets = (presets or read_presets)()
     if text in presets:
         return presets[text].strip()
     if all(is_value(value) for value in text.split()):

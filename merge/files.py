@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 
 # How many times its size a pickled file may unfold to: torch never compresses one, and few tensors share numbers.
 MOST_UNFOLDED = 16
+
+# Before 2.6 a pickle could run code although torch was told to read weights alone (CVE-2025-32434), before 2.10 corrupt
+# memory (CVE-2026-24747).
+PICKLES_SAFE_SINCE = (2, 10)
 
 SAFETENSORS = (".safetensors", ".sft")
 READABLE = (*SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
@@ -57,11 +62,11 @@ def load(
         if not path.is_file():
             raise LoraError(f"There is no file {path.name} in {path.parent.name}. Choose another.")
         name = name or _own_name(path)
+        is_pickle = path.suffix.lower() not in SAFETENSORS
+        if is_pickle:
+            _require_safe_torch(path)
         with Sha256(path) as sha256:
-            if path.suffix.lower() in SAFETENSORS:
-                tensors, metadata = tensorfile.index(path)
-            else:
-                tensors, metadata = _read_pickle(path), {}
+            tensors, metadata = (_read_pickle(path), {}) if is_pickle else tensorfile.index(path)
             config = _config_of(path, name) if alpha_from == "trainer" else None
             lora = from_state_dict(tensors, name, metadata, check, alpha_from, config)
             source = {"file": f"{name}{path.suffix}", "size": path.stat().st_size, "sha256": sha256.result(check)}
@@ -104,6 +109,16 @@ def tensors_equal(a: Path, b: Path) -> bool:
         return np.array_equal(here, there)
 
     return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+
+
+def _require_safe_torch(path: Path) -> None:
+    """Raise LoraError, without opening the pickle, where the torch at hand could be harmed by it."""
+    version = str(torch.__version__)
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < PICKLES_SAFE_SINCE:
+        raise LoraError(
+            f"{path.name} is a pickle, and a crafted one can corrupt the memory of torch {version} or run code "
+            "(CVE-2026-24747). Get the LoRA as .safetensors, convert it with torch 2.10 or newer, or update torch."
+        )
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -185,4 +200,5 @@ def save(
     baked = respelled(baked, style) if style is not None else loadable_form(baked)
     contents = (to_peft_file if style == "peft" else to_file)(baked, dtype, check)
     contents |= embeddings.in_file(baked, style)
-    return write_whole(Path(path), contents, file_metadata.of_file(lora, baked, settings), overwrite, check, progress)
+    metadata = file_metadata.fitted(file_metadata.of_file(lora, baked, settings), tensorfile.metadata_room(contents))
+    return write_whole(Path(path), contents, metadata, overwrite, check, progress)

@@ -19,6 +19,7 @@ from .join import low_rank, may_overflow, side_by_side
 from .kernels import Blocks, Draw, Mask, keep_all, weighted_sum
 from .lora import Adapter, Difference, Lora, LoraError, LoraModule, LowRank, Rows, by_key, with_block_weight
 from .methods import Method, delta_method, factor_method
+from .parallel import ParallelCheck
 from .reading import ModelNames, NameReader, reader_for
 from .scratch import Scratch, Shelf
 from .share import Share
@@ -49,6 +50,7 @@ def merge_factors(
     meetings = meet(loras, reader)
     if method.consensus is not None:
         require_factors(meetings, mode)
+    parallel = ParallelCheck(loras, meetings) if method.consensus is weighted_sum else None
 
     def merged(meeting: Meeting, compute: Compute) -> Adapter:
         if meeting.is_replacement:
@@ -57,11 +59,12 @@ def merge_factors(
             return _on_vectors(meeting, method, density, seed, compute)
         if method.consensus is None:
             return _side_by_side(meeting, compute)
-        return _on_factors(meeting, method, density, seed, compute)
+        return _on_factors(meeting, method, density, seed, compute, parallel)
 
     modules = _each(meetings, merged, compute, lambda meeting: not all(s.adapter.has_factors for s in meeting.shares))
     settings = {"mode": mode, **_settings(method, density, seed), **_reading(reader)}
-    return _result("merge", settings, loras, modules, compute, reader, meetings)
+    note = parallel.note(mode) if parallel is not None else None
+    return _result("merge", settings, loras, modules, compute, reader, meetings, note)
 
 
 def merge_deltas(
@@ -179,6 +182,7 @@ def _result(
     compute: Compute,
     reader: NameReader,
     meetings: Sequence[Meeting],
+    note: str | None = None,
 ) -> Lora:
     name = " + ".join(lora.name for lora in loras)
     settings["dtype"] = str(compute.dtype).removeprefix("torch.")
@@ -189,17 +193,17 @@ def _result(
         by_key(modules),
         metadata=metadata.of_result(recipe.recipe_text(operation, settings, loras), loras),
         architecture=reader.architecture,
-        notes=_notes(loras, reader, meetings, differing),
+        notes=_notes(loras, reader, meetings, [*differing, *([note] if note else [])]),
         extras=extras,
     )
 
 
 def _notes(
-    loras: Sequence[Lora], reader: NameReader, meetings: Sequence[Meeting], differing: Sequence[str]
+    loras: Sequence[Lora], reader: NameReader, meetings: Sequence[Meeting], others: Sequence[str]
 ) -> tuple[str, ...]:
     """What the inputs and this merge have to say, each once; the log hears what is new."""
-    new = notes.on_names(loras, reader, [{share.number for share in meeting.shares} for meeting in meetings])
-    new = (*new, *differing)
+    on_names = notes.on_names(loras, reader, [{share.number for share in meeting.shares} for meeting in meetings])
+    new = (*on_names, *others)
     for note in new:
         log.warning("%s", note)
     return tuple(dict.fromkeys([*(note for lora in loras for note in lora.notes), *new]))
@@ -266,7 +270,9 @@ def _side_by_side(meeting: Meeting, compute: Compute) -> LowRank:
     return module
 
 
-def _on_factors(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> LoraModule:
+def _on_factors(
+    meeting: Meeting, method: Method, density: float, seed: int, compute: Compute, parallel: ParallelCheck | None
+) -> LoraModule:
     ups, downs = zip(*(_float32_factors(share, compute.device) for share in meeting.shares), strict=True)
     roots = [math.sqrt(abs(share.gain)) for share in meeting.shares]
     signed = [math.copysign(root, share.gain) for root, share in zip(roots, meeting.shares, strict=True)]
@@ -283,6 +289,8 @@ def _on_factors(meeting: Meeting, method: Method, density: float, seed: int, com
         merged.append(method.consensus(sparse, weights))
         compute.check()
     up, down = merged
+    if parallel is not None:
+        parallel.look(meeting, ups, downs, up, down)
     if not up.any() or not down.any():
         return meeting.zero(compute.dtype)
     return meeting.module(up, down, compute.dtype)

@@ -8,14 +8,19 @@ says how to use them, trigger words and tag counts, is kept under their names.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
+from typing import TypeVar
 
 from . import recipe
 from .base_models import base_metadata
 from .formats import peft_config
 from .lora import Adapter, Lora, LowRank
 from .reading import architecture_of, architectures_of
+from .recipe_text import MAX_BYTES, size_of
+
+log = logging.getLogger(__name__)
 
 TAGS = "ss_tag_frequency"
 PHRASE = "modelspec.trigger_phrase"
@@ -49,13 +54,13 @@ def of_result(recipe_text: str, loras: Sequence[Lora]) -> dict[str, str]:
         values = {lora.metadata[key] for lora in used if key in lora.metadata}
         if len(values) == 1:
             result[key] = values.pop()
-    tags = _by_lora(_tags(lora) for lora in used)
+    tags = _bounded(_by_lora(_tags(lora) for lora in used), "tag counts")
     if tags:
         result[TAGS] = json.dumps(tags, ensure_ascii=False)
-    phrases = _by_lora(_phrases(lora) for lora in used)
+    phrases = _bounded(_by_lora(_phrases(lora) for lora in used), "trigger words")
     if phrases:
         result[TRIGGERS] = json.dumps(phrases, ensure_ascii=False)
-        result[PHRASE] = ", ".join(dict.fromkeys(str(phrase) for phrase in phrases.values()))
+        result[PHRASE] = ", ".join(dict.fromkeys(map(str, phrases.values())))
     return result
 
 
@@ -79,6 +84,14 @@ def of_file(lora: Lora, written: Lora, settings: Mapping[str, object]) -> dict[s
     return told
 
 
+def fitted(metadata: Mapping[str, str], room: int) -> dict[str, str]:
+    """The metadata without its longest texts, where all of it would take more than ``room`` bytes of a header."""
+    kept, left_out = _without_longest(metadata, room)
+    for key in left_out:
+        log.warning("The metadata %.200s are left out of the file: its header would be too long to be read.", key)
+    return kept
+
+
 def _dimensions(modules: Iterable[Adapter]) -> dict[str, str]:
     """Rank and alpha as sd-scripts tells them: "Dynamic" where modules differ, as its resize_lora.py writes."""
     plain = [module for module in modules if isinstance(module, LowRank)]
@@ -100,15 +113,19 @@ def _names(made: object) -> list[str]:
 
 def _tags(lora: Lora) -> dict[str, object]:
     """The tag counts in a LoRA's metadata by the name of the LoRA that was trained with them."""
-    found = _table(lora.metadata.get(TAGS))
+    tables = {name: _counts(table) for name, table in _table(lora.metadata.get(TAGS)).items()}
     if _is_result(lora):
-        return found  # by LoRA already
-    counts: dict[str, int] = {}
-    for folder in found.values():
-        for tag, number in folder.items() if isinstance(folder, dict) else ():
-            if isinstance(number, int):
-                counts[tag] = counts.get(tag, 0) + number
-    return {lora.name: counts} if counts else {}
+        return {name: counts for name, counts in tables.items() if counts}  # by LoRA already
+    total: dict[str, int] = {}
+    for counts in tables.values():  # by folder
+        for tag, number in counts.items():
+            total[tag] = total.get(tag, 0) + number
+    result: dict[str, object] = {lora.name: total}
+    return result if total else {}
+
+
+def _counts(table: object) -> dict[str, int]:
+    return {tag: n for tag, n in table.items() if isinstance(n, int)} if isinstance(table, dict) else {}
 
 
 def _is_result(lora: Lora) -> bool:
@@ -117,9 +134,9 @@ def _is_result(lora: Lora) -> bool:
     return isinstance(made, dict) and made.get("operation") in ("merge", "merge_svd", "resize")
 
 
-def _phrases(lora: Lora) -> dict[str, object]:
+def _phrases(lora: Lora) -> Mapping[str, object]:
     """The trigger words in a LoRA's metadata by the name of the LoRA that was trained with them."""
-    ours = _table(lora.metadata.get(TRIGGERS))
+    ours = {name: words for name, words in _table(lora.metadata.get(TRIGGERS)).items() if isinstance(words, str)}
     phrase = next((lora.metadata[key].strip() for key in TRIGGER_KEYS if lora.metadata.get(key, "").strip()), "")
     return ours or ({lora.name: phrase} if phrase else {})
 
@@ -141,3 +158,26 @@ def _by_lora(tables: Iterable[Mapping[str, object]]) -> dict[str, object]:
             free = next(key for key in numbered if key not in result or result[key] == value)
             result[free] = value
     return result
+
+
+def _bounded(tables: Mapping[str, object], what: str) -> dict[str, object]:
+    """The tables by LoRA without the longest, where all of them would be longer than a recipe may be."""
+    kept, left_out = _without_longest(tables, MAX_BYTES)
+    for name in left_out:
+        log.warning("The %s of %s are left out of the result's metadata: they are too many.", what, name)
+    return kept
+
+
+ValueT = TypeVar("ValueT")
+
+
+def _without_longest(table: Mapping[str, ValueT], room: int) -> tuple[dict[str, ValueT], list[str]]:
+    """A table without as many of its longest entries as its JSON is above ``room`` bytes, and their keys."""
+    sizes = {key: size_of(json.dumps({key: value}, ensure_ascii=False)) for key, value in table.items()}
+    total, left_out = sum(sizes.values()), []
+    for key in sorted(sizes, key=lambda key: sizes[key], reverse=True):
+        if total <= room:
+            break
+        total -= sizes[key]
+        left_out.append(key)
+    return {key: value for key, value in table.items() if key not in left_out}, left_out

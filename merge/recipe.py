@@ -5,15 +5,15 @@ file that was only read, weighted and saved), its settings, and `inputs`. An inp
 a file, `file`, `size` and `sha256`; `alpha_from` where more than its tensors could say its scale ("trainer" or
 "tensors": which did), and `adapter_config`, the SHA-256 of PEFT's configuration, if it counted; if it was made, or the
 file tells how it was, `made`, the recipe of it; and `block_weights`, one text for each time that they were given. No
-date and no path of a machine: the same merge gives the same file.
+date and no path of a machine: the same merge gives the same file. recipe_text.py bounds the whole.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from .lora import Lora
+from .recipe_text import parsed, text_of
 from .version import VERSION
 
 KEY = "lora_power_merger"
@@ -31,7 +31,7 @@ def recipe_text(operation: str, settings: Mapping[str, object], loras: Sequence[
         **settings,
         "inputs": [_input(lora, strengths) for lora in loras],
     }
-    return _text(recipe)
+    return text_of(recipe)
 
 
 def saved_text(lora: Lora, settings: Mapping[str, object]) -> str:
@@ -41,15 +41,7 @@ def saved_text(lora: Lora, settings: Mapping[str, object]) -> str:
         return recipe_text("load", settings, [lora])
     strengths = {"strength_model": lora.strength_model, "strength_clip": lora.strength_clip}
     kept = {name: value for name, value in strengths.items() if value != 1}
-    return _text({**made, **kept, **settings})
-
-
-def parsed(text: str | None) -> object:
-    """The recipe in a text; the text itself where it is somebody else's under our key."""
-    try:
-        return json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        return text
+    return text_of({**made, **kept, **settings})
 
 
 def _input(lora: Lora, strengths: bool) -> dict[str, object]:
@@ -59,7 +51,3 @@ def _input(lora: Lora, strengths: bool) -> dict[str, object]:
     if lora.metadata.get(KEY):
         entry["made"] = parsed(lora.metadata[KEY])
     return entry
-
-
-def _text(recipe: Mapping[str, object]) -> str:
-    return json.dumps(recipe, sort_keys=True, ensure_ascii=False)

@@ -20,7 +20,8 @@ from .lora import Lora, LoraError
 from .merger import merge_deltas, merge_factors
 from .names import Style
 from .reading import named
-from .recipe import ARCHITECTURE, FROM_MODEL, KEY, parsed
+from .recipe import ARCHITECTURE, FROM_MODEL, KEY
+from .recipe_text import MAX_GENERATIONS, OLDER_STEPS, parsed
 from .resize import resize
 from .spelling import STYLES
 from .version import VERSION
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 Recipe = Mapping[str, Any]
 _STYLES: dict[object, Style | None] = {None: None, **{style: style for style in STYLES}}
 _ALPHAS_FROM = (*get_args(AlphaFrom), AS_BEFORE)
-# Deeper than anyone nests merges, and far from Python's own limit.
-MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -67,24 +66,64 @@ def replay(lora: Lora, folder: Path, scratch: Path, compute: Compute) -> Replaye
         )
     files = _find(recipe, folder, lora.name, compute.check)
     try:
-        return _saved(recipe, files, scratch, compute)
+        return _Maker(files, scratch, compute).saved(recipe)
     except LoraError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise LoraError(f"The recipe of {lora.name} is damaged ({type(error).__name__}: {error}).") from None
 
 
-def _saved(recipe: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Replayed:
-    """What the file with this recipe was written from."""
-    made = _made(recipe, files, scratch, compute)
-    lora = made.with_strengths(float(recipe.get("strength_model", 1)), float(recipe.get("strength_clip", 1)))
-    dtype = DTYPES[recipe["save_dtype"]] if "save_dtype" in recipe else None
-    return Replayed(lora, dtype, _STYLES[recipe.get("names")])
+class _Maker:
+    """Makes what recipes say, each once: a step that is an input of several is one object in what ``parsed`` gives."""
+
+    def __init__(self, files: dict[str, Path], scratch: Path, compute: Compute) -> None:
+        self._files, self._scratch, self._compute = files, scratch, compute
+        self._done: dict[int, Lora] = {}
+
+    def saved(self, recipe: Recipe) -> Replayed:
+        """What the file with this recipe was written from."""
+        made = self._made(recipe)
+        lora = made.with_strengths(float(recipe.get("strength_model", 1)), float(recipe.get("strength_clip", 1)))
+        dtype = DTYPES[recipe["save_dtype"]] if "save_dtype" in recipe else None
+        return Replayed(lora, dtype, _STYLES[recipe.get("names")])
+
+    def _made(self, recipe: Recipe) -> Lora:
+        if id(recipe) not in self._done:
+            inputs = [self._input(entry) for entry in recipe["inputs"]]
+            self._done[id(recipe)] = _result(recipe, inputs, self._compute)
+        return self._done[id(recipe)]
+
+    def _input(self, entry: Recipe) -> Lora:
+        if entry.get("sha256") is None:
+            lora = self._made(entry["made"])
+        else:
+            key = _key(entry)
+            if key not in self._files:
+                self._files[key] = self._file_again(entry)
+            alpha_from = entry.get("alpha_from", AS_BEFORE)
+            if alpha_from not in _ALPHAS_FROM:
+                raise LoraError(f"The recipe has an alpha_from that this version doesn't know: {alpha_from}.")
+            lora = load(self._files[key], entry["name"], self._compute.check, alpha_from)
+        for spec in entry.get("block_weights", ()):
+            lora = with_block_weights(lora, spec, {})
+        return lora.with_strengths(float(entry.get("strength_model", 1)), float(entry.get("strength_clip", 1)))
+
+    def _file_again(self, entry: Recipe) -> Path:
+        """A merged input's file that is gone, written once more, with the strengths and precision of the first."""
+        saved, check = self.saved(entry["made"]), self._compute.check
+        path = save(saved.lora, self._scratch / "input.safetensors", saved.dtype, check=check, style=saved.names)
+        if sha256_of(path, check) != entry["sha256"]:
+            log.warning(
+                "%s was made again from its own inputs and is not the same byte by byte: another torch, processor or "
+                "version made it, or its text was changed since.",
+                entry["name"],
+            )
+        return path
 
 
-def _made(recipe: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Lora:
+def _result(recipe: Recipe, inputs: list[Lora], compute: Compute) -> Lora:
+    """What the recipe's operation makes of its inputs."""
     operation = recipe["operation"]
-    inputs = [_input(entry, files, scratch, compute) for entry in recipe["inputs"]]
     if ARCHITECTURE in recipe:
         architecture = named(recipe[ARCHITECTURE])
         inputs = [replace(lora, architecture=architecture) for lora in inputs]
@@ -102,33 +141,6 @@ def _made(recipe: Recipe, files: Mapping[str, Path], scratch: Path, compute: Com
     raise LoraError(f"The recipe has an operation that this version doesn't know: {operation}.")
 
 
-def _input(entry: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Lora:
-    if entry.get("sha256") is None:
-        lora = _made(entry["made"], files, scratch, compute)
-    else:
-        path = files.get(_key(entry)) or _file_again(entry, files, scratch, compute)
-        alpha_from = entry.get("alpha_from", AS_BEFORE)
-        if alpha_from not in _ALPHAS_FROM:
-            raise LoraError(f"The recipe has an alpha_from that this version doesn't know: {alpha_from}.")
-        lora = load(path, entry["name"], compute.check, alpha_from)
-    for spec in entry.get("block_weights", ()):
-        lora = with_block_weights(lora, spec, {})
-    return lora.with_strengths(float(entry.get("strength_model", 1)), float(entry.get("strength_clip", 1)))
-
-
-def _file_again(entry: Recipe, files: Mapping[str, Path], scratch: Path, compute: Compute) -> Path:
-    """A merged input's file that is gone, written once more: with the strengths and in the precision of the first."""
-    saved = _saved(entry["made"], files, scratch, compute)
-    path = save(saved.lora, scratch / "input.safetensors", saved.dtype, check=compute.check, style=saved.names)
-    if sha256_of(path, compute.check) != entry["sha256"]:
-        log.warning(
-            "%s was made again from its own inputs and is not the same byte by byte: another torch, processor or "
-            "version made it, or its text was changed since.",
-            entry["name"],
-        )
-    return path
-
-
 # --- the inputs' files ---
 
 
@@ -136,8 +148,14 @@ def _find(recipe: Recipe, folder: Path, name: str, check: Check) -> dict[str, Pa
     """The files of a recipe by their hash. An input that is gone but was made itself is made again from its own."""
     known = _Known(folder, check)
     found: dict[str, Path] = {}
+    seen: dict[int, list[str]] = {}
 
     def look(recipe: Recipe, depth: int) -> list[str]:
+        if id(recipe) not in seen:
+            seen[id(recipe)] = look_into(recipe, depth)
+        return seen[id(recipe)]
+
+    def look_into(recipe: Recipe, depth: int) -> list[str]:
         missing = []
         if recipe.get(FROM_MODEL):
             raise LoraError(
@@ -154,19 +172,22 @@ def _find(recipe: Recipe, folder: Path, name: str, check: Check) -> dict[str, Pa
             made = entry.get("made")
             if problem is None and "sha256" in entry:
                 continue
-            if isinstance(made, dict) and depth < MAX_DEPTH:
+            if isinstance(made, dict) and depth < MAX_GENERATIONS:
                 deeper = look(made, depth + 1)
                 if deeper or problem is None:
                     missing += [problem, *deeper] if problem else deeper
                 else:
                     log.warning("%s It is made again from its own inputs.", problem)
                 continue
-            missing.append(problem or f"{entry.get('name')} came from no file.")
-        return missing
+            problem = problem or f"{entry.get('name')} came from no file."
+            if OLDER_STEPS in entry:
+                problem += " How it was made is no longer in the recipe."
+            missing.append(problem)
+        return list(dict.fromkeys(missing))  # a step may be an input of many
 
     problems = look(recipe, 0)
     if problems:
-        raise LoraError(f"{name} can't be made again: {' '.join(dict.fromkeys(problems))}")
+        raise LoraError(f"{name} can't be made again: {' '.join(problems)}")
     return found
 
 

@@ -36,9 +36,9 @@ def resize(
     """The LoRA at another rank; strengths and block weights stay as they are.
 
     ``rank`` (for larger kernels ``conv_rank``, 0: the same) is what ``fixed`` gives and the upper bound of the other
-    methods, which take the smallest rank that meets their criterion in each module (the names are those of sd-scripts'
-    resize_lora.py, whose ranks are one larger). A rank above a module's own leaves it as it is: nothing is padded.
-    Raises LoraError for unknown methods and values out of their range.
+    methods, which take the smallest rank that meets their criterion in each module, as sd-scripts' resize_lora.py does
+    since its PR 2194. A rank above a module's own leaves it as it is: nothing is padded. Raises LoraError for unknown
+    methods and values out of their range.
     """
     conv_rank = conv_rank or rank
     rules = {True: _rule(method, value, conv_rank), False: _rule(method, value, rank)}

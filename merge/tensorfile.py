@@ -244,6 +244,12 @@ def tensor_bytes(tensor: Tensor) -> np.ndarray:
     return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
+def metadata_room(tensors: Mapping[str, Tensor | Later]) -> int:
+    """How many bytes of metadata a file with these tensors can hold: what their own entries leave of its header."""
+    reserve = 4096  # the key of the metadata, the hash that is added to them, padding
+    return MAX_HEADER_BYTES - len(_header(tensors, {})) - reserve
+
+
 def write(
     file: BinaryIO,
     tensors: Mapping[str, Tensor | Later],
@@ -260,11 +266,18 @@ def write(
     after that with the bytes handed over and those in all.
     Under ``hash_key``, where there is one, the metadata gets the SHA-256 of the tensors' data, which is known when all
     of it is written: the header is then written anew, at the same length.
+    Raises LoraError, before anything is written, for a header longer than ``index`` reads.
     """
     start = file.tell()
     digest = sha256()
     metadata = dict(metadata) | ({hash_key: _hash_text(digest.hexdigest())} if hash_key else {})
-    _write_all(file, memoryview(_header(tensors, metadata)))
+    header = _header(tensors, metadata)
+    if len(header) - 8 > MAX_HEADER_BYTES:
+        raise LoraError(
+            f"The names of {len(tensors):,} tensors make a header of {len(header) / 1e6:.0f} MB, and safetensors "
+            f"allows {MAX_HEADER_BYTES / 1e6:.0f} MB. Merge fewer LoRAs into one file."
+        )
+    _write_all(file, memoryview(header))
 
     def put(block: memoryview) -> None:
         if hash_key:

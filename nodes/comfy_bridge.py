@@ -112,6 +112,11 @@ def save_folder() -> Path:
     return Path(folder_paths.get_folder_paths("loras")[0])
 
 
+def user_folder() -> Path:
+    """Where the pack's settings of the user lie, as those of other packs do: updates and new installations leave it."""
+    return Path(folder_paths.get_user_directory()) / "default" / "lora_power_merger"
+
+
 def key_map(model: Any, clip: Any) -> dict[str, Any]:
     """ComfyUI's map from module names to what they change in this model and this text encoder (either may be None).
 

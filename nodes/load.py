@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
-from pathlib import PureWindowsPath
+from functools import cache
+from pathlib import Path, PureWindowsPath
 from typing import get_args
 
-from ..merge.blocks import preset_files, read_presets, with_block_weights
+from ..merge.blocks import (
+    PACK_USER_PRESETS,
+    USER_PRESETS_NAME,
+    preset_files,
+    read_presets,
+    with_block_weights,
+)
 from ..merge.files import load
 from ..merge.formats.trainer_scale import AlphaFrom
 from ..merge.lora import Lora, LoraError
@@ -70,7 +77,7 @@ class LoadLora:
     @classmethod
     def IS_CHANGED(cls, lora_name: str, lbw: str = "", **_: object) -> str:
         # PEFT's configuration, or a preset's weights, may have been edited too
-        files = [*comfy_bridge.read_with(comfy_bridge.lora_path(lora_name)), *(preset_files() if lbw else [])]
+        files = [*comfy_bridge.read_with(comfy_bridge.lora_path(lora_name)), *(_preset_files() if lbw else [])]
         return " ".join("{}-{}".format(*comfy_bridge.state_of(file)) for file in files)
 
     def load_lora(
@@ -86,13 +93,32 @@ class LoadLora:
         architecture = architecture_of(lora)
         kind = f"for {architecture.name}" if architecture else "of a kind that its names don't tell"
         log.info("Loaded %s: %d modules, %s.", lora.name, len(lora.modules), kind)
-        return (with_block_weights(lora.with_strengths(strength_model, strength_clip), lbw),)
+        return (with_block_weights(lora.with_strengths(strength_model, strength_clip), lbw, _read_presets),)
+
+
+def _preset_files() -> tuple[Path, ...]:
+    return preset_files(comfy_bridge.user_folder() / USER_PRESETS_NAME)
+
+
+def _read_presets() -> dict[str, str]:
+    return read_presets(*_preset_files())
+
+
+@cache
+def _tell_of_the_new_place() -> None:
+    if PACK_USER_PRESETS.exists():
+        log.warning(
+            "%s would be lost when the pack is installed anew. Move it to %s.",
+            PACK_USER_PRESETS,
+            comfy_bridge.user_folder(),
+        )
 
 
 def _presets() -> dict[str, str]:
     """The presets that the page offers beside lbw; none, and a line in the log, where their file is damaged."""
+    _tell_of_the_new_place()
     try:
-        return read_presets()
+        return _read_presets()
     except LoraError as error:
         log.warning("%s", error)
         return {}

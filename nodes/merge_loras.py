@@ -24,7 +24,7 @@ from .inputs import (
     seed_input,
 )
 from .result_line import ResultLine
-from .stack import stack_input, stacked_loras
+from .stack import stack_input, stack_state, stacked_loras
 
 
 class MergeLoras:
@@ -49,6 +49,10 @@ class MergeLoras:
             },
             "optional": _optional_inputs(),
         }
+
+    @classmethod
+    def IS_CHANGED(cls, **inputs: object) -> int:
+        return stack_state(inputs)
 
     def merge(
         self,
@@ -99,6 +103,10 @@ class MergeLorasSvd:
             },
             "optional": _optional_inputs(),
         }
+
+    @classmethod
+    def IS_CHANGED(cls, **inputs: object) -> int:
+        return stack_state(inputs)
 
     def merge(
         self,

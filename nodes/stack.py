@@ -6,7 +6,7 @@ Efficiency's LoRA Stacker, Comfyroll and Lora-Manager emit them, among others.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -28,10 +28,42 @@ def stack_input(tooltip: str) -> tuple[str, dict]:
     return (LORA_STACK, {"tooltip": tooltip})
 
 
+class _FilesRead:
+    """The files that mergers have read by way of stacks, as they were then."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, tuple[int, int] | None] = {}
+        self._changes = 0
+
+    def note(self, file: str) -> None:
+        self._states[file] = comfy_bridge.file_state(file)
+
+    def changes(self) -> int:
+        """How often one of them was found changed: a new number when one has changed since it was read."""
+        now = {file: comfy_bridge.file_state(file) for file in self._states}
+        if now != self._states:
+            self._states = now
+            self._changes += 1
+        return self._changes
+
+
+_files_read = _FilesRead()
+
+
+def stack_state(inputs: Mapping[str, object]) -> int:
+    """For IS_CHANGED of a node with a stack among its inputs: changes when a file of a stack has changed.
+
+    ComfyUI doesn't say there which files a connected stack holds, and another pack's stack node may not notice their
+    changes. So a change of any file that was read for a stack makes every merge of a stack anew.
+    """
+    return _files_read.changes() if "lora_stack" in inputs else 0
+
+
 def stacked_loras(stack: object, name: str = "lora_stack") -> list[Lora]:
     """The LoRAs of a stack, read from their files. Raises LoraError that names the entry that is wrong."""
     loras = []
     for file, strength_model, strength_clip in entries(stack, name):
+        _files_read.note(file)
         path = comfy_bridge.find_lora(file)
         if path is None:
             raise LoraError(f"{name}: there is no file {file} in ComfyUI's loras folders.")

@@ -804,6 +804,10 @@ def document() -> str:
         "these files and this table (`UPDATE_DOCS=1 pytest tests/test_bad_files.py`); the tests load them in the core",
         "and in a real ComfyUI.",
         "",
+        "With torch older than 2.10 every `.pt`, `.pth`, `.bin` and `.ckpt` is refused before it is opened: a crafted",
+        "one can corrupt its memory (CVE-2026-24747), before 2.6 run code (CVE-2025-32434), even in weights-only mode.",
+        "Get such a LoRA as .safetensors, convert it with torch 2.10 or newer, or update torch.",
+        "",
         "| file | what it is | what happens | message |",
         "|---|---|---|---|",
     ]

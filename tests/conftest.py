@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import types
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -15,6 +18,14 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 package = types.ModuleType("lora_pack")
 package.__path__ = [str(ROOT)]
 sys.modules.setdefault("lora_pack", package)
+
+
+@pytest.fixture(autouse=True)
+def pickles_of_our_own_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of an older torch refuse pickles; the tests read their own all the same."""
+    if tuple(map(int, version("torch").split(".")[:2])) < (2, 10):
+        monkeypatch.setattr("lora_pack.merge.files.PICKLES_SAFE_SINCE", (0, 0))
+
 
 # The fixtures around a real ComfyUI, for tests/comfy and tests/browser alike: one server serves both.
 pytest_plugins = ["lora_pack.tests.comfy.fixtures"]

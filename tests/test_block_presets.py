@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lora_pack.merge import blocks
 from lora_pack.merge.block_tables import BASE, Family
-from lora_pack.merge.blocks import read_presets, with_block_weights
+from lora_pack.merge.blocks import preset_files, read_presets, with_block_weights
 from lora_pack.merge.lora import LoraError
 from lora_pack.tests.block_loras import (
     FLUX_ALL,
@@ -182,7 +182,7 @@ def test_without_presets_given_the_packs_own_are_read():
 
 def test_the_users_file_adds_and_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     user = tmp_path / "block_presets.user.txt"
-    monkeypatch.setattr(blocks, "USER_PRESETS", user)
+    monkeypatch.setattr(blocks, "PACK_USER_PRESETS", user)
     assert read_presets() == read_presets(SHIPPED)
     user.write_text("MINE:%default=2\nALL:%default=3\n", encoding="utf-8")
     assert read_presets() == {**read_presets(SHIPPED), "MINE": "%default=2", "ALL": "%default=3"}
@@ -193,13 +193,35 @@ def test_the_users_file_lies_beside_the_packs_and_a_broken_one_leaves_vectors_al
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     assert blocks.SHIPPED_PRESETS.resolve() == SHIPPED
-    assert blocks.USER_PRESETS == blocks.SHIPPED_PRESETS.parent / "block_presets.user.txt"
+    assert blocks.PACK_USER_PRESETS == blocks.SHIPPED_PRESETS.parent / "block_presets.user.txt"
     broken = tmp_path / "block_presets.user.txt"
     broken.write_text("what is this", encoding="utf-8")
-    monkeypatch.setattr(blocks, "USER_PRESETS", broken)
+    monkeypatch.setattr(blocks, "PACK_USER_PRESETS", broken)
     assert weights(with_block_weights(make_lora(*WAN), "%default=2")) == dict.fromkeys(WAN, 2.0)
     with pytest.raises(LoraError, match=r"block_presets\.user\.txt, line 1: this is no preset"):
         with_block_weights(make_lora(*WAN), "ALL")
+
+
+def test_a_file_elsewhere_overrides_the_one_in_the_packs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    in_pack, elsewhere = tmp_path / "pack.txt", tmp_path / "elsewhere.txt"
+    monkeypatch.setattr(blocks, "PACK_USER_PRESETS", in_pack)
+    assert preset_files(elsewhere) == (blocks.SHIPPED_PRESETS,)
+    in_pack.write_text("MINE:%default=2\nOLD:%default=4\n", encoding="utf-8")
+    elsewhere.write_text("MINE:%default=3\n", encoding="utf-8")
+    presets = read_presets(*preset_files(elsewhere))
+    assert (presets["MINE"], presets["OLD"]) == ("%default=3", "%default=4") and "ALL" in presets
+
+
+def test_presets_are_read_when_a_name_is_used_alone():
+    def read() -> dict[str, str]:
+        asked.append(True)
+        return {"MINE": "%default=2"}
+
+    asked: list[bool] = []
+    for spec in ("", "%default=2", "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1", "MINE:%default=2"):
+        with_block_weights(make_lora(*SD_ATTENTION), spec, read)
+    assert not asked
+    assert weights(with_block_weights(make_lora(*WAN), "MINE", read)) == dict.fromkeys(WAN, 2.0) and asked
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])

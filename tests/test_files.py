@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import stat
 import sys
 import threading
@@ -11,12 +12,13 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from lora_pack.merge import tensorfile
+from lora_pack.merge import files, tensorfile
 from lora_pack.merge.files import load, save
 from lora_pack.merge.lora import Lora, LoraError, LoraModule
 from lora_pack.merge.merger import merge_factors
@@ -125,6 +127,37 @@ class Bomb:
 
     def __reduce__(self):
         return Path.write_text, (self.target, "boom")
+
+
+@pytest.mark.parametrize("ending", [".pt", ".pth", ".bin", ".ckpt", ".CKPT"])
+@pytest.mark.parametrize("version", ["2.4.0", "2.5.1+cu124", "2.9.1", "2.9.0a0+git1"])
+def test_a_torch_that_pickles_can_harm_opens_none(
+    ending: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(files, "PICKLES_SAFE_SINCE", (2, 10))
+    monkeypatch.setattr(torch, "__version__", version)
+    path = tmp_path / f"a{ending}"
+    torch.save(state_dict(make_lora(1)), path)
+
+    def opened(*_: object, **__: object) -> NoReturn:
+        pytest.fail("the file was opened")
+
+    for place, name in ((Path, "open"), (Path, "read_bytes"), (torch, "load"), (zipfile, "is_zipfile")):
+        monkeypatch.setattr(place, name, opened)
+    with pytest.raises(LoraError, match=rf"^a\{ending} is a pickle.* torch {re.escape(version)} .*as \.safetensors"):
+        load(path)
+
+
+@pytest.mark.parametrize("version", ["2.10.0", "2.14.1+cpu", "3.0.0"])
+def test_a_safe_torch_reads_pickles_and_any_torch_safetensors(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(files, "PICKLES_SAFE_SINCE", (2, 10))
+    monkeypatch.setattr(torch, "__version__", version)
+    torch.save(state_dict(make_lora(1)), tmp_path / "a.pt")
+    assert load(tmp_path / "a.pt").modules
+    monkeypatch.setattr(torch, "__version__", "2.4.0")
+    assert load(save(make_lora(1), tmp_path / "a.safetensors")).modules
 
 
 @pytest.mark.parametrize("ending", [".pt", ".bin", ".ckpt"])

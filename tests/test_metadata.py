@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lora_pack.merge import tensorfile
 from lora_pack.merge.base_models import BASES as BASE_MODELS
 from lora_pack.merge.base_models import UNNAMED, base_metadata
 from lora_pack.merge.files import load, save
-from lora_pack.merge.lora import Lora
+from lora_pack.merge.lora import Lora, LoraError
 from lora_pack.merge.merger import merge_deltas, merge_factors
 from lora_pack.merge.names import ARCHITECTURES, Architecture
+from lora_pack.merge.recipe_text import MAX_BYTES
 from lora_pack.merge.resize import resize
 from lora_pack.tests.makers import at, make_lora, make_module, of_modules
 
@@ -189,3 +191,36 @@ def test_names_of_peft_have_no_alpha_of_their_own(tmp_path: Path):
 
 def test_the_network_of_a_file_that_is_only_saved_again_is_its_own(tmp_path: Path):
     assert saved(sd15(1, ss_network_module="networks.lora_x"), tmp_path)["ss_network_module"] == "networks.lora_x"
+
+
+def test_tags_and_trigger_words_of_many_loras_are_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    many = {f"tag {number}": number for number in range(150_000)}
+    loras = [sd15(n, ss_tag_frequency=json.dumps({"folder": many}), trigger_words=f"{n}" * 10**6) for n in range(1, 8)]
+    small = sd15(8, ss_tag_frequency=tags(cat=1), trigger_words="cat")
+    metadata = saved(merge_factors([*loras, small]), tmp_path)
+    for key in ("ss_tag_frequency", "lora_power_merger.trigger_words"):
+        assert len(metadata[key]) <= MAX_BYTES
+        kept = json.loads(metadata[key])
+        assert "lora8" in kept and 1 < len(kept) < 8
+    assert "The tag counts of lora1 are left out" in caplog.text
+    assert "The trigger words of lora1 are left out" in caplog.text
+
+
+def test_metadata_that_would_make_the_file_unreadable_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(tensorfile, "MAX_HEADER_BYTES", 20_000)
+    lora = sd15(1, ss_note="n" * 15_000, ss_other='"' * 9_000, ss_small="kept")
+    path = save(lora, tmp_path / "x.safetensors")
+    metadata = load(path).metadata
+    assert metadata["ss_small"] == "kept" and not {"ss_note", "ss_other"} & set(metadata)
+    assert "ss_note are left out" in caplog.text and "ss_other are left out" in caplog.text
+
+
+def test_a_file_whose_tensors_names_make_it_unreadable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = save(sd15(1), tmp_path / "x.safetensors")
+    before = path.read_bytes()
+    monkeypatch.setattr(tensorfile, "MAX_HEADER_BYTES", 500)
+    with pytest.raises(LoraError, match=r"6 tensors make a header of .* Merge fewer"):
+        save(sd15(1), path, overwrite=True)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

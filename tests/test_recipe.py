@@ -47,6 +47,24 @@ def test_merges_of_merges_nest():
         assert word in text
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_any_number_of_merges_in_sequence_is_told_in_bounds(twice: bool):
+    """Each merges the last one's result with a new LoRA, or with itself."""
+    merged, other = make_lora(1, shapes={"layer": (4, 3)}, ranks=[1]), make_lora(2, shapes={"layer": (4, 3)}, ranks=[1])
+    for _ in range(400):
+        merged = merge("add_svd", [at(merged, 0.5), at(merged if twice else other, 0.5)], rank=1)
+    assert len(merged.metadata[KEY]) < 100_000
+    assert recipe(merged)["operation"] == "merge_svd"
+
+
+def test_a_file_that_was_merged_from_merges_many_times_can_be_saved_and_read(tmp_path: Path):
+    merged = make_lora(1, shapes={"layer": (4, 3)}, ranks=[1])
+    for number in range(120):
+        twice = merge("add_svd", [at(merged, 0.5), at(merged, 0.25)], rank=1)
+        merged = load(save(twice, tmp_path / f"{number}.safetensors"))
+    assert recipe(load(save(merged, tmp_path / "last.safetensors")))["operation"] == "load"
+
+
 def test_neither_the_machine_nor_the_hour_is_told(tmp_path: Path):
     path = save(make_lora(1, name="a"), tmp_path / "secret folder" / "a.safetensors")
     text = json.dumps(dict(merge("ties_svd", [load(path)]).metadata))

@@ -21,7 +21,8 @@ from lora_pack.merge.files import load, save
 from lora_pack.merge.lora import Lora, LoraError
 from lora_pack.merge.merger import merge_factors
 from lora_pack.merge.reading import ModelNames, reader_for
-from lora_pack.merge.recipe import FROM_MODEL, KEY, parsed
+from lora_pack.merge.recipe import FROM_MODEL, KEY
+from lora_pack.merge.recipe_text import MAX_GENERATIONS, STEPS, parsed
 from lora_pack.merge.replay import replay
 from lora_pack.merge.resize import METHODS, resize
 from lora_pack.tests.makers import at, examples, make_lora
@@ -103,6 +104,50 @@ def test_all_that_is_missing_or_changed_is_named_before_any_work(folder: Path, t
     assert "lora3" not in str(told.value)
 
 
+def doubled(lora: Lora, times: int) -> Lora:
+    for _ in range(times):
+        lora = merge("add_svd", [at(lora, 0.5), at(lora, 0.25)], rank=2)
+    return lora
+
+
+def test_a_result_that_was_both_inputs_again_and_again_is_made_once_each(folder: Path, tmp_path: Path):
+    made = save(doubled(file(folder, 1), 60), tmp_path / "made.safetensors")  # nested, 2**60 merges
+    again = replay(load(made), folder, tmp_path, CPU)
+    assert save(again.lora, tmp_path / "again.safetensors").read_bytes() == made.read_bytes()
+
+
+def test_what_is_missing_is_named_once_however_often_it_is_used(folder: Path, tmp_path: Path):
+    made = save(doubled(file(folder, 1), 60), tmp_path / "made.safetensors")
+    (folder / "lora1.safetensors").unlink()
+    with pytest.raises(LoraError) as told:
+        replay(load(made), folder, tmp_path, CPU)
+    assert str(told.value).count("lora1.safetensors") == 1
+
+
+@pytest.fixture(scope="module")
+def long_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of as many merges in sequence as a recipe holds and ten more, all saved: 0, 1, ... last."""
+    folder = tmp_path_factory.mktemp("history")
+    lora = load(save(make_lora(1, shapes={"layer": (4, 3)}, ranks=[1]), folder / "first.safetensors"))
+    for number in range(MAX_GENERATIONS + 10):
+        lora = load(save(merge("add_svd", [at(lora, 0.5), at(lora, 0.25)], rank=1), folder / f"{number}.safetensors"))
+    (folder / f"{number}.safetensors").rename(folder / "last.safetensors")
+    return folder
+
+
+def test_the_oldest_step_of_a_long_history_can_be_replaced_by_its_file(long_history: Path, tmp_path: Path):
+    """All the files between the oldest that the recipe names and the last are gone, and are made again."""
+    made, loras = long_history / "last.safetensors", tmp_path / "loras"
+    loras.mkdir()
+    oldest = "8.safetensors"  # the last was made of 108, and so on for 100 generations
+    shutil.copy(long_history / oldest, loras / "renamed.safetensors")
+    again = replay(load(made), loras, tmp_path / "scratch", CPU)
+    assert save(again.lora, tmp_path / "again.safetensors").read_bytes() == made.read_bytes()
+    (loras / "renamed.safetensors").unlink()
+    with pytest.raises(LoraError, match=rf"{oldest} is missing .* How it was made is no longer in the recipe\."):
+        replay(load(made), loras, tmp_path / "scratch", CPU)
+
+
 def test_what_no_recipe_can_hold(folder: Path, tmp_path: Path):
     dora = replace(file(folder, 1), source={**file(folder, 1).source, FROM_MODEL: True})
     unknown = [merge("concat", [dora]), merge("concat", [make_lora(1, shapes=SHAPES, name="from nowhere")])]
@@ -153,7 +198,7 @@ JSON = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["operation", "inputs", "mode", "made", "sha256", "size", "rank", "dtype", "names", "name"]
+                ["operation", "inputs", "mode", "made", "sha256", "size", "rank", "dtype", "names", "name", STEPS]
             ),
             inner,
         )

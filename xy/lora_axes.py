@@ -20,7 +20,7 @@ from ..nodes.inputs import (
 )
 from .capsule import XY, Axis, axis
 from .cell import Cell
-from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Sweep
+from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Sweep, are_one
 from .values import decimals, evenly_spaced, evenly_spaced_integers, named_value
 
 MOST_STEPS = 320
@@ -41,7 +41,8 @@ class LoraPairNode:
 class PlotStrengths(LoraPairNode):
     DESCRIPTION = (
         "Axes for an XY plot: the merge of two LoRAs at every pair of strengths, LoRA a's along X and LoRA b's along "
-        "Y. An axis that isn't connected leaves its LoRA at strength 1."
+        "Y. An axis that isn't connected leaves its LoRA at strength 1; with one LoRA on both sides, an axis alone "
+        "shows that LoRA at each strength."
     )
     SEARCH_ALIASES = ["xy plot", "lora strength grid", "compare lora strengths", "power merge"]
     RETURN_TYPES = (XY, XY)
@@ -88,7 +89,9 @@ class PlotStrengths(LoraPairNode):
     ) -> tuple[Axis, Axis]:
         strengths = evenly_spaced("strength", min_strength, max_strength, steps)
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
-        defaults = Cell(mode, density=density)
+        # of one LoRA on both sides an axis alone shows it at the axis' strengths, not a second time at 1
+        other = 0.0 if are_one(a, b) else 1.0
+        defaults = Cell(mode, strength_a=other, strength_b=other, density=density)
         sweep = Sweep(a, b, defaults, device=device, dtype=dtype, seed=seed, apply_strength=apply_strength)
         sweep.check()
         texts = decimals(strengths)

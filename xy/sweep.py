@@ -27,15 +27,15 @@ class LoraFile:
 
     def __init__(self, lora_name: str) -> None:
         self.name = display_name(lora_name)
-        self._lora_name = lora_name
+        self.file = lora_name
         self._lora: Lora | None = None
         self._read_as: tuple[int, ...] | None = None
 
     def lora(self) -> Lora:
         """Raises LoraError for a file that is damaged or no LoRA, FileNotFoundError for one that is gone."""
-        state = comfy_bridge.file_state(self._lora_name)
+        state = comfy_bridge.file_state(self.file)
         if self._lora is None or state != self._read_as:
-            self._lora = load(comfy_bridge.lora_path(self._lora_name), self.name, comfy_bridge.check_interrupt)
+            self._lora = load(comfy_bridge.lora_path(self.file), self.name, comfy_bridge.check_interrupt)
             self._read_as = state
         return self._lora
 
@@ -49,6 +49,13 @@ class GivenLora:
 
     def lora(self) -> Lora:
         return self._lora
+
+
+def are_one(a: LoraFile | GivenLora, b: LoraFile | GivenLora) -> bool:
+    """Whether LoRA a and LoRA b are one and the same: one file, or one output of another node."""
+    if isinstance(a, GivenLora) or isinstance(b, GivenLora):
+        return isinstance(a, GivenLora) and isinstance(b, GivenLora) and a.lora() is b.lora()
+    return a.file == b.file
 
 
 class Sweep:

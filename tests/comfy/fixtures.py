@@ -7,6 +7,7 @@ an editor, the one that run.py installed into .venv.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
     custom_nodes = base / "custom_nodes"
     if "EFFICIENCY_NODES_PATH" in os.environ:
         link_folder(Path(os.environ["EFFICIENCY_NODES_PATH"]), custom_nodes / "efficiency-nodes-comfyui")
+    shutil.copy(ROOT / "tests" / "comfy" / "foreign_stacker.py", custom_nodes)
     running = None
     try:
         make_checkpoint = ROOT / "tools" / "make_checkpoint.py"

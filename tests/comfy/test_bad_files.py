@@ -21,7 +21,7 @@ FOLDER = "bad_files"
 # What ComfyUI says itself, before the pack sees the file.
 BY_COMFYUI = {"link.safetensors": "Model in folder 'loras' with filename '.*' not found", "folder.safetensors": ""}
 
-# The file written, NodeError or PromptRejected; None: this system has no such files.
+# The file written, NodeError or PromptRejected; None: this system has no such files, or its torch opens none of them.
 Result = Any
 
 refused = pytest.mark.parametrize("case", [c for c in CASES if c.outcome == REFUSED], ids=lambda case: case.file)
@@ -42,7 +42,11 @@ def results(server: Server) -> Iterator[dict[str, Result]]:
     folder.mkdir()
     found: dict[str, Result] = {}
     queued: dict[str, str] = {}
+    torch_version = server.get("/system_stats")["system"]["pytorch_version"]
+    old_torch = tuple(map(int, torch_version.split(".")[:2])) < (2, 10)
     for case in CASES:
+        if old_torch and not case.file.endswith(".safetensors"):
+            found[case.file] = None
         try:
             case.make(folder)
         except OSError:
@@ -66,7 +70,7 @@ def results(server: Server) -> Iterator[dict[str, Result]]:
 def result(results: dict[str, Result], case: Case) -> Result:
     came = results[case.file]
     if came is None:
-        pytest.skip("This system has no such files.")
+        pytest.skip("This system has no such files, or its torch is too old to open them.")
     return came
 
 

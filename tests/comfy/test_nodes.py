@@ -302,6 +302,26 @@ def test_block_weights_take_blocks_out(server: Server):
     assert names and all("up_blocks" in name for name in names)
 
 
+def test_presets_in_comfyuis_user_folder_are_used_and_read_again_when_changed(server: Server):
+    user = server.base / "user" / "default" / "lora_power_merger" / "block_presets.user.txt"
+    user.parent.mkdir(parents=True, exist_ok=True)
+    prompt = {"a": loader("a.safetensors", lbw="MY-OWN")}
+    try:
+        scales = []
+        for weight in (0.5, 0.25):
+            user.write_text(f"MY-OWN:%default={weight}\n", "utf-8")
+            lbw = server.object_info("PM LoRA Loader")["input"]["required"]["lbw"][1]
+            assert lbw["presets"]["MY-OWN"] == f"%default={weight}" and "SD-OUT" in lbw["presets"]
+            modules = load(run_and_save(server, prompt, "a", "out_user_presets")).modules.values()
+            scales.append({module.scale for module in modules})
+    finally:
+        user.unlink()
+    (unweighted,) = {module.scale for module in load(server.loras / "a.safetensors").modules.values()}
+    assert scales == [{unweighted * 0.5}, {unweighted * 0.25}]
+    with pytest.raises(NodeError, match="there is no preset 'MY-OWN'"):
+        server.run({**prompt, "save": node("PM LoRA Save", lora=["a", 0], file_name="x", extension="safetensors")})
+
+
 def test_saving_counts_up_and_overwrites_only_when_told(server: Server):
     first = run_and_save(server, {"a": loader("a.safetensors", 1.0)}, "a", "kept/style")
     content = first.read_bytes()

@@ -144,3 +144,64 @@ def test_a_changed_file_in_a_folder_is_read_again(server: Server, epochs: list[s
     before = saved(server, nodes, {"lora_stack": ["folder", 0]})
     write_lora(server.loras / "run/best/Last.safetensors", rank=3, seed=9, modules=small_modules()[:3])
     assert saved(server, nodes, {"lora_stack": ["folder", 0]}) != before
+
+
+def foreign(*names: str) -> dict[str, Any]:
+    return node("Foreign LoRA Stacker", names=" ".join(names))
+
+
+def rewritten(server: Server, name: str, seed: int) -> None:
+    path = server.loras / name
+    path.parent.mkdir(exist_ok=True)
+    write_lora(path, rank=2, seed=seed, modules=small_modules()[:3])
+
+
+@pytest.mark.parametrize("kind", ["PM LoRA Merger", "PM LoRA SVD Merger"])
+def test_a_changed_file_of_another_packs_stack_is_read_again(server: Server, kind: str):
+    changing = "foreign/changing.safetensors"
+    nodes = {"stack": foreign("a.safetensors", changing)}
+    contents = []
+    for seed in (1, 2, 1):
+        rewritten(server, changing, seed)
+        contents.append(saved(server, nodes, {"lora_stack": ["stack", 0]}, kind))
+    assert contents[0] != contents[1] and contents[0] == contents[2]
+    (server.loras / changing).unlink()
+    with pytest.raises(NodeError, match=f"there is no file {changing}"):
+        saved(server, nodes, {"lora_stack": ["stack", 0]}, kind)
+
+
+def test_running_again_helps_where_a_file_changed_between_merge_and_save(server: Server):
+    """A merge with concat reads its files when it is saved; the error for a changed one says to run again."""
+    changing = "foreign/late.safetensors"
+    for seed in (1, 2):
+        rewritten(server, changing, seed)
+        server.run({"stack": foreign(changing), **merger(f"stacks/late{seed}", lora_stack=["stack", 0])})
+
+
+def test_a_merge_of_an_unchanged_stack_is_kept(server: Server):
+    rewritten(server, "foreign/kept.safetensors", 1)
+    by_stack = {"stack": foreign("foreign/kept.safetensors"), **merger(lora_stack=["stack", 0])}
+    assert "merger" not in cached(server, by_stack)
+    assert "merger" in cached(server, by_stack)
+
+
+def test_a_merge_without_a_stack_is_kept_when_a_file_of_anothers_stack_changes(server: Server):
+    rewritten(server, "foreign/kept.safetensors", 2)
+    server.run({"stack": foreign("foreign/kept.safetensors"), **merger(lora_stack=["stack", 0])})
+    by_link = {"a": loader("a.safetensors"), **merger(lora1=["a", 0])}
+    cached(server, by_link)
+    rewritten(server, "foreign/kept.safetensors", 3)
+    assert "merger" in cached(server, by_link)
+
+
+def merger(file_name: str = "stacks/kept", **inputs: Any) -> Prompt:
+    return {
+        "merger": node("PM LoRA Merger", **CONCAT, **inputs),
+        "save": node("PM LoRA Save", lora=["merger", 0], file_name=file_name, extension="safetensors"),
+    }
+
+
+def cached(server: Server, prompt: Prompt) -> list[str]:
+    """The nodes of a prompt that ComfyUI did not run, since nothing they depend on has changed."""
+    messages = server.wait(server.queue(prompt))["status"]["messages"]
+    return next(data["nodes"] for name, data in messages if name == "execution_cached")

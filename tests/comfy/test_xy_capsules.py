@@ -25,6 +25,7 @@ Picture = dict[str, list[Any]]
 
 # few modules, so that the many merges here take little time
 A, B = "capsules/a.safetensors", "capsules/b.safetensors"
+MERGER = {"mode": "concat", "density": 1.0, "device": "cpu", "dtype": "float32"}
 SEEDS: Axis = ("Seeds++ Batch", [0, 1])
 PROMPTS: Axis = ("Positive Prompt S/R", [("cat", None), ("cat", "dog")])
 STRENGTHS = {
@@ -170,6 +171,35 @@ def test_one_axis_alone_leaves_the_other_lora_at_1(pack: Pack, on_x: bool):
         found = pack.plot(axis, None) if on_x else pack.plot(None, axis)
         places = [(0, 0), (1, 0)] if on_x else [(0, 0), (0, 1)]
         assert pairs(found.cells) == dict(zip(places, map(merged, (-0.5, 1.5)), strict=True))
+
+
+@pytest.mark.parametrize("on_x", [True, False])
+@pytest.mark.parametrize("overridden", [True, False])
+def test_one_axis_alone_of_one_lora_on_both_sides_shows_it_at_the_axis_strengths(
+    pack: Pack, on_x: bool, overridden: bool
+):
+    """Strength 0 is the model as it is, not the second copy at 1."""
+    given = pack.load(A)
+    settings = {"lora_a_override": given, "lora_b_override": given} if overridden else {"lora_a": A, "lora_b": A}
+    x, y = pack.strengths(**settings, min_strength=0.0, max_strength=0.5)
+    found = pairs((pack.plot(x, None) if on_x else pack.plot(None, y)).cells)
+    half = pack.nodes["PM LoRA Merger"]().merge(**MERGER, lora1=pack.load(A, 0.5))["result"][0]
+    model, clip = pack.apply(pack.model, pack.clip, half)
+    assert list(found.values()) == [({}, {}), (contents(model.patches), contents(clip.patcher.patches))]
+
+
+def test_both_axes_of_one_lora_add_up(pack: Pack):
+    found = pairs(pack.plot(*pack.strengths(lora_b=A, min_strength=0.5, max_strength=0.5, steps=1)).cells)
+    twice = pack.nodes["PM LoRA Merger"]().merge(**MERGER, lora1=pack.load(A, 0.5), lora2=pack.load(A, 0.5))
+    model, clip = pack.apply(pack.model, pack.clip, twice["result"][0])
+    assert list(found.values()) == [(contents(model.patches), contents(clip.patcher.patches))]
+
+
+def test_equal_files_of_two_names_are_two_loras(pack: Pack, server: Server):
+    twin = "capsules/twin.safetensors"
+    (server.loras / twin).write_bytes((server.loras / A).read_bytes())
+    x, _ = pack.strengths(lora_b=twin, min_strength=0.0, max_strength=0.0, steps=1)
+    assert pairs(pack.plot(x, None).cells) != {(0, 0): ({}, {})}
 
 
 def test_the_same_output_on_both_axes(pack: Pack):

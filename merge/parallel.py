@@ -1,0 +1,95 @@
+"""Whether LoRAs that are merged on their factors are nearly parallel, as the epochs of one training are.
+
+Adding factors multiplies LoRAs with each other: (B1 + B2)(A1 + A2) has the cross terms B1 A2 and B2 A1. Of unrelated
+LoRAs these are noise; of parallel ones they add up, and the result is up to N times the sum of N LoRAs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .align import Meeting
+from .lora import Lora
+
+# Cosine of two LoRAs' deltas from which on they count as nearly parallel. That of unrelated LoRAs is near 0, of late
+# epochs of one training near 1.
+NEAR_PARALLEL = 0.7
+# Of more LoRAs the first ones are compared.
+MOST_COMPARED = 32
+# Multiplications spent for each number in the factors, so that it takes under 5 % of the merge: a Gram matrix takes as
+# many as the ranks add up to, so only some of the weights are looked at.
+WORK_PER_NUMBER = 2
+# What takes milliseconds is spent in any case: a small merge is looked at as a whole.
+FREE_WORK = 1e8
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def product_gram(ups: Sequence[Tensor], downs: Sequence[Tensor], gains: Sequence[float]) -> Tensor:
+    """The inner products of the deltas g * up @ down, (T, T) in float64 on the CPU, without forming a delta.
+
+    up (m, r), down (r, n); <B1 A1, B2 A2> is the sum of the elements of (B1^T B2) * (A1 A2^T).
+    """
+    up, down = torch.cat(list(ups), 1), torch.cat(list(downs), 0)
+    left, right = (gram.to("cpu", torch.float64) for gram in (up.mT @ up, down @ down.mT))
+    ranks = [one.shape[1] for one in ups]
+    rows = torch.stack([block.sum(0) for block in (left * right).split(ranks, 0)])
+    sums = torch.stack([block.sum(1) for block in rows.split(ranks, 1)], 1)
+    weights = torch.tensor(gains, dtype=torch.float64)
+    return sums * weights * weights[:, None]
+
+
+def _chosen(meetings: Sequence[Meeting]) -> set[str]:
+    """The weights to look at, evenly spread over those that several LoRAs have."""
+    shared = [meeting for meeting in meetings if sum(s.number <= MOST_COMPARED for s in meeting.shares) > 1]
+    numbers = [(m.rows + m.columns) * sum(s.adapter.rank for s in m.shares) for m in shared]
+    work = sum(n * sum(s.adapter.rank for s in m.shares) for n, m in zip(numbers, shared, strict=True))
+    part = max(FREE_WORK, WORK_PER_NUMBER * sum(numbers)) / max(1, work)
+    # by the golden ratio: with a fixed step it could be the same projection of every block
+    return {meeting.weight for n, meeting in enumerate(shared) if (n * _GOLDEN) % 1 < part}
+
+
+class ParallelCheck:
+    """Looks at some weights of a merge on factors: `look` while each is merged, `note` at the end."""
+
+    def __init__(self, loras: Sequence[Lora], meetings: Sequence[Meeting]) -> None:
+        self._names = [lora.name for lora in loras]
+        self._chosen = _chosen(meetings)
+        count = min(len(loras), MOST_COMPARED)
+        self._inner = torch.zeros(count, count, dtype=torch.float64)
+        self._norms = torch.zeros(count, count, dtype=torch.float64)  # of LoRA i where j has the weight too
+        self._sum = self._result = 0.0
+
+    def look(self, meeting: Meeting, ups: Sequence[Tensor], downs: Sequence[Tensor], up: Tensor, down: Tensor) -> None:
+        """``ups`` and ``downs`` are the factors of the meeting's shares, ``up`` and ``down`` their merge."""
+        if meeting.weight not in self._chosen:
+            return
+        compared = [n for n, share in enumerate(meeting.shares) if share.number <= MOST_COMPARED]
+        gram = product_gram(
+            [ups[n] for n in compared], [downs[n] for n in compared], [meeting.shares[n].gain for n in compared]
+        )
+        places = torch.tensor([meeting.shares[n].number - 1 for n in compared])
+        self._inner[places[:, None], places] += gram
+        self._norms[places[:, None], places] += gram.diagonal()[:, None]
+        if len(compared) == len(meeting.shares):
+            self._sum += float(gram.sum())
+            self._result += float(product_gram([up], [down], [1.0]))
+
+    def cosines(self) -> Tensor:
+        """The cosine of each two LoRAs on the weights looked at that both have; 0 where there are none."""
+        scale = (self._norms * self._norms.mT).sqrt()
+        return torch.where(scale > 0, self._inner / scale, 0.0)
+
+    def note(self, mode: str) -> str | None:
+        """One or two sentences for the user where two of the LoRAs are nearly parallel."""
+        cosines = self.cosines().abs().nan_to_num().triu(1)
+        if not len(cosines) or float(cosines.max()) < NEAR_PARALLEL:
+            return None
+        first, second = divmod(int(cosines.argmax()), len(cosines))
+        pair = f"{self._names[first]} and {self._names[second]} are nearly parallel (cosine {cosines.max():.2f})"
+        factor = math.sqrt(self._result / self._sum) if self._sum > 0 else 1.0
+        strong = f" The result is {factor:.1f} times as strong as the sum." if factor >= 1.05 else ""
+        return f"{pair}, so {mode} also adds up their cross terms.{strong} For the true sum use concat or add_svd."
