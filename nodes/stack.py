@@ -32,7 +32,7 @@ class _FilesRead:
     """The files that mergers have read by way of stacks, as they were then."""
 
     def __init__(self) -> None:
-        self._states: dict[str, tuple[int, int] | None] = {}
+        self._states: dict[str, tuple[int, ...] | None] = {}
         self._changes = 0
 
     def note(self, file: str) -> None:
