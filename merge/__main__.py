@@ -126,7 +126,7 @@ def _add_alpha_from(parser: argparse.ArgumentParser) -> None:
         choices=get_args(AlphaFrom),
         default="trainer",
         help="where the scale of tensors without an alpha comes from: also from the file's header or PEFT's "
-        "adapter_config.json beside it (trainer, the default), or from the tensors alone, as in ComfyUI's own loader",
+        "adapter_config.json next to it (trainer, the default), or from the tensors alone, as in ComfyUI's own loader",
     )
 
 

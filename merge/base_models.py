@@ -1,10 +1,10 @@
-"""What other programs call the kinds of models: the base model in the metadata of what the pack writes.
+"""What other programs call the base models, for the metadata of the files that we write.
 
-Data, one row an architecture (see names/): a new one gets its row here, or stands in UNNAMED with the reason. The names
-are those of the trainers and programs that read them again:
+One row per architecture (see names/) or family; one without a row is in UNNAMED, with the reason. The names are those
+that trainers write and other programs read:
 - sd-scripts: `ss_v2` and `ss_base_model_version` (train_network.py), `modelspec.*` (library/sai_model_spec.py)
 - musubi-tuner: `ss_base_model_version` (dataset/architectures.py), `modelspec.*` (utils/sai_model_spec.py)
-- where neither knows the model: ai-toolkit's get_base_model_version, and SwarmUI's T2IModelClassSorter
+- for models that neither trains: ai-toolkit (get_base_model_version) and SwarmUI (T2IModelClassSorter)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from .names import Architecture
 
-# What A1111, Forge and sd-scripts take a LoRA's base from; all else is SD 1 to A1111.
+# A1111 and Forge tell SD 2 and SDXL by these two, and take everything else for SD 1.
 V2 = "ss_v2"
 VERSION = "ss_base_model_version"
 SPEC = "modelspec."
@@ -22,7 +22,7 @@ SPEC = "modelspec."
 
 @dataclass(frozen=True)
 class Base:
-    """One kind of model; None where no program has a name for that."""
+    """What a base model is called; None if no program has a name for it."""
 
     version: str | None
     architecture: str | None
@@ -31,24 +31,24 @@ class Base:
     v2: bool = False
 
     def metadata(self) -> dict[str, str]:
-        """What is known of it, by the keys of a LoRA's metadata."""
-        told = {
+        """What is known, as a LoRA's metadata."""
+        known = {
             V2: str(self.v2),
             VERSION: self.version,
             SPEC + "architecture": None if self.architecture is None else f"{self.architecture}/lora",
             SPEC + "implementation": self.implementation,
             SPEC + "resolution": self.resolution,
         }
-        return {key: value for key, value in told.items() if value is not None}
+        return {key: value for key, value in known.items() if value is not None}
 
 
 _STABILITY = "https://github.com/Stability-AI/generative-models"
 _FLUX, _FLUX_2 = "https://github.com/black-forest-labs/flux", "https://github.com/black-forest-labs/flux2"
 
-# By the architecture's name, or by its family's where all its sizes have one name.
+# By the architecture's name, or by its family's.
 BASES: dict[str, Base] = {
     "SD 1.5": Base("sd_v1", "stable-diffusion-v1", "diffusers", "512x512"),
-    # the names of weights don't tell the models of 512 pixels from those of 768, which are in wider use
+    # the weights of the 512 and the 768 pixel models have the same names; the latter are more widely used
     "SD 2": Base("sd_v2", "stable-diffusion-v2-768-v", "diffusers", "768x768", v2=True),
     "SDXL": Base("sdxl_base_v1-0", "stable-diffusion-xl-v1-base", _STABILITY, "1024x1024"),
     "SD 3": Base(None, "stable-diffusion-3-m", "diffusers", "1024x1024"),
@@ -93,8 +93,7 @@ BASES: dict[str, Base] = {
     "SVD": Base(None, "stable-video-diffusion-img2vid-v1", None, "1024x576"),
 }
 _NOWHERE = "none of these programs has a name for it"
-_SEVERAL = "several models with names of their own have the same weights: "
-# Families without a row, and why.
+_SEVERAL = "several models with different names have the same weights: "
 UNNAMED: dict[str, str] = {
     "ACE-Step": _NOWHERE,
     "CogVideoX": _NOWHERE,
@@ -118,18 +117,20 @@ UNNAMED: dict[str, str] = {
     "Stable Audio 3": _NOWHERE,
     "TripoSplat": _NOWHERE,
 }
-# What a text encoder alone is taken for where it can be: other models have it too, but their trainers leave it alone.
+# What a LoRA of text encoders alone is taken for: other models have the same encoders, but hardly anyone trains them.
 ASSUMED = ("SD 2", "SDXL")
 
 
 def base_metadata(architecture: Architecture | None, candidates: Sequence[Architecture]) -> dict[str, str]:
-    """What is known of the base model of a LoRA, by the keys of its metadata; nothing where it isn't known.
+    """The metadata on the base model of a LoRA; empty if it isn't known.
 
-    ``architecture`` is what it is for, None where its names don't tell. Then all that the ``candidates`` agree on is.
+    ``architecture`` is what the LoRA is for. If that is None, only what all ``candidates`` agree on.
     """
     possible = [architecture] if architecture is not None else _likely(candidates)
-    told = [_metadata(one) for one in possible]
-    return {k: v for k, v in told[0].items() if all(other.get(k) == v for other in told)} if told else {}
+    metadata = [_metadata(one) for one in possible]
+    if not metadata:
+        return {}
+    return {key: value for key, value in metadata[0].items() if all(other.get(key) == value for other in metadata)}
 
 
 def _likely(candidates: Sequence[Architecture]) -> Sequence[Architecture]:

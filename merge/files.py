@@ -41,7 +41,7 @@ READABLE = (*SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
 
 # The names that PEFT's save_pretrained gives an adapter's tensors.
 PEFT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-# Of a configuration that names all modules of a large model there are some 100 kB.
+# A configuration that names every module of a large model has about 100 kB.
 MOST_CONFIG_BYTES = 4 * 2**20
 
 
@@ -53,8 +53,8 @@ def load(
 ) -> Lora:
     """Read a LoRA file. Its name (what messages call it) is the file's, without the ending, unless one is given.
 
-    ``alpha_from``: "trainer" counts the scale that its header, or PEFT's configuration beside it, give to tensors
-    without an alpha; "tensors" doesn't, as ComfyUI's own loader. "rslora" is for old recipes (trainer_scale.AS_BEFORE).
+    ``alpha_from``: whether the file's header or PEFT's adapter_config.json give the scale of tensors without an alpha
+    ("trainer"), or the tensors alone as in ComfyUI's own loader ("tensors"). "rslora" is trainer_scale.AS_BEFORE.
     Raises LoraError when the file is missing, damaged, or holds something else than LoRA weights.
     """
     path = Path(path)
@@ -70,31 +70,31 @@ def load(
             config = _config_of(path, name) if alpha_from == "trainer" else None
             lora = from_state_dict(tensors, name, metadata, check, alpha_from, config)
             source = {"file": f"{name}{path.suffix}", "size": path.stat().st_size, "sha256": sha256.result(check)}
-    if alpha_from == "tensors" and config_beside(path) is not None:
-        source["alpha_from"] = alpha_from  # what it says was not looked at
+    if alpha_from == "tensors" and adapter_config(path) is not None:
+        source["alpha_from"] = alpha_from  # the configuration might give another scale
     return replace(lora, source={**source, **lora.source})
 
 
 def _own_name(path: Path) -> str:
-    """The file's name without its ending; PEFT gives all its files one, and tells them apart by their folders."""
+    """The file's name without its ending; for PEFT's files, which are all called the same, with their folder's."""
     folder = path.resolve().parent.name if path.name in PEFT_FILES else ""
     return f"{folder}/{path.stem}" if folder else path.stem
 
 
-def config_beside(path: Path) -> Path | None:
-    """PEFT's configuration of an adapter, in the folder of the file that PEFT writes its tensors to."""
+def adapter_config(path: Path) -> Path | None:
+    """The adapter_config.json that goes with a file of PEFT's; None without one."""
     config = path.with_name(peft_config.FILE)
     return config if path.name in PEFT_FILES and config.is_file() else None
 
 
 def _config_of(path: Path, name: str) -> peft_config.PeftConfig | None:
-    config = config_beside(path)
+    config = adapter_config(path)
     if config is None:
         return None
     with config.open("rb") as file:
         content = file.read(MOST_CONFIG_BYTES + 1)
     if len(content) > MOST_CONFIG_BYTES:
-        raise LoraError(f"{name}: its {config.name} is larger than {MOST_CONFIG_BYTES // 2**20} MB. Get it again.")
+        raise LoraError(f"{name}: its {config.name} is larger than {MOST_CONFIG_BYTES // 2**20} MB. Download it again.")
     return peft_config.from_file(content, name, hashlib.sha256(content).hexdigest())
 
 

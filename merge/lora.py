@@ -30,7 +30,7 @@ class LoraError(ValueError):
 
 
 def for_user(text: str) -> str:
-    """A text with names from a file in it, which may be of any length and hold control characters: cut, without."""
+    """A text that quotes names from a file, shortened and without control characters."""
     if len(text) > 2000:
         text = f"{text[:1500]}…{text[-400:]}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
@@ -119,7 +119,7 @@ class Adapter(ABC):
         """What a file holds of it, by the key's ending, with the block weight in it."""
 
     def in_peft(self) -> Adapter | None:
-        """The same change for PEFT's files, which have no alpha, in a form of its own there; None without one."""
+        """The same change in a form for PEFT's files, which have no alpha, other than a LoRA; None if there is none."""
         return None
 
 
@@ -303,7 +303,7 @@ class Lora:
     is (see recipe.py): what makes a new LoRA of it leaves that out. ``architecture`` is what it is for, where a merge,
     a connected model or the user decided that; None leaves it to the names. ``notes`` are sentences for the user about
     what was doubtful or left out when it was made, or counts differently than in ComfyUI's own loader. ``extras`` are
-    tensors that go along unmerged, by their key in the file (see formats/embeddings.py).
+    tensors that are passed through unmerged, by their key in the file (see formats/embeddings.py).
 
     Nodes share these values through ComfyUI's cache, so nothing may write into one, its mappings or its tensors:
     every operation returns a new Lora.

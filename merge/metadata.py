@@ -40,7 +40,7 @@ SHARED = (
 # What holds for the tensors of one file alone.
 OF_THE_TENSORS = (
     *("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "ss_new_sd_model_hash"),
-    peft_config.HEADER,  # its scales are in the tensors that are written
+    peft_config.HEADER,  # the tensors that we write contain its scales
 )
 # The SHA-256 of a file's tensors, as ModelSpec and sd-scripts have it: of the data behind the header.
 HASH = "modelspec.hash_sha256"

@@ -2,8 +2,8 @@
 
 The recipe of a value is in its metadata under KEY, as JSON: `operation` ("merge", "merge_svd", "resize"; "load" for a
 file that was only read, weighted and saved), its settings, and `inputs`. An input has its name and strengths; if it is
-a file, `file`, `size` and `sha256`; `alpha_from` where more than its tensors could say its scale ("trainer" or
-"tensors": which did), and `adapter_config`, the SHA-256 of PEFT's configuration, if it counted; if it was made, or the
+a file, `file`, `size` and `sha256`; `alpha_from` ("trainer" or "tensors") if its header or PEFT's configuration could
+give it another scale, and `adapter_config`, the SHA-256 of that configuration, if it counted; if it was made, or the
 file tells how it was, `made`, the recipe of it; and `block_weights`, one text for each time that they were given. No
 date and no path of a machine: the same merge gives the same file. recipe_text.py bounds the whole.
 """

@@ -12,7 +12,7 @@ import torch
 
 from .blocks import with_block_weights
 from .compute import DTYPES, Check, Compute
-from .files import READABLE, config_beside, load, save
+from .files import READABLE, adapter_config, load, save
 from .formats import peft_config
 from .formats.trainer_scale import AS_BEFORE, CONFIG_HASH, AlphaFrom
 from .hashing import sha256_of
@@ -192,7 +192,7 @@ def _find(recipe: Recipe, folder: Path, name: str, check: Check) -> dict[str, Pa
 
 
 def _key(entry: Recipe) -> str:
-    """What tells the file of an input from those of others: its hash, and that of its configuration if it counted."""
+    """The identity of an input's file: its hash, and that of its configuration if it counted."""
     return " ".join(str(entry[part]) for part in ("sha256", CONFIG_HASH) if entry.get(part) is not None)
 
 
@@ -227,14 +227,14 @@ class _Known:
                     return None
                 config_changed = True
         if config_changed:
-            return f"The {peft_config.FILE} beside {file} is gone or has changed since."
+            return f"The {peft_config.FILE} of {file} is missing or has changed since."
         if named or alike:
             return f"{file} has changed since (its SHA-256 was {sha256})."
         return f"{file} is missing in {self._folder.name} (SHA-256 {sha256})."
 
     def _has_config(self, path: Path, entry: Recipe) -> bool:
-        """Whether the configuration that counted with the file is the one beside it."""
-        wanted, config = entry.get(CONFIG_HASH), config_beside(path)
+        """Whether the file still has the configuration that counted, if one did."""
+        wanted, config = entry.get(CONFIG_HASH), adapter_config(path)
         return wanted is None or (config is not None and self._hash(config) == wanted)
 
     def _hash(self, path: Path) -> str:

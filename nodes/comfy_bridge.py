@@ -15,7 +15,7 @@ import folder_paths
 import torch
 
 from ..merge.compute import Compute, Progress
-from ..merge.files import config_beside
+from ..merge.files import adapter_config
 from ..merge.names import Architecture, recognise
 
 log = logging.getLogger(__name__)
@@ -88,17 +88,14 @@ def find_lora(name: str) -> Path | None:
 
 
 def file_state(name: str) -> tuple[int, ...] | None:
-    """What tells that a file of the loras list has changed: its size and the time of its last change.
-
-    Also those of PEFT's configuration beside it, where there is one.
-    """
+    """The size and time of the last change of a file of the loras list, and of the configuration that PEFT gave it."""
     path = find_lora(name)
     return None if path is None else tuple(number for file in read_with(path) for number in state_of(file))
 
 
 def read_with(path: Path) -> list[Path]:
-    """The files that are read for a LoRA file: itself, and PEFT's configuration beside it."""
-    config = config_beside(path)
+    """All files that are read when a LoRA file is: itself, and its PEFT configuration if it has one."""
+    config = adapter_config(path)
     return [path] if config is None else [path, config]
 
 

@@ -66,8 +66,8 @@ class LoadLora:
                     list(get_args(AlphaFrom)),
                     {
                         "default": "trainer",
-                        "tooltip": "Where the scale comes from if the tensors have no alpha. trainer: also from the "
-                        "file's header or PEFT's adapter_config.json beside it. tensors: from the tensors alone, as "
+                        "tooltip": "Where the scale comes from if the tensors have no alpha. trainer: from the file's "
+                        "header, or from PEFT's adapter_config.json next to it. tensors: from the tensors alone, as in "
                         "ComfyUI's own loader.",
                     },
                 ),

@@ -430,7 +430,7 @@ def test_any_header_of_peft(text: str):
         st.integers(0, 10**5).map(lambda depth: b"[" * depth),
     )
 )
-def test_any_configuration_beside_a_file(content: bytes):
+def test_any_adapter_configuration(content: bytes):
     config = value_or_refusal(lambda: peft_config.from_file(content, "file", "0"))
     if config is not None:
         lora = value_or_refusal(lambda: from_state_dict(UNET_X, "file", config=config))

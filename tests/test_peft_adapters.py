@@ -133,7 +133,7 @@ def test_without_its_configuration_it_is_what_comfyui_makes_of_it(tmp_path: Path
 def test_a_lokr_of_a_one_dimensional_convolution_is_refused(tmp_path: Path):
     """PEFT takes its Kronecker product over other dimensions than any other program."""
     adapter_folder(tmp_path, lokr(target_modules=["line"]))
-    with pytest.raises(LoraError, match="line is a LoKr of a one-dimensional convolution"):
+    with pytest.raises(LoraError, match="line is a LoKr of a 1-D convolution"):
         load(tmp_path / "adapter_model.safetensors")
 
 
@@ -150,7 +150,7 @@ def test_the_note_names_the_configuration(tmp_path: Path):
     assert note.startswith("a/adapter_model: the scale is 4 by the trainer's alpha (adapter_config.json);")
 
 
-# --- what is refused ---
+# --- refusals ---
 
 
 def configured(tmp_path: Path, content: str | bytes | None = None, **options: Any) -> Path:
@@ -166,7 +166,7 @@ def configured(tmp_path: Path, content: str | bytes | None = None, **options: An
 @pytest.mark.parametrize(
     "content", ["", "{", "[1]", "null", "[" * 100_000, b"\xff\xfe{}", '{"r": NaN}', '{"r": -Infinity}']
 )
-def test_a_configuration_that_is_none_is_refused_by_name(content: str | bytes, tmp_path: Path):
+def test_an_invalid_configuration_is_refused_by_name(content: str | bytes, tmp_path: Path):
     path = configured(tmp_path, content)
     with pytest.raises(LoraError, match=r"adapter_model: its adapter_config\.json"):
         load(path)
@@ -188,7 +188,7 @@ def test_a_configuration_that_is_none_is_refused_by_name(content: str | bytes, t
         ({"alpha_pattern": {"up": None}}, "alpha_pattern of up"),
         ({"alpha_pattern": {"(a+)+$": 2}}, "takes too long"),
         ({"alpha_pattern": {f"[a{n}]": 2 for n in range(50)}}, "takes too long"),
-        ({"r": 8}, "the rank 8, and its tensors have the rank 4"),
+        ({"r": 8}, "the rank 8, but its tensors have the rank 4"),
         ({"rank_pattern": {"up": 2}}, "module base_model.model.up the rank 2"),
         ({"peft_type": "IA3"}, "'IA3'"),
         ({"peft_type": ["LORA"]}, "kind"),
@@ -200,13 +200,13 @@ def test_a_configuration_that_is_none_is_refused_by_name(content: str | bytes, t
         ({"target_parameters": ["experts"]}, "target_parameters"),
     ],
 )
-def test_a_configuration_that_is_wrong_is_refused_by_name(options: dict[str, Any], words: str, tmp_path: Path):
+def test_a_configuration_with_wrong_options_is_refused_by_name(options: dict[str, Any], words: str, tmp_path: Path):
     with pytest.raises(LoraError, match=r"adapter_model: its adapter_config\.json") as refused:
         load(configured(tmp_path, **options))
     assert words in str(refused.value)
 
 
-def test_options_that_say_nothing_of_the_scale_are_fine(tmp_path: Path):
+def test_options_without_influence_on_the_scale_are_ignored(tmp_path: Path):
     fine = {"bias": "all", "init_lora_weights": "gaussian", "lora_dropout": 0.5, "task_type": 7, "eva_config": {"x": 1}}
     assert load(configured(tmp_path, **fine)).modules
 
@@ -268,9 +268,7 @@ def test_a_merge_of_an_adapter_replays_with_its_configuration_and_not_with_anoth
     assert save(again.lora, tmp_path / "again.safetensors").read_bytes() == made.read_bytes()
     config = tmp_path / "two" / "adapter_config.json"
     config.write_text(config.read_text().replace('"lora_alpha": 12', '"lora_alpha": 13'))
-    with pytest.raises(
-        LoraError, match=r"adapter_config\.json beside two/adapter_model\.safetensors is gone or has ch"
-    ):
+    with pytest.raises(LoraError, match=r"adapter_config\.json of two/adapter_model\.safetensors is missing or has ch"):
         replay(load(made), tmp_path, tmp_path, CPU)
 
 

@@ -83,7 +83,7 @@ def test_alpha_in_the_header_counts_where_the_tensors_have_none(options: dict[st
     assert scale_of(header(**options)) == pytest.approx(wanted, rel=1e-12)
 
 
-def test_alphas_among_the_tensors_say_it_all():
+def test_alpha_tensors_override_the_header():
     told = header(r=16, lora_alpha=64)
     assert scale_of(told, alpha=torch.tensor(16.0)) == 1.0, "an alpha equal to the rank is an alpha too"
     assert scale_of(told, alpha=torch.tensor(8.0)) == 0.5
@@ -177,7 +177,7 @@ def test_tensors_only_is_what_comfyui_does():
     )
 
 
-# --- what is written ---
+# --- saving ---
 
 
 def write(path: Path, told: Mapping[str, str], **more: int) -> Path:
@@ -257,7 +257,7 @@ def test_a_recipe_says_which_scale_counted_and_replays(alpha_from: Any, rslora: 
 SOURCES: dict[str, tuple[dict[str, str], dict[str, Tensor]]] = {
     "the header counts": (header(r=16, lora_alpha=64), {}),
     "an rsLoRA": (header(r=16, lora_alpha=64, use_rslora=True), {}),
-    "alphas beside an rsLoRA's header": (
+    "alphas and an rsLoRA's header": (
         header(r=16, lora_alpha=64, use_rslora=True),
         {f"{name}.alpha": torch.tensor(16.0) for name in (QUERY, KEYS)},
     ),

@@ -32,7 +32,7 @@ from .trainer_scale import AlphaFrom
 log = logging.getLogger(__name__)
 
 FAMILIES: tuple[ModuleType, ...] = (lora, loha, lokr, full, based, peft_dora)
-# Those that stay in memory: small, or changed on the way.
+# Families whose tensors are not left in their file.
 IN_MEMORY = (based, peft_dora)
 
 _FAMILY_OF = {suffix: family for family in FAMILIES for suffix in family.SUFFIXES}
@@ -135,7 +135,7 @@ def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
 
 @dataclass(frozen=True)
 class _Contents:
-    """A file's tensors by module and suffix, in its order; those that go along; and what to say of the rest."""
+    """A file's tensors by module and suffix, in its order, the embeddings, and notes on what is left out."""
 
     groups: dict[str, Group]
     extras: dict[str, layouts.Value]

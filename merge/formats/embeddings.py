@@ -1,7 +1,7 @@
-"""Embeddings in a LoRA's file (OneTrainer, A1111): `bundle_emb.<its name in the prompt>.<part>`.
+"""Embeddings in a LoRA's file (OneTrainer, A1111): `bundle_emb.<name in the prompt>.<part>`.
 
-They are trained words, no change of a weight. A1111 reads them from the file and ComfyUI passes over them. They are
-carried through: a merge has those of all its LoRAs, except two different ones of one name.
+They are trained words, not changes of a weight. A1111 reads them, ComfyUI ignores them. We pass them through unchanged:
+a merge has the embeddings of all its LoRAs, unless two of one name differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PREFIX = "bundle_emb."
 
 
 def together(loras: Iterable[Lora]) -> tuple[dict[str, Tensor | Later], list[str]]:
-    """The embeddings of several LoRAs, and what to tell the user of those that have one name and differ."""
+    """The embeddings of several LoRAs, and a note on each name that stands for different ones."""
     kept: dict[str, dict[str, Tensor | Later]] = {}
     owner: dict[str, str] = {}
     clashing: dict[str, list[str]] = {}
@@ -40,7 +40,7 @@ def together(loras: Iterable[Lora]) -> tuple[dict[str, Tensor | Later], list[str
 
 
 def in_file(lora: Lora, style: str | None) -> dict[str, Later]:
-    """What a file holds of them, as they are. In PEFT's style none: diffusers refuses a file that has them."""
+    """The embeddings as a file contains them. None in PEFT's style: diffusers refuses files that have any."""
     if unwritten(lora, style):
         log.warning("%s", unwritten(lora, style))
         return {}
@@ -48,11 +48,11 @@ def in_file(lora: Lora, style: str | None) -> dict[str, Later]:
 
 
 def unwritten(lora: Lora, style: str | None) -> str | None:
-    """What to tell the user of embeddings that a style has no place for."""
+    """The note on embeddings that a style can't contain."""
     if style != "peft" or not lora.extras:
         return None
     words = ", ".join(_by_word(lora.extras))
-    return for_user(f"{lora.name}: its embeddings ({words}) are left out: files of PEFT and diffusers hold none.")
+    return for_user(f"{lora.name}: its embeddings ({words}) are left out: files for diffusers can't contain any.")
 
 
 def _on_cpu(value: Tensor | Later) -> Later:

@@ -1,9 +1,9 @@
-"""PEFT's configuration of an adapter: the rank and alpha of each module, from which the scale follows.
+"""PEFT's adapter configuration: the rank and alpha of each module, which give its scale.
 
-PEFT writes it as `adapter_config.json` beside `adapter_model.safetensors`; diffusers writes the same options into the
-header of its files under HEADER, each behind the name of its component: {"unet.r": 16, "unet.lora_alpha": 32, ...}.
-The scale is alpha / r, or alpha / sqrt(r) for rsLoRA (arXiv 2312.03732); rank_pattern and alpha_pattern give single
-modules numbers of their own (PEFT's get_pattern_key).
+PEFT saves it as `adapter_config.json` next to `adapter_model.safetensors`. diffusers saves the same options in the
+header of its files under HEADER, each prefixed with its component: {"unet.r": 16, "unet.lora_alpha": 32, ...}. The
+scale is alpha / r, or alpha / sqrt(r) for rsLoRA (arXiv 2312.03732). rank_pattern and alpha_pattern override both for
+single modules (PEFT's get_pattern_key).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ FILE = "adapter_config.json"
 DEFAULT = 8
 OPTIONS = ("r", "lora_alpha", "alpha", "use_rslora", "rank_pattern", "alpha_pattern")
 
-# Those kinds of PEFT that are read, by peft_type.
+# The values of peft_type that can be read.
 KINDS = ("LORA", "LOHA", "LOKR")
-# Options with which an adapter isn't what its tensors say; and those that change the base model too.
+# Options that make an adapter more than its tensors, and initialisations that also change the base model.
 UNREADABLE = (
     *("fan_in_fan_out", "use_qalora", "use_bdlora", "kasa_config", "alora_invocation_tokens", "layer_replication"),
     *("arrow_config", "monteclora_config", "target_parameters", "trainable_token_indices", "modules_to_save"),
@@ -36,7 +36,7 @@ UNREADABLE = (
 CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga")
 
 _PLAIN = re.compile(r"\^?[\w.-]+\$?", re.ASCII)
-# A pattern comes from a file. Such expressions take time that grows with the third power of a name's length at most.
+# Patterns come from files. These limits keep matching cubic in the length of a name at worst.
 _LONGEST_PATTERN, _LONGEST_NAME, _MOST_EXPRESSIONS, _MOST_REPEATS = 200, 200, 20, 2
 _REPEAT = re.compile(r"(?<!\\)(?:\*|\+|\{)")
 _UNSAFE = re.compile(r"\(\?(?!:)|\)[*+{?]|\\[1-9]|[*+}]\+")
@@ -44,7 +44,10 @@ _UNSAFE = re.compile(r"\(\?(?!:)|\)[*+{?]|\\[1-9]|[*+}]\+")
 
 @dataclass(frozen=True)
 class Pattern:
-    """A number for the modules that one of the expressions fits, the first of them in the configuration's order."""
+    """Numbers by regular expression; the first expression that matches a module's path gives its number.
+
+    In an expression that is a plain path a dot stands for a dot.
+    """
 
     numbers: Mapping[str, float]
 
@@ -76,10 +79,10 @@ NO_PATTERN = Pattern({})
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """The options of one component that its scales follow from; those that say nothing of it are left out.
+    """The options of one component that determine the scale of its modules.
 
-    ``component`` is what its modules' names begin with, and a dot; "" where they are all of one. ``rank`` is None
-    where it isn't said: then it is that of the tensors. ``origin`` is what messages call the place.
+    ``component`` prefixes the names of its modules and ends in a dot; "" if the file has a single component. ``rank``
+    None means the rank of the tensors. ``origin`` names the configuration in messages, ``sha256`` is that of its file.
     """
 
     component: str
@@ -89,16 +92,16 @@ class PeftConfig:
     rank_pattern: Pattern = field(default=NO_PATTERN)
     alpha_pattern: Pattern = field(default=NO_PATTERN)
     origin: str = HEADER
-    sha256: str | None = None  # of the file that it stands in
+    sha256: str | None = None
 
     def path(self, name: str) -> str | None:
-        """The path in the model that PEFT trained of a module's name; None where it is another component's."""
+        """The module's path in the model that PEFT trained; None for a module of another component."""
         if not name.startswith(self.component):
             return None
         return name.removeprefix(self.component).removeprefix(PEFT)
 
     def rank_of(self, path: str, own: int | None) -> float | None:
-        """The rank that counts for a module: that of its tensors where the configuration gives none."""
+        """The rank of a module; ``own``, that of its tensors, if the configuration gives none."""
         return self.rank_pattern.of(path, own if self.rank is None else self.rank)
 
     def scale(self, path: str, rank: float) -> float:
@@ -108,9 +111,9 @@ class PeftConfig:
 
 
 def from_header(metadata: Mapping[str, str]) -> list[PeftConfig]:
-    """The configurations in a file's header, the component with the longest name first; none where they are damaged.
+    """The configurations in a file's header, the longest component name first.
 
-    What is no sound configuration there says nothing: such a header is a note that many programs never look at.
+    Invalid ones are skipped rather than refused: most programs ignore this header.
     """
     try:
         config = json.loads(metadata.get(HEADER, "{}"))
@@ -132,23 +135,23 @@ def from_header(metadata: Mapping[str, str]) -> list[PeftConfig]:
 
 
 def from_file(content: bytes, name: str, sha256: str) -> PeftConfig:
-    """The configuration in an `adapter_config.json`; ``name`` is what messages call the LoRA.
+    """The configuration in an `adapter_config.json`; ``name`` is the LoRA's, for messages.
 
-    Raises LoraError where it is no such configuration, and for kinds of adapters that can't be merged.
+    Raises LoraError if the file is not a valid configuration, and for adapters that can't be merged.
     """
     origin = f"{name}: its {FILE}"
 
     def no_number(text: str) -> None:
-        raise LoraError(f"{origin} holds {text}, which is no number. Get it again, or correct it.")
+        raise LoraError(f"{origin} holds {text}, which is not a number. Download it again, or correct it.")
 
     try:
         config = json.loads(content.decode("utf-8"), parse_constant=no_number)
     except (ValueError, RecursionError) as error:
         if isinstance(error, LoraError):
             raise
-        raise LoraError(f"{origin} can't be read as JSON ({error}). Get it again, or correct it.") from None
+        raise LoraError(f"{origin} can't be read as JSON ({error}). Download it again, or correct it.") from None
     if not isinstance(config, dict):
-        raise LoraError(f"{origin} holds no table of options. Get it again, or correct it.")
+        raise LoraError(f"{origin} is not a table of options. Download it again, or correct it.")
     _require_readable(config, origin)
     options = {"r": DEFAULT, "lora_alpha": DEFAULT, **config}
     if config.get("peft_type", "LORA") != "LORA":
@@ -168,14 +171,14 @@ def _require_readable(config: Mapping[str, Any], origin: str) -> None:
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(CHANGES_BASE):
         raise LoraError(
-            f"{origin} says that its training began with {start}, which changes the base model as well. Save it as a "
+            f"{origin} says that it was initialised with {start}, which changes the base model as well. Save it as a "
             "plain LoRA with PEFT (path_initial_model_for_weight_conversion)."
         )
     unreadable = next((option for option in UNREADABLE if config.get(option)), None)
     if unreadable is not None:
         raise LoraError(
-            f"{origin} sets {unreadable}, with which the adapter is more than its LoRA tensors; ComfyUI's own loader "
-            "would drop the rest. Merge it into its base model with PEFT (merge_and_unload)."
+            f"{origin} sets {unreadable}, so the adapter is more than its LoRA tensors; ComfyUI's own loader would "
+            "drop the rest. Merge it into its base model with PEFT (merge_and_unload)."
         )
 
 
@@ -229,7 +232,7 @@ def _pattern(options: Mapping[str, Any], option: str, origin: str, read: Any) ->
 
 
 def _is_safe(expression: str) -> bool:
-    """Whether it is a regular expression that can be matched in little time."""
+    """Whether matching this regular expression can't take long."""
     if len(expression) > _LONGEST_PATTERN or _UNSAFE.search(expression):
         return False
     if len(_REPEAT.findall(expression)) > _MOST_REPEATS:

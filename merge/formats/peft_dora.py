@@ -1,8 +1,8 @@
 """PEFT's DoRA (arXiv 2402.09353): W' = m * V / |V|, with V = W + scale * up @ down and |V| the norm of each row.
 
-The magnitudes m, one a row, stand beside PEFT's two halves as `lora_magnitude_vector`; a convolution's row is all that
-one output channel sees (peft/tuners/lora/dora.py). ComfyUI's own loader reads the halves and drops the magnitudes.
-LyCORIS's `dora_scale` is another formula (based.py).
+The magnitudes m, one per row, are in `lora_magnitude_vector`. A convolution's row is everything that one output channel
+sees (peft/tuners/lora/dora.py). ComfyUI's own loader reads lora_A and lora_B and drops the magnitudes. LyCORIS's
+`dora_scale` is a different formula (based.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UP, DOWN = ".lora_B.weight", ".lora_A.weight"
 
 @dataclass(frozen=True, eq=False)
 class PeftDora(Adapter):
-    """``direction`` is the LoRA that is added before the rows are brought to their ``magnitude`` (out,)."""
+    """``direction`` is the LoRA that is added before each row is rescaled to its ``magnitude`` (out,)."""
 
     family: ClassVar[str] = NAME
     name: str
@@ -81,12 +81,12 @@ def change(weight: Tensor, up: Tensor, down: Tensor, scale: float, magnitude: Te
     low_rank = (up * scale) @ down
     norms = torch.linalg.vector_norm(rows + low_rank, dim=1, keepdim=True)
     factors = torch.where(norms == 0, torch.ones_like(norms), magnitude[:, None] / norms)
-    # as W' - W it would be the difference of two large numbers
+    # computing W' - W directly would cancel
     return ((factors - 1) * rows + factors * low_rank).reshape(weight.shape)
 
 
 def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[PeftDora]:
-    """The module of the tensors of one prefix. Raises LoraError for a magnitude that isn't one number a row."""
+    """The module of the tensors of one prefix. Raises LoraError for a magnitude that isn't one number per row."""
     magnitude = tensors[MAGNITUDE]
     require_float(magnitude, f"{source}: its lora_magnitude_vector")
     found = lora.read(name, {suffix: tensor for suffix, tensor in tensors.items() if suffix != MAGNITUDE}, source)

@@ -1,8 +1,8 @@
-"""The scale that a file's trainer meant, where the tensors alone don't say it.
+"""The scale that a file's trainer meant, if its tensors alone don't give it.
 
-Files of PEFT and diffusers have no alphas among their tensors: they stand in a configuration (peft_config.py), which
-ComfyUI's own loader doesn't read. Here each module without an alpha gets the one that gives the configured scale, so
-that all that follows counts it and what is written holds it.
+Files of PEFT and diffusers have no alpha tensors: their alphas are in a configuration (peft_config.py), which ComfyUI's
+own loader doesn't read. Each module without an alpha gets one here that makes up the configured scale, so that every
+operation counts it and every file that we write contains it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .checks import ALPHA, read_alpha
 from .peft_config import FILE, HEADER, NO_PATTERN, Pattern, PeftConfig, from_header
 
 AlphaFrom = Literal["trainer", "tensors"]
-# What the first files of this version were merged with: rsLoRA's of the header alone. For recipes that don't say.
+# How files were read before there was a choice: of headers, only those of rsLoRAs counted. For recipes without one.
 AS_BEFORE = "rslora"
-# In the recipe of an input: the SHA-256 of the adapter_config.json that counted.
+# In a recipe's input: the SHA-256 of the adapter_config.json that counted.
 CONFIG_HASH = "adapter_config"
 
-# Whose first size is the rank of its module, in the order in which they decide.
+# Tensors whose first dimension is the rank of their module, in order of precedence.
 _RANKED = (*(down for _, down in lora.SPELLINGS), loha.MATRICES[1], lokr.W2_B, lokr.W1_B)
 
 Group = Mapping[str, Tensor | Stored]
@@ -36,24 +36,28 @@ Group = Mapping[str, Tensor | Stored]
 
 @dataclass(frozen=True)
 class TrainerScale:
-    """What a file says of its scale beyond its tensors, and which of the two counts."""
+    """The configurations of a file, and whether they count (``alpha_from``).
+
+    ``has_rslora``: the header configures an rsLoRA, which AS_BEFORE would count. ``misfits`` collects what is wrong
+    with the header while modules are read.
+    """
 
     name: str
     configs: Sequence[PeftConfig] = ()
     alpha_from: AlphaFrom | Literal["rslora"] = "trainer"
-    has_rslora: bool = False  # in its header: what AS_BEFORE looks at
-    misfits: list[str] = field(default_factory=list)  # modules that the header can't be of, as they are met
+    has_rslora: bool = False
+    misfits: list[str] = field(default_factory=list)
 
     def factor(self, prefix: str, tensors: Mapping[str, Tensor]) -> float:
-        """How many times the scale of its tensors a module's scale is by its configuration; 1 without one.
+        """The configured scale of a module, relative to the scale of its tensors; 1 without a configuration.
 
-        Raises LoraError where a configuration in a file of its own can't be that of this module.
+        Raises LoraError if an adapter_config.json doesn't fit the module.
         """
         rank = _rank(tensors)
         if lokr.W2 in tensors and tensors[lokr.W2].ndim == 3 and any(config.sha256 for config in self.configs):
             raise LoraError(
-                f"{self.name}: module {prefix} is a LoKr of a one-dimensional convolution, which PEFT lays out as no "
-                "other program does. Merge it into its base model with PEFT (merge_and_unload), or leave it out."
+                f"{self.name}: module {prefix} is a LoKr of a 1-D convolution, which PEFT lays out like no other "
+                "program. Merge it into its base model with PEFT (merge_and_unload), or leave it out."
             )
         if rank is None and not _is_whole_lokr(tensors):
             return 1.0
@@ -66,29 +70,28 @@ class TrainerScale:
         return 1.0
 
     def _factor(self, config: PeftConfig, prefix: str, path: str, rank: int | None) -> float:
-        told = config.rank_of(path, rank)
-        if told is None:
+        configured = config.rank_of(path, rank)
+        if configured is None:
             return 1.0
-        if rank is not None and told != rank:
-            problem = f"gives module {prefix} the rank {told:g}, and its tensors have the rank {rank}"
+        if rank is not None and configured != rank:
+            problem = f"gives module {prefix} the rank {configured:g}, but its tensors have the rank {rank}"
             if config.origin != HEADER:
                 raise LoraError(
-                    f"{config.origin} {problem}: the two are not of one training. Put the right one beside it, or set "
-                    "alpha_from to tensors."
+                    f"{config.origin} {problem}: it belongs to another training. Replace it, or set alpha_from to "
+                    "tensors."
                 )
             self.misfits.append(problem)
             return 1.0
-        factor = config.scale(path, told)
+        factor = config.scale(path, configured)
         return factor if math.isfinite(factor * (rank or 1)) else 1.0
 
     def notes(self, factors: Sequence[float]) -> list[str]:
-        """What to tell the user where the two scales differ, with both numbers, and where the header is another's."""
+        """Notes for the user: both scales if they differ, and a header that doesn't fit the tensors."""
         notes = []
         if self.misfits:
             more = f" ({len(self.misfits)} modules)" if len(self.misfits) > 1 else ""
-            notes.append(
-                for_user(f"{self.name}: its header ({HEADER}) {self.misfits[0]}{more}: it doesn't count there.")
-            )
+            note = f"{self.name}: its header ({HEADER}) {self.misfits[0]}{more}. It is ignored there."
+            notes.append(for_user(note))
         other = [factor for factor in factors if factor != 1]
         if other:
             notes.append(self._difference(min(other), max(other)))
@@ -110,7 +113,7 @@ class TrainerScale:
         )
 
     def source(self, factors: Sequence[float]) -> dict[str, object]:
-        """What a recipe has to say for the file to be read this way again, and not AS_BEFORE."""
+        """What a recipe needs for the file to be read this way again, and not AS_BEFORE."""
         differs = any(factor != 1 for factor in factors)
         if self.alpha_from == AS_BEFORE or not (differs or self.has_rslora):
             return {}
@@ -125,14 +128,14 @@ def read(
     alpha_from: AlphaFrom | Literal["rslora"],
     config: PeftConfig | None,
 ) -> TrainerScale:
-    """What a file with these modules says. ``config`` is the one beside it; it comes before that in the header."""
+    """The configurations that apply to a file. ``config``, from an adapter_config.json, overrides the header."""
     in_header = from_header(metadata)
     if alpha_from == AS_BEFORE:
         old = (replace(c, rank=None, rank_pattern=NO_PATTERN) for c in in_header if c.use_rslora)
         return TrainerScale(name, [replace(c, alpha_pattern=_without_anchors(c)) for c in old], alpha_from)
     configs = [config] if config is not None else in_header
     if KEY in metadata or any(ALPHA in group for group in groups.values()):
-        configs = []  # of our making, with all scales in its tensors; or its alphas are among them
+        configs = []  # a file that we wrote has its scales in its tensors, and so has a file with alphas
     return TrainerScale(name, configs, alpha_from, any(c.use_rslora for c in in_header))
 
 
@@ -141,15 +144,15 @@ def _without_anchors(config: PeftConfig) -> Pattern:
 
 
 def scaled(tensors: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
-    """The tensors of a module that are others, or new, for its scale to be ``factor`` times what it is."""
+    """The tensors to replace or add in a module to multiply its scale by ``factor``."""
     rank = _rank(tensors)
     if rank is not None:
         return {ALPHA: torch.tensor(factor * rank, dtype=torch.float64)}
-    return {lokr.W1: tensors[lokr.W1].float() * factor}  # nobody reads an alpha of two whole matrices
+    return {lokr.W1: tensors[lokr.W1].float() * factor}  # no program reads an alpha for two full matrices
 
 
 def _rank(group: Group) -> int | None:
-    """What alpha is divided by; None for kinds of modules that have no such scale."""
+    """What alpha is divided by; None for modules without such a scale."""
     if any(suffix in group for suffix in (*based.GLORA, *based.OFT)):
         return None
     ranked = next((group[suffix] for suffix in _RANKED if suffix in group), None)
@@ -161,6 +164,6 @@ def _is_whole_lokr(group: Group) -> bool:
 
 
 def _is_as_before(tensors: Mapping[str, Tensor], rank: int | None, source: str) -> bool:
-    """Whether it is a LoRA without an alpha of its own, where an alpha of the rank counted as none."""
+    """Whether AS_BEFORE counts a header here: for LoRAs whose alpha is missing or equals the rank."""
     is_lora = any(down in tensors for _, down in lora.SPELLINGS) and based.DORA not in tensors
     return is_lora and (ALPHA not in tensors or read_alpha(tensors, 0, source) == rank)

@@ -1,7 +1,7 @@
-"""Tensors that belong to no family that is read here: which of them a file may go without, and which make it refused.
+"""Tensors of no supported family: which of them can be left out, and which make a file unusable.
 
-What carries the meaning of an adapter is never left out: the rest of it would be another change of the model. What is
-beside the adapters, and that ComfyUI's own loader passes over too, is left out and named.
+Parts of an adapter are never left out, because what remains would be a different LoRA. Other tensors that ComfyUI's own
+loader ignores as well are left out and named.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _dropped(part: str) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of adapter that can't be merged: how its tensors end, and what ComfyUI's own loader makes of it."""
+    """A kind of adapter that can't be merged: its key endings, and what ComfyUI's own loader does with it."""
 
     name: str
     endings: tuple[str, ...]
@@ -43,13 +43,13 @@ KINDS = (
 )
 OF_ENDING = {ending: kind for kind in KINDS for ending in kind.endings}
 
-# A name that adapters' tensors have, behind the module's own: one of a kind that nobody here knows.
+# Keys of adapters of an unknown kind, told by what follows the module's name.
 _ADAPTER = re.compile(
     r"\.(?:lora|hada|lokr|loha|oft|boft|ia3|vera|dora|glora|delora|miss|hra|road|bone|c3a)_\w+(?:\.|$)"
 )
-# Changes of a parameter of their own, whatever stands beside them: lightx2v's of a block's modulation.
+# Never part of the adapter with the same prefix: lightx2v's change of a block's modulation.
 _APART = (".diff_m",)
-# So many parts of a key can stand behind the module's name.
+# How many dotted parts can follow a module's name in a key.
 _MOST_PARTS = 4
 
 
@@ -58,9 +58,9 @@ def refusal(kind: Kind, prefix: str, name: str) -> LoraError:
 
 
 def left_out(keys: Sequence[str], modules: Container[str], name: str) -> str:
-    """What to tell the user of tensors that a file is read without; ``modules`` are those that have an adapter.
+    """The note on tensors that are left out. ``modules`` are the modules that have an adapter.
 
-    Raises LoraError where one of them is of an adapter: the rest of it would be another.
+    Raises LoraError if one of the tensors is part of an adapter.
     """
     strange = next((key for key in keys if _is_of_adapter(key, modules)), None)
     if strange is not None:

@@ -113,8 +113,9 @@ def test_the_merger_and_save_show_it_on_the_node(server: Server, kohya: str):
     save_file(peft_tensors(), server.loras / "scale_shown.safetensors", {"lora_adapter_metadata": json.dumps(HEADER)})
     prompt = {"l": loader("scale_shown.safetensors"), "k": loader(kohya), "m": merger(lora1=["l", 0], lora2=["k", 0])}
     outputs = server.run({**prompt, "s": saver("m", "scale_shown_out")})
-    for shown in (outputs["m"]["text"], outputs["s"]["text"]):
-        assert len(shown) == 2 and shown[1].startswith("scale_shown: the scale is 4 by the trainer's alpha")
+    for node_id in ("m", "s"):
+        first, second = "\n".join(outputs[node_id]["text"]).splitlines()
+        assert second.startswith("scale_shown: the scale is 4 by the trainer's alpha"), node_id
     assert "lora_adapter_metadata" not in load(Path(outputs["s"]["text"][0])).metadata
 
 
@@ -144,23 +145,23 @@ def test_a_folder_of_peft_is_read_with_its_configuration_and_again_when_that_cha
     assert refused.value.node_type == "PM LoRA Loader"
 
 
-# --- what stands beside a LoRA ---
+# --- tensors that are not part of a LoRA ---
 
 
-def test_embeddings_and_modulations_beside_a_lora(server: Server, kohya: str):
+def test_embeddings_pass_through_and_modulations_are_named(server: Server, kohya: str):
     words = {"bundle_emb.cat.clip_l": torch.ones(2, 768)}
     extra = {f"diffusion_model.blocks.{n}.diff_m": torch.ones(1, 6, 8) for n in range(40)}
-    save_file(load_file(server.loras / kohya) | words | extra, server.loras / "scale_beside.safetensors")
+    save_file(load_file(server.loras / kohya) | words | extra, server.loras / "scale_others.safetensors")
     before = len(server.log())
-    prompt = {"l": loader("scale_beside.safetensors"), "m": merger(lora1=["l", 0]), "s": saver("m", "scale_beside_out")}
+    prompt = {"l": loader("scale_others.safetensors"), "m": merger(lora1=["l", 0]), "s": saver("m", "scale_others_out")}
     outputs = server.run(prompt)
-    note = "scale_beside: 40 tensors are left out (diffusion_model.blocks.0.diff_m, "
-    assert outputs["m"]["text"][1].startswith(note) and note in server.log()[before:]
+    note = "scale_others: 40 tensors are left out (diffusion_model.blocks.0.diff_m, "
+    assert note in "\n".join(outputs["m"]["text"]) and note in server.log()[before:]
     written = load_file(outputs["s"]["text"][0])
     assert torch.equal(written["bundle_emb.cat.clip_l"], words["bundle_emb.cat.clip_l"])
     assert not [key for key in written if key.endswith(".diff_m")]
     before = len(server.log())
-    assert same_picture(sampled(server, applied("scale_beside.safetensors")), sampled(server, by_comfyui(kohya)))
+    assert same_picture(sampled(server, applied("scale_others.safetensors")), sampled(server, by_comfyui(kohya)))
     assert "lora key not loaded" not in server.log()[before:], "PM Apply hands over what ComfyUI knows"
 
 

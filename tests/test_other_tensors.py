@@ -1,4 +1,4 @@
-"""What stands in a file beside its LoRA: embeddings go along, what nobody loads is left out and named."""
+"""Tensors in a file that are not part of its LoRA: embeddings are passed through, unknown ones left out and named."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_lora_with_an_embedding_merges_as_without(tmp_path: Path):
     other = load(write(tmp_path, "c", 2))
     for merge in (merge_factors, merge_deltas):
         tensors, wanted = (to_state_dict(merge([lora, other])) for lora in (bundled, plain))
-        assert same(tensors, wanted), "and what is applied to a model has no embeddings"
+        assert same(tensors, wanted), "PM Apply LoRA gets no embeddings"
 
 
 WORKS: dict[str, Any] = {
@@ -70,7 +70,7 @@ WORKS: dict[str, Any] = {
 @pytest.mark.parametrize("style", [None, "kohya", "comfyui"])
 @pytest.mark.parametrize("dtype", [None, torch.float16])
 @pytest.mark.parametrize("work", WORKS.values(), ids=WORKS)
-def test_an_embedding_goes_along_as_it_is(work: Any, dtype: Any, style: Any, tmp_path: Path):
+def test_an_embedding_passes_through_unchanged(work: Any, dtype: Any, style: Any, tmp_path: Path):
     words = embedding("cat") | embedding("dog", 2)
     lora, other = load(write(tmp_path, "a", 1, words)), load(write(tmp_path, "b", 2))
     written = save(work(lora, other), tmp_path / "c.safetensors", dtype, style=style)
@@ -80,7 +80,7 @@ def test_an_embedding_goes_along_as_it_is(work: Any, dtype: Any, style: Any, tmp
     assert repeated.read_bytes() == written.read_bytes()
 
 
-def test_those_of_several_loras_go_together_and_two_of_one_name_only_if_they_are_equal(
+def test_a_merge_has_all_embeddings_and_of_two_with_one_name_only_equal_ones(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     first = load(write(tmp_path, "first", 1, embedding("cat", 1), embedding("dog", 2)))
@@ -97,21 +97,21 @@ def test_those_of_several_loras_go_together_and_two_of_one_name_only_if_they_are
     assert merged.notes == (note,) and note in caplog.text
     of_other_parts = {"bundle_emb.dog.t5": torch.ones(1, 4096)}
     assert merge_factors([first, load(write(tmp_path, "fourth", 4, of_other_parts))]).notes
-    assert not merge_factors([first, at(third, 0.0)]).notes, "a LoRA of strength 0 is no part of the merge"
+    assert not merge_factors([first, at(third, 0.0)]).notes, "a LoRA of strength 0 takes no part in the merge"
 
 
-def test_files_of_diffusers_hold_none_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_files_for_diffusers_have_no_embeddings_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     lora = load(write(tmp_path, "a", 1, embedding("cat")))
     assert embeddings_in(save(lora, tmp_path / "b.safetensors", style="peft")) == {}
     assert "a: its embeddings (cat) are left out" in caplog.text
 
 
-def test_a_file_of_embeddings_alone_is_no_lora():
+def test_a_file_of_embeddings_alone_is_refused():
     with pytest.raises(LoraError, match="holds no LoRA weights"):
         from_state_dict(embedding("cat"), "cat")
 
 
-def test_an_embedding_that_is_no_numbers_is_refused():
+def test_an_embedding_with_nan_is_refused():
     broken = {key: torch.full_like(tensor, float("nan")) for key, tensor in embedding("cat").items()}
     with pytest.raises(LoraError, match=r"bundle_emb\.cat\.clip_l .*NaN"):
         from_state_dict(state_dict(make_lora(1)) | broken, "a")
@@ -159,7 +159,7 @@ def test_modulations_that_comfyui_does_not_map_are_left_out_by_name(caplog: pyte
         *["base_model.model.head.weight", "diffusion_model.head.diff_m", "lora_unet_x.diff_m", "..." * 3000],
     ],
 )
-def test_what_is_no_part_of_an_adapter_is_left_out_by_name(key: str):
+def test_tensors_outside_adapters_are_left_out_by_name(key: str):
     plain = state_dict(make_lora(1)) | {
         "lora_unet_x.lora_up.weight": torch.ones(3, 2),
         "lora_unet_x.lora_down.weight": torch.ones(2, 3),
@@ -170,7 +170,7 @@ def test_what_is_no_part_of_an_adapter_is_left_out_by_name(key: str):
     assert f"a: 1 tensor is left out ({key})"[:1000] in note and len(note) < 2500
 
 
-def test_a_name_can_do_nothing_to_a_terminal():
+def test_control_characters_in_names_do_not_reach_the_terminal():
     (note,) = from_state_dict(wan({"\x1b[2J\x00": torch.ones(1)}), "a").notes
     assert note.isprintable() and "\\x1b[2J\\x00" in note
 
