@@ -594,6 +594,19 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
         },
         "Flux",
     ),
+    "LongCat-Image with its biases": (
+        {
+            f"diffusion_model.{list_of_blocks}.{i}.{layer}": shape
+            for list_of_blocks, count, layer, shape in [
+                ("double_blocks", 10, "img_attn.qkv", (9216, 3072)),
+                ("double_blocks", 10, "img_attn.qkv.bias", (9216,)),
+                ("single_blocks", 20, "linear1", (21504, 3072)),
+                ("single_blocks", 20, "linear1.bias", (21504,)),
+            ]
+            for i in range(count)
+        },
+        "LongCat-Image",
+    ),
     "Flux or Ovis-Image, which has more in linear1": (
         {"transformer.single_transformer_blocks.0.attn.to_q": (3072, 3072)},
         None,

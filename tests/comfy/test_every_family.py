@@ -44,7 +44,7 @@ def split(target: Any) -> tuple[str, tuple[int, int, int] | None, Any]:
 
 # Stable Cascade's name for its only encoder, which the maps of SDXL and SD 3 have too.
 CASCADE = "lora_prior_te_text_projection"
-# Where ComfyUI maps names to other rows than they mean: the names, and how many widths the weight has where it is right.
+# Where ComfyUI maps names to other rows than they mean: the names, and how many widths the weight has where they agree.
 # Lumina 2 has fewer keys and values than queries, but their names are mapped to thirds of the rows; Ovis-Image has
 # twice the MLP of Flux, of which half is mapped.
 WRONG_IN_COMFYUI = ((re.compile(r"attention[._]to_[kv]$"), (3,)), (re.compile(r"[._]proj_mlp$"), (7, 9)))
