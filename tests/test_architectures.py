@@ -590,9 +590,30 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     "Flux, diffusers": (
         {
             "transformer.transformer_blocks.0.attn.to_q": (3072, 3072),
-            "transformer.single_transformer_blocks.0.attn.to_q": (3072, 3072),
+            "transformer.single_transformer_blocks.37.attn.to_q": (3072, 3072),
         },
         "Flux",
+    ),
+    "LongCat-Image with its biases": (
+        {
+            f"diffusion_model.{list_of_blocks}.{i}.{layer}": shape
+            for list_of_blocks, count, layer, shape in [
+                ("double_blocks", 10, "img_attn.qkv", (9216, 3072)),
+                ("double_blocks", 10, "img_attn.qkv.bias", (9216,)),
+                ("single_blocks", 20, "linear1", (21504, 3072)),
+                ("single_blocks", 20, "linear1.bias", (21504,)),
+            ]
+            for i in range(count)
+        },
+        "LongCat-Image",
+    ),
+    "Flux or Ovis-Image, which has more in linear1": (
+        {"transformer.single_transformer_blocks.0.attn.to_q": (3072, 3072)},
+        None,
+    ),
+    "Ovis-Image, diffusers": (
+        {f"transformer.single_transformer_blocks.{i}.attn.to_q": (3072, 3072) for i in range(27)},
+        "Ovis-Image",
     ),
     "Flux, two single blocks": (
         {f"transformer.single_transformer_blocks.{i}.proj_out": (3072, 15360) for i in (7, 20)},
@@ -602,7 +623,7 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
         {f"transformer.transformer_blocks.{i}.attn.to_q": (3072, 3072) for i in range(19)},
         "Flux",
     ),
-    "Flux, context": ({"transformer.transformer_blocks.0.ff_context.net.2": (3072, 12288)}, "Flux"),
+    "Flux, context": ({"transformer.transformer_blocks.18.ff_context.net.2": (3072, 12288)}, "Flux"),
     "Flux or Qwen-Image": ({"transformer.transformer_blocks.0.attn.to_q": (3072, 3072)}, None),
     "Flux, made with the paths of both": ({"transformer.double_blocks.0.img_attn.qkv": (9216, 3072)}, "Flux"),
     "Flux control": ({"double_blocks.0.img_mod.lin": (18432, 3072), "img_in": (3072, 128)}, "Flux"),

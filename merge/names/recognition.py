@@ -104,10 +104,11 @@ def shared(found: Sequence[Sequence[Architecture]], names: Iterable[str] = ()) -
 def _counts(paths: Sequence[tuple[str, str, str, Shape]]) -> dict[Architecture, int]:
     """How many of the names each architecture knows, for those that may know the most, in the registry's order."""
     # the outlines say in one look-up a name how many an architecture can know at most
-    of_model = Counter(outline_of(flat)[0] for part, _, flat, _ in paths if part == "model")
+    outlines = (outline_of(flat)[0] for part, _, flat, _ in paths if part == "model")
+    of_model = Counter((outline, outline.removesuffix("_bias")) for outline in outlines)  # a bias, by its layer
     of_encoders = sum(part != "model" for part, _, _, _ in paths)
     bounds = {
-        a: of_encoders + sum(count for outline, count in of_model.items() if outline in a.outlines)
+        a: of_encoders + sum(count for outlines, count in of_model.items() if not a.outlines.isdisjoint(outlines))
         for a in ARCHITECTURES
     }
     counts: dict[Architecture, int] = {}

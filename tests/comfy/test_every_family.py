@@ -44,8 +44,10 @@ def split(target: Any) -> tuple[str, tuple[int, int, int] | None, Any]:
 
 # Stable Cascade's name for its only encoder, which the maps of SDXL and SD 3 have too.
 CASCADE = "lora_prior_te_text_projection"
-# Lumina 2 has fewer keys and values than queries, but ComfyUI maps their names to thirds of the rows.
-WRONG_IN_COMFYUI = re.compile(r"attention[._]to_[kv]$")
+# Where ComfyUI maps names to other rows than they mean: the names, and how many widths the weight has where they agree.
+# Lumina 2 has fewer keys and values than queries, but their names are mapped to thirds of the rows; Ovis-Image has
+# twice the MLP of Flux, of which half is mapped.
+WRONG_IN_COMFYUI = ((re.compile(r"attention[._]to_[kv]$"), (3,)), (re.compile(r"[._]proj_mlp$"), (7, 9)))
 
 
 def spellings(names: Names) -> dict[str, dict[str, Any]]:
@@ -60,7 +62,10 @@ def spellings(names: Names) -> dict[str, dict[str, Any]]:
             continue
         if name == CASCADE and "clip_l.transformer.text_projection.weight" in names.shapes:
             continue
-        if window is not None and WRONG_IN_COMFYUI.search(name) and shape[0] != 3 * shape[1]:
+        if window is not None and any(
+            wrong.search(name) and shape[0] not in [width * shape[1] for width in widths]
+            for wrong, widths in WRONG_IN_COMFYUI
+        ):
             continue
         prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "bare")
         number = 1

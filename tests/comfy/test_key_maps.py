@@ -31,6 +31,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 # Where a ComfyUI reads a name otherwise than it is meant; docs/names.md tells why.
 LUMINA_THIRDS = re.compile(r"attention[._]to_[kv]$")  # thirds, where Lumina 2 has fewer keys and values
+OVIS_HALF = re.compile(r"[._]proj_mlp$")  # the first half of what diffusers calls so in Ovis-Image
+READ_OTHERWISE = {"Lumina 2": LUMINA_THIRDS, "NewBie": LUMINA_THIRDS, "Ovis-Image": OVIS_HALF}
 # Two models of one class in diffusers, of one width and depth
 ALIKE_IN_DIFFUSERS = ("Cosmos 14B", "Cosmos Predict2 14B")
 # ACE-Step 1.5 has a language model of 2B or of 4B, which these names don't say: they are taken for 2B's.
@@ -78,7 +80,8 @@ def entries(architecture: Architecture, shapes: Shapes, key_map: KeyMap) -> Iter
     """The names that ComfyUI maps to something the model has, with what they mean there."""
     for name, entry in key_map.items():
         meaning = meant(entry, shapes)
-        if meaning is not None and not (architecture.name in ("Lumina 2", "NewBie") and LUMINA_THIRDS.search(name)):
+        otherwise = READ_OTHERWISE.get(architecture.name)
+        if meaning is not None and not (otherwise and otherwise.search(name)):
             yield name, meaning
 
 

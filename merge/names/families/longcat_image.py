@@ -26,7 +26,7 @@ from .flux import (
 
 TABLE = (
     *(MAPPED, ATTENTION, ENDS, SWAPPED, MLP, MODULATION, LINEAR1),
-    "time_in.[in_layer|out_layer] << time_text_embed.timestep_embedder.[linear_1|linear_2]",
+    "time_in.[in_layer|out_layer] < time_text_embed.timestep_embedder.[linear_1|linear_2]",
     *(UNMAPPED, only_read(FLUX2_BLOCKS)),
     "time_in.[in_layer|out_layer] = time_embed.timestep_embedder.[linear_1|linear_2]",
     USO % 4,
