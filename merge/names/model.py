@@ -59,8 +59,9 @@ class Encoder:
 
     ``mapped`` are the other prefixes that every supported ComfyUI which has the encoder knows, with the weights that it
     knows under them; the first is kohya's. ``nameless``: `text_encoders.transformer.` is one of them. ``also`` are
-    further parts that mean this encoder. ``width`` is the number of columns of its attention's weights. ``aliases`` are
-    other paths of weights, which no ComfyUI maps.
+    further parts that mean this encoder, for paths that the encoder of that part doesn't have. ``width`` is the number
+    of columns of its attention's weights. ``aliases`` are other paths of weights, which no ComfyUI maps. ``alone`` are
+    ComfyUI's names of the encoder where it is loaded alone.
     """
 
     part: str
@@ -74,6 +75,7 @@ class Encoder:
     nameless: bool = False
     prefix: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    alone: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", self.prefix or f"{GENERIC_ENCODER}{self.name}.transformer.")
@@ -82,6 +84,11 @@ class Encoder:
     def place(self) -> str:
         """The prefix inside ComfyUI's text encoder."""
         return self.prefix.removeprefix(GENERIC_ENCODER)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The prefixes inside ComfyUI's text encoder, that of the encoder among others first."""
+        return self.place, *(f"{name}.transformer." for name in self.alone)
 
     @cached_property
     def table(self) -> Table[str]:

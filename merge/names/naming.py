@@ -194,7 +194,7 @@ def in_encoder(part: str, path: str, architecture: Architecture) -> tuple[Encode
     encoders = architecture.encoders
     if part == "te":
         for encoder in encoders:
-            for place in (encoder.place, f"{encoder.name}."):
+            for place in (*encoder.places, f"{encoder.name}."):
                 below = prefixes.flatten(path.removeprefix(place))
                 if path.startswith(place) and (place or encoder.knows(below)):
                     return encoder, encoder.below_root(below)
@@ -207,7 +207,9 @@ def in_encoder(part: str, path: str, architecture: Architecture) -> tuple[Encode
     numbered = architecture.encoder_of(part)
     if numbered is None or not numbered.knows(flattened):
         # trainers number encoders that ComfyUI doesn't, such as HunyuanVideo's Llama
-        other = _that_knows(flattened, [encoder for encoder in encoders if encoder.part == "te"])
+        other = _that_knows(
+            flattened, [encoder for encoder in encoders if encoder.part == "te" or part in encoder.also]
+        )
         if other is not None or numbered is None:
             return other
     return numbered, numbered.below_root(flattened)
@@ -263,9 +265,9 @@ def _mapped_in_encoder(part: str, path: str, architecture: Architecture) -> Iter
     for prefix, weights in encoder.kohya.items():
         if pattern in weights:
             yield _behind(prefix, dotted.removeprefix(encoder.root))
-    yield encoder.prefix + dotted
-    if encoder.nameless:
-        yield NAMELESS_ENCODER + dotted
+    generic = [encoder.prefix + dotted] + [NAMELESS_ENCODER + dotted] * encoder.nameless
+    # what ComfyUI also has alone has no name of its own that holds there too
+    yield from reversed(generic) if encoder.alone else generic
 
 
 def _spell_in_encoder(part: str, path: str, architecture: Architecture, style: Style) -> str | None:

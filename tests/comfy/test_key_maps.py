@@ -165,10 +165,15 @@ def test_every_name_of_a_text_encoder_means_the_same_here(encoders: tuple[Archit
         if name == CASCADE:
             continue
         own = key.removesuffix(".weight")
-        alone = own.startswith("transformer.")  # an encoder that ComfyUI has without a name
-        encoder = next(e for e in architecture.encoders if (e.nameless if alone else own.startswith(e.place)))
+        place, encoder = next(
+            (place, encoder)
+            for encoder in architecture.encoders
+            for place in (*encoder.places, *["transformer."] * encoder.nameless)
+            if own.startswith(place)
+        )
+        alone = place != encoder.place  # as ComfyUI has it without the others
         head = encoder.place + encoder.root if encoder.part == "te" else ""
-        path = own.removeprefix("transformer." if alone else encoder.place).removeprefix(encoder.root)
+        path = own.removeprefix(place).removeprefix(encoder.root)
         weight = f"{encoder.part}:{head}{path}".replace(".", "_")
         written = loadable(name, architecture)
         assert key_map[written] == key
@@ -177,7 +182,7 @@ def test_every_name_of_a_text_encoder_means_the_same_here(encoders: tuple[Archit
             continue
         assert target(name, architecture) == Target(weight)
         if alone:
-            continue  # its names are written for an encoder with a name
+            continue  # the other names are those beside the others
         for other in mapped_names(Target(weight), architecture):
             assert key_map[other] == key
         generic = spell(name, architecture, "comfyui")

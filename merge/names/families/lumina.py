@@ -8,7 +8,7 @@ well, which fit no Lumina 2. NewBie is a Lumina 2 of 36 layers with CLIP's text 
 from __future__ import annotations
 
 from ..model import Architecture
-from .encoders import GEMMA2_2B, GEMMA3_4B, GEMMA3_4B_VISION, GEMMA_NEWBIE, JINA, language_model
+from .encoders import GEMMA2_2B, GEMMA3_4B, JINA, language_model
 
 # The refiners are not layers of the main row, and are few: any number will do. The context's has no modulation.
 STACKS = ("layers.{b}.", "noise_refiner.{n}.", "context_refiner.{n}.")
@@ -116,7 +116,7 @@ NEWBIE = Architecture(
     name="NewBie",
     table="\n".join((*LUMINA2_TABLE, UNMAPPED, CLIP_TEXT)),
     sizes={"w": 2304, "h": 9216, "q": 3840},
-    encoders=(GEMMA_NEWBIE, JINA, GEMMA3_4B_VISION, GEMMA3_4B),
+    encoders=(GEMMA3_4B, JINA),
     blocks={"layers": 36},
     defers_to=("Lumina 2",),
 )

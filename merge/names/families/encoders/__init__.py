@@ -6,13 +6,11 @@ unless it is a CLIP. What else it maps, kohya's and diffusers' names, depends on
 
 from __future__ import annotations
 
-from .clip import BERT, CLIP_G, CLIP_G_ALONE, CLIP_G_CASCADE, CLIP_H, JINA, JINA_ALONE, clip_l
+from .clip import BERT, CLIP_G, CLIP_G_ALONE, CLIP_G_CASCADE, CLIP_H, JINA, clip_l
 from .language_models import (
     GEMMA2_2B,
     GEMMA3_4B,
-    GEMMA3_4B_VISION,
     GEMMA3_12B,
-    GEMMA_NEWBIE,
     GPT_OSS,
     LLAMA,
     LTX2_PROJECTIONS,
@@ -33,12 +31,9 @@ __all__ = [
     "COSMOS_T5",
     "GEMMA2_2B",
     "GEMMA3_4B",
-    "GEMMA3_4B_VISION",
     "GEMMA3_12B",
-    "GEMMA_NEWBIE",
     "GPT_OSS",
     "JINA",
-    "JINA_ALONE",
     "LLAMA",
     "LTX2_PROJECTIONS",
     "MINIMAX_MUSIC",

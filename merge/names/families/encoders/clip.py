@@ -83,6 +83,14 @@ CLIP_G_CASCADE = clip_g_alone(PRIOR, ("lora_te_", CLIP_LINEAR))
 BERT = Encoder(
     part="te1", name="hydit_clip", weights=BERT_WEIGHTS, mapped=(("lora_te1_", BERT_WEIGHTS),), root="bert.", width=1024
 )
-# NewBie's second, and what ComfyUI calls it where it is loaded alone
-JINA = Encoder(part="te2", name="jina", weights=JINA_WEIGHTS, root="model.", nameless=True, width=1024)
-JINA_ALONE = Encoder(part="te", name="jina_clip_2", weights=JINA_WEIGHTS, root="model.", width=1024)
+# NewBie's second
+JINA = Encoder(
+    part="te2",
+    name="jina",
+    weights=JINA_WEIGHTS,
+    root="model.",
+    nameless=True,
+    also=("te1",),
+    width=1024,
+    alone=("jina_clip_2",),
+)

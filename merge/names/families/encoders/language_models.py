@@ -60,12 +60,13 @@ def language_model(
     width: int | None = None,
     nameless: bool = False,
     kohya: bool = False,
+    alone: tuple[str, ...] = (),
 ) -> Encoder:
     """A language model. ``nameless``: for models that ComfyUI has since 0.33 only; ``kohya``: if it is alone there."""
     weights = (*LAYERS, *more)
     below_root = tuple(path for path in weights if path.startswith("model."))
     mapped = (("lora_te_", below_root),) if kohya else ()
-    return Encoder(part, name, weights, mapped, diffusers, also, "model.", width, nameless or kohya)
+    return Encoder(part, name, weights, mapped, diffusers, also, "model.", width, nameless or kohya, alone=alone)
 
 
 def qwen25_7b(
@@ -82,10 +83,8 @@ def qwen3_vl(name: str, width: int) -> Encoder:
 
 LLAMA = language_model("llama", diffusers="", part="te", also=("te4",), width=4096)  # HunyuanVideo, HiDream
 GEMMA2_2B = language_model("gemma2_2b", width=2304)
-# NewBie's first, and what ComfyUI calls it where it is loaded alone
-GEMMA_NEWBIE = language_model("gemma", width=2560, nameless=True)
-GEMMA3_4B = language_model("gemma3_4b", diffusers="", part="te", width=2560)
-GEMMA3_4B_VISION = language_model("gemma3_4b_vision", diffusers="", part="te", more=SIGLIP, width=2560)
+# NewBie's first
+GEMMA3_4B = language_model("gemma", more=SIGLIP, width=2560, nameless=True, alone=("gemma3_4b", "gemma3_4b_vision"))
 # LTX 2's, which ComfyUI calls so even where it is Gemma 4
 GEMMA3_12B = language_model("gemma3_12b", more=(*SIGLIP, *GEMMA4), width=3840, nameless=True)
 # What LTX 2 makes of all layers' states; one weight before 2.3
