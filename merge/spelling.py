@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from .formats import architecture_of
 from .join import as_low_rank, join
-from .lora import WEIGHT, Adapter, Later, LaterLoraModule, Lora, LoraError, by_key, made, scaled
+from .lora import WEIGHT, Adapter, LaterLoraModule, Lora, LoraError, by_key, scaled
 from .names import Architecture, Style, Target, spell, split_spelling, target
+from .precision import full_precision
 from .rows import cut_out, rows_of, set_into, swap_halves
 
 # Style -> how a user calls it
@@ -18,6 +19,7 @@ STYLES: dict[Style, str] = {"kohya": "kohya", "peft": "PEFT / diffusers", "comfy
 AnyAdapter = TypeVar("AnyAdapter", bound=Adapter)
 
 
+@full_precision()
 def respelled(lora: Lora, style: Style) -> Lora:
     """The LoRA under the names of a style, with weights fused or cut into parts as its program has them. Exact.
 
@@ -95,6 +97,5 @@ def _in_form(adapter: Adapter, style: Style, source: str) -> Adapter:
             "Merge it with PM Merge LoRA SVD first, or save it in other names."
         )
     whole = as_low_rank(adapter)
-    (up, down), scale = whole.halves, whole.scale * whole.block_weight
-    counted = Later(up.dtype, tuple(up.shape), lambda: scaled(made(up), scale))
-    return LaterLoraModule(whole.name, counted, down, float(whole.rank))
+    up, down = whole.halves
+    return LaterLoraModule(whole.name, scaled(up, whole.scale * whole.block_weight), down, float(whole.rank))

@@ -17,7 +17,7 @@ from .tensorfile import Stored, in_memory, read
 
 
 def later(stored: Stored) -> Later:
-    return Later(stored.dtype, stored.shape, lambda: read([stored])[0])
+    return Later(stored.dtype, stored.shape, lambda: read([stored])[0], is_finite=True)
 
 
 # Makes an adapter of its tensors by suffix.
@@ -80,7 +80,8 @@ class StoredAdapter(Adapter):
             elif isinstance(at, Stored) and value is self.shells[suffix]:
                 yield suffix, later(at)
             else:
-                yield suffix, Later(value.dtype, tuple(value.shape), partial(self._weighted, suffix))
+                finite = isinstance(value, Later) and value.is_finite
+                yield suffix, Later(value.dtype, tuple(value.shape), partial(self._weighted, suffix), finite)
 
     def _weighted(self, suffix: str) -> Tensor:
         return made(dict(with_block_weight(self._made(), self.block_weight).tensors())[suffix])
