@@ -144,12 +144,13 @@ def _each(
 def _bytes_needed(meeting: Meeting, is_dense: bool) -> int:
     """About the most memory that a module takes on its device, besides its result: the factors in float64; for a dense
     delta also three matrices of its size, one more for each input without factors, and a few blocks of rows."""
-    ranks = sum(min(share.adapter.rank, meeting.rows, meeting.columns) for share in meeting.shares)
+    with_factors = [share.adapter for share in meeting.shares if share.adapter.has_factors]
+    ranks = sum(min(adapter.rank, meeting.rows, meeting.columns) for adapter in with_factors)
     factors = 3 * 8 * ranks * (meeting.rows + meeting.columns)
     if not is_dense:
         return factors
     numbers = meeting.rows * meeting.columns
-    whole = sum(not share.adapter.has_factors for share in meeting.shares)
+    whole = len(meeting.shares) - len(with_factors)
     blocks = (len(meeting.shares) + 4) * min(numbers, lowrank.CARD_BLOCK_ELEMENTS)
     return factors + 4 * ((3 + whole) * numbers + blocks)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from lora_pack.merge import devices
 from lora_pack.tests.devices.limits import FLOATS, Limits
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -35,14 +36,20 @@ class OnDevice(Tensor):
 
 
 class StandIn(TorchFunctionMode):
-    """Makes torch believe in a device. ``calls`` counts the operators that ran on it; ``before`` sees each first.
+    """Makes torch believe in a device. ``calls`` counts the operators that ran on it; ``before`` is called before each
+    and may raise an error of the device.
 
-    ``peak`` is the most bytes that stood on it at once in tensors that an operator or a move had made.
+    ``moved`` notes the type and number of elements of what crossed between CPU and device.
     """
 
     def __init__(self, limits: Limits, before: Callable[[str], None] = lambda operator: None) -> None:
         super().__init__()
         self.limits, self.before, self.calls = limits, before, Counter[str]()
+        self.moved: list[tuple[torch.dtype, int]] = []
+
+    def __enter__(self) -> StandIn:
+        devices._has_float64_algebra.cache_clear()  # another stand-in may go by the same name
+        return super().__enter__()
 
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         return _call(function, arguments, options or {}, self)
@@ -58,7 +65,6 @@ class _Operators(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         name = function._schema.name.split("::")[1]
         if self.mode is not None:
-            self.mode.calls[name] += 1
             self.mode.before(name)
         if name in self.limits.lacks:
             raise NotImplementedError(
@@ -67,6 +73,8 @@ class _Operators(TorchDispatchMode):
         result = function(*arguments, **(options or {}))
         for tensor in _tensors((arguments, options, result)):
             _require_held(tensor.dtype, self.limits)
+        if self.mode is not None:
+            self.mode.calls[name] += 1
         return result
 
 
@@ -83,7 +91,7 @@ def _call(function: Any, arguments: Any, options: dict[str, Any], mode: StandIn 
     if not any(True for _ in _on_device((arguments, options))):
         with torch._C.DisableTorchFunctionSubclass():
             return function(*arguments, **options)
-    _require_one_device(arguments, options, limits)
+    _require_one_device((arguments, options), limits)
     return _run(function, arguments, options, limits, mode)
 
 
@@ -97,11 +105,10 @@ def _run(function: Any, arguments: Any, options: Any, limits: Limits, mode: Stan
     return _mapped(result, lambda tensor: known[id(tensor)] if id(tensor) in known else _claimed(tensor, limits))
 
 
-def _require_one_device(arguments: Any, options: Any, limits: Limits) -> None:
-    """What torch demands: all on one device. A single number of the CPU may take part, but not be written to."""
-    out = {id(tensor) for tensor in _tensors(options.get("out"))}
-    for tensor in _tensors((arguments, options)):
-        if not isinstance(tensor, OnDevice) and (tensor.ndim > 0 or id(tensor) in out):
+def _require_one_device(values: Any, limits: Limits) -> None:
+    """All tensors must be on one device. torch lets some operators take a single number of the CPU; not so here."""
+    for tensor in _tensors(values):
+        if not isinstance(tensor, OnDevice):
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but found at least two devices, {limits.device} and "
                 "cpu!"
@@ -137,11 +144,10 @@ def _to(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, 
         if place != CPU:
             _require_held(tensor.dtype, limits)
             _require_held(dtype, limits)
-    if mode is not None and CPU not in (here, there):
+    if mode is not None and (here, there) != (CPU, CPU):
         mode.before("_to_copy")
-    elif mode is not None and there != here:
-        mode.calls["moved"] += 1
-        mode.before("_to_copy")
+        if here != there:
+            mode.moved.append((tensor.dtype, tensor.numel()))
     plain = _plain(tensor, {})
     with torch._C.DisableTorchFunctionSubclass():
         moved = plain.to(dtype, copy=bool(options.get("copy")) or here != there)
@@ -164,6 +170,8 @@ def _copy(function: Any, arguments: Any, options: dict[str, Any], limits: Limits
         _require_held(tensor.dtype, limits)
     if mode is not None:
         mode.before("copy_")
+        if _device(target, limits) != _device(source, limits):
+            mode.moved.append((source.dtype, source.numel()))
     with torch._C.DisableTorchFunctionSubclass():
         _plain(target, {}).copy_(_plain(source, {}))
     return target
@@ -176,7 +184,7 @@ def _set_item(function: Any, arguments: Any, options: dict[str, Any], limits: Li
         _copy(function, (target[place], value), {}, limits, mode)
         return
     if isinstance(target, OnDevice):
-        _require_one_device(arguments, options, limits)
+        _require_one_device((arguments, options), limits)
         _run(function, arguments, options, limits, mode)
         return
     with torch._C.DisableTorchFunctionSubclass():
