@@ -38,12 +38,14 @@ class Later:
     """A tensor that is made each time it is asked for: what is written holds one of them at a time.
 
     ``is_finite``: its numbers were checked, or can't overflow. Others are checked when they are written.
+    ``wide`` makes it in float32, if it can overflow ``dtype`` alone: for files in a wider precision.
     """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     make: Callable[[], Tensor]
     is_finite: bool = False
+    wide: Callable[[], Tensor] | None = None
 
 
 # Gives the rows start to stop of a dense delta, float32.
@@ -289,12 +291,18 @@ def scaled(value: Tensor | Later, weight: float) -> Tensor | Later:
     if weight == 1:
         return value
 
-    def make() -> Tensor:
-        tensor = made(value)
-        return (tensor.float() * weight).to(tensor.dtype)
+    def wide() -> Tensor:
+        return made(value).float() * weight
 
-    cannot_overflow = abs(weight) <= 1 and value.dtype != torch.float64  # which float32 doesn't hold all of
-    return Later(value.dtype, tuple(value.shape), make, cannot_overflow and known_finite(value))
+    def make() -> Tensor:
+        tensor = wide()
+        if value.dtype.itemsize == 1:  # float8: newer versions of torch clip what is too large for it
+            tensor.masked_fill_(tensor.abs() > torch.finfo(value.dtype).max, math.nan)
+        return tensor.to(value.dtype)
+
+    cannot_overflow = abs(weight) <= 1 and value.dtype != torch.float64  # float32 can't hold all float64 numbers
+    finite = cannot_overflow and known_finite(value)
+    return Later(value.dtype, tuple(value.shape), make, finite, wide)
 
 
 AdapterT = TypeVar("AdapterT", bound=Adapter)

@@ -81,10 +81,12 @@ class StoredAdapter(Adapter):
                 yield suffix, later(at)
             else:
                 finite = isinstance(value, Later) and value.is_finite
-                yield suffix, Later(value.dtype, tuple(value.shape), partial(self._weighted, suffix), finite)
+                make, wide = partial(self._weighted, suffix), partial(self._weighted, suffix, wide=True)
+                yield suffix, Later(value.dtype, tuple(value.shape), make, finite, wide)
 
-    def _weighted(self, suffix: str) -> Tensor:
-        return made(dict(with_block_weight(self._made(), self.block_weight).tensors())[suffix])
+    def _weighted(self, suffix: str, wide: bool = False) -> Tensor:
+        value = dict(with_block_weight(self._made(), self.block_weight).tensors())[suffix]
+        return value.wide() if wide and isinstance(value, Later) and value.wide is not None else made(value)
 
     def _made(self) -> Adapter:
         return self.make(in_memory(self.members))

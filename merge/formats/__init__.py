@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..compute import Check, Progress, go_on, unwatched
-from ..finite import require_finite, require_fits
+from ..finite import is_finite, require_finite, require_fits
 from ..join import join
 from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, known_finite, made
 from ..names import Architecture, Target, loadable, recognise, target
@@ -219,9 +219,11 @@ def _as_written(value: Tensor | Later, dtype: torch.dtype | None, what: str, is_
     def make() -> Tensor:
         with full_precision():
             tensor = made(value)
-        if is_computed or tensor.dtype != target or not known_finite(value):
-            tensor = tensor.to(target)
-            require_fits(tensor, what)
+            if is_computed or tensor.dtype != target or not known_finite(value):
+                tensor = tensor.to(target)
+                if isinstance(value, Later) and value.wide and target != value.dtype and not is_finite(tensor):
+                    tensor = value.wide().to(target)
+                require_fits(tensor, what)
         return tensor.cpu().contiguous()
 
     return Later(target, tuple(value.shape), make)
