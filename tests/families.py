@@ -119,6 +119,19 @@ VECTORS: dict[str, Callable[[int], State]] = {"bias": bias, "norm": norm}
 FAMILIES = WITH_FACTORS | DENSE | VECTORS
 
 
+# Families whose strength can't go into an alpha: it multiplies the numbers themselves.
+MULTIPLIED = ("whole LoKr", "full difference", "bias", "norm")
+
+
 def as_dtype(state: State, dtype: torch.dtype) -> State:
     """The same with its numbers in this type, alphas aside."""
     return {key: tensor if key.endswith(".alpha") else tensor.to(dtype) for key, tensor in state.items()}
+
+
+def scaled(state: State, factor: float, dtype: torch.dtype) -> State:
+    """The same with numbers so many times as large, alphas aside."""
+    return as_dtype({key: t if key.endswith(".alpha") else t * factor for key, t in state.items()}, dtype)
+
+
+# In float16, up to about 10000: at a strength of 100 they overflow.
+OVERFLOWING = {family: scaled(FAMILIES[family](1), 3000, torch.float16) for family in MULTIPLIED}

@@ -15,7 +15,18 @@ from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.lora import Lora, LoraError
 from lora_pack.merge.resize import METHODS, resize
-from lora_pack.tests.families import CONVOLUTION, DENSE, FAMILIES, NAME, State, as_dtype, named
+from lora_pack.tests.families import (
+    CONVOLUTION,
+    DENSE,
+    FAMILIES,
+    MULTIPLIED,
+    NAME,
+    OVERFLOWING,
+    State,
+    as_dtype,
+    named,
+    scaled,
+)
 from lora_pack.tests.makers import make_lora
 from lora_pack.tests.merging import ALL_MODES, merge
 from lora_pack.tools.make_lora import small_modules
@@ -26,11 +37,6 @@ HALF, SHORT, WHOLE = torch.float16, torch.bfloat16, torch.float32
 
 def are_finite(tensors: Mapping[str, Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor.float()).all()) for tensor in tensors.values())
-
-
-def scaled(state: State, factor: float, dtype: torch.dtype) -> State:
-    """The same with numbers so many times as large, alphas aside."""
-    return {key: tensor if key.endswith(".alpha") else (tensor * factor).to(dtype) for key, tensor in state.items()}
 
 
 def read(state: State, tmp_path: Path | None = None) -> Lora:
@@ -47,15 +53,11 @@ def saved(lora: Lora, folder: Path, dtype: torch.dtype | None = None, style=None
     return safetensors.torch.load_file(save(lora, folder / "out.safetensors", dtype, style=style))
 
 
-# Families whose strength can't go into an alpha: it multiplies the numbers themselves.
-MULTIPLIED = ["whole LoKr", "full difference", "bias", "norm"]
-
-
 @pytest.mark.parametrize("in_file", [False, True])
 @pytest.mark.parametrize("family", MULTIPLIED)
 def test_a_strength_that_overflows_float16_is_refused(family: str, in_file: bool, tmp_path: Path):
     """A float16 .diff of 10000 at strength 10 was written as infinity."""
-    state = scaled(FAMILIES[family](1), 3000, HALF)
+    state = OVERFLOWING[family]
     lora = read(state, tmp_path if in_file else None).with_strengths(100, 100)
     (name,) = (module.name for module in lora.modules.values())
     for write in (lambda: saved(lora, tmp_path), lambda: to_state_dict(lora.baked())):
@@ -112,7 +114,7 @@ def test_a_scale_that_overflows_in_peft_s_style_is_refused(dtype: torch.dtype, t
 def test_a_strength_that_overflows_is_no_trouble_for_a_file_in_a_wider_precision(tmp_path: Path):
     """The message's advice must help: the product is not rounded to float16 on its way."""
     for family in MULTIPLIED:
-        state = scaled(FAMILIES[family](1), 3000, HALF)
+        state = OVERFLOWING[family]
         for lora in (read(state), read(state, tmp_path)):
             found = saved(lora.with_strengths(100, 100), tmp_path, SHORT)
             largest = max(found.values(), key=lambda tensor: float(tensor.abs().max()))

@@ -62,7 +62,8 @@ def as_it_was() -> Iterator[None]:
     yield
     torch.set_float32_matmul_precision("highest")
     if HAS_NEW:
-        for owner in (torch.backends, CUDA, ONEDNN):
+        owners: list[Any] = [torch.backends, CUDA, ONEDNN]
+        for owner in owners:
             owner.fp32_precision = "none"
     assert is_full()
 
