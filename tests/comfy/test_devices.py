@@ -46,7 +46,7 @@ def test_memory_is_freed_where_comfyui_s_models_are(bridge, monkeypatch: pytest.
 
     class Loaded:
         device = CUDA_1
-        model = SimpleNamespace(model=object())
+        model = SimpleNamespace(model=object(), is_dynamic=lambda: False, loaded_size=lambda: 0)
         currently_used = False
 
         def model_unload(self, *arguments: object, **options: object) -> bool:
