@@ -79,7 +79,11 @@ def check_device(args: list[str]) -> int:
     name = "".join(args[args.index("--device") + 1 :][:1])
     if not name:
         raise SystemExit("--device needs a name: cuda, xpu, mps, or cpu for a dry run.")
-    code = f"import numpy, safetensors, torch; torch.ones(2, device={name!r}).sum().item()"
+    code = (
+        "import sys\ntry:\n import numpy, safetensors, torch\n"
+        f" torch.ones(2, device={name!r}).sum().item()\n"
+        "except Exception as error:\n sys.exit(str(error).splitlines()[0])"
+    )
     reasons = []
     for python in (find_comfyui(ROOT).python, Path(sys.executable), python_of(ROOT / ".venv")):
         if python is None or not python.is_file():

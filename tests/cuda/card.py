@@ -56,9 +56,13 @@ class Card:
         self.wait()
         return time.perf_counter() - start
 
+    @property
+    def can_tell_peak(self) -> bool:
+        return self.device.type in ("cuda", "xpu")
+
     def peak(self, work: Callable[[], object]) -> int | None:
         """The most bytes that torch had allocated on the device during the work, beyond those before."""
-        if self.device.type not in ("cuda", "xpu"):
+        if not self.can_tell_peak:
             work()
             return None
         module = getattr(torch, self.device.type)
