@@ -6,6 +6,8 @@
     python run.py test                lint, check types, run every test
     python run.py test ARGS ...       only pytest, with these arguments
     python run.py test --efficiency PATH   the XY nodes against this copy of efficiency-nodes-comfyui
+    python run.py test --device cuda       the core on this machine's GPU (or mps, xpu): results, memory, times; needs
+                                           a Python with torch, numpy and safetensors, and installs nothing
     python run.py bench [ARGS ...]    time, memory and accuracy against others; --help tells the options
     python run.py bench scaling [ARGS ...]   how time and memory grow
 
@@ -30,6 +32,7 @@ from pathlib import Path
 from tools.comfy_server import PACK_FOLDER, free_port, is_free, prepare_base
 from tools.demo import BASE, check_files, run_demo
 from tools.environment import ROOT, Environment, prepare
+from tools.find_comfyui import find_comfyui, python_of
 
 
 def demo(args: list[str]) -> int:
@@ -40,6 +43,8 @@ def demo(args: list[str]) -> int:
 
 
 def test(args: list[str]) -> int:
+    if "--device" in args:
+        return check_device(args)
     environment = prepare(tests=True)
     python = str(environment.python)
     # What the fixtures in tests/comfy start. Relative paths on the command line mean the repository.
@@ -67,6 +72,28 @@ def test(args: list[str]) -> int:
         print(f"Failed: {', '.join(failed)}; see above. The tests run all the same.", flush=True)
     code = subprocess.run([python, "-m", "pytest", *args], cwd=ROOT, env=variables).returncode
     return code or (1 if failed else 0)
+
+
+def check_device(args: list[str]) -> int:
+    """tests/cuda/check.py, run by the first Python here whose torch has the device."""
+    name = "".join(args[args.index("--device") + 1 :][:1])
+    if not name:
+        raise SystemExit("--device needs a name: cuda, xpu, mps, or cpu for a dry run.")
+    code = (
+        "import sys\ntry:\n import numpy, safetensors, torch\n"
+        f" torch.ones(2, device={name!r}).sum().item()\n"
+        "except Exception as error:\n sys.exit(str(error).splitlines()[0])"
+    )
+    reasons = []
+    for python in (find_comfyui(ROOT).python, Path(sys.executable), python_of(ROOT / ".venv")):
+        if python is None or not python.is_file():
+            continue
+        tried = subprocess.run([str(python), "-c", code], cwd=ROOT, capture_output=True, text=True)
+        if tried.returncode == 0:
+            return subprocess.run([str(python), str(ROOT / "tests" / "cuda" / "check.py"), *args], cwd=ROOT).returncode
+        reasons.append(f"  {python}: {tried.stderr.strip().splitlines()[-1]}")
+    print(f"No Python here has a torch that can use the device {name}:", *reasons, sep="\n")
+    return 1
 
 
 def bench(args: list[str]) -> int:

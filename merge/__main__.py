@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from .compute import DTYPES, Compute
+from .devices import with_index
 from .files import load, save, tensors_equal
 from .formats.trainer_scale import AlphaFrom
 from .lora import Lora, LoraError, LowRank
@@ -232,7 +233,7 @@ class _progress:
 
 def _device(name: str) -> torch.device:
     try:
-        device = torch.device(name)
+        device = with_index(torch.device(name))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise LoraError(f"The device {name} can't be used here: {str(error).splitlines()[0]}") from None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .devices import on_cpu
 from .finite import is_finite
 from .formats.based import needs_model
 from .join import low_rank, reshape_of
@@ -67,7 +68,7 @@ class Meeting:
 
     def module(self, up: Tensor, down: Tensor, dtype: torch.dtype) -> LoraModule:
         """The result's module from its factors as matrices."""
-        up, down = up.to("cpu", dtype), down.to("cpu", dtype)
+        up, down = on_cpu(up, dtype), on_cpu(down, dtype)
         self.require_finite(dtype, up, down)
         return low_rank(self.name, up, down, self.weight_shape, self.reshape)
 

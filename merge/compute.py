@@ -10,7 +10,10 @@ from typing import TypeVar
 
 import torch
 
+from . import devices
+from .devices import is_out_of_memory
 from .lora import LoraError
+from .precision import full_precision
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -42,11 +45,6 @@ def go_on() -> None:
     """Nobody stops it."""
 
 
-def float64_device(device: torch.device) -> torch.device:
-    """The device itself, or the CPU where it has no float64 (Metal, DirectML)."""
-    return torch.device("cpu") if device.type in ("mps", "privateuseone") else device
-
-
 @dataclass(frozen=True)
 class Compute:
     """The arguments that every operation of the core takes.
@@ -66,8 +64,8 @@ class Compute:
 
     @property
     def float64_device(self) -> torch.device:
-        """Where exact low-rank algebra runs."""
-        return float64_device(self.device)
+        """Where exact low-rank algebra runs: the device, or the CPU where it lacks what that takes."""
+        return devices.float64_device(self.device)
 
     def step(self, done: int, total: int) -> None:
         """Report progress, and stop here if somebody asked for it."""
@@ -76,36 +74,36 @@ class Compute:
 
 
 def attempt(compute: Compute, what: str, needed: int, work: Callable[[Compute], Result]) -> Result:
-    """``work`` on the device; where the device's memory is not enough for it, on the CPU, which the log says.
+    """Run ``work`` on the device, or on the CPU if the device runs out of memory or lacks an operator; the log says so.
 
-    Before it gives the device up it asks the host once more for room. Raises LoraError, naming ``what``, where
-    the main memory is not enough either.
+    After the first out-of-memory error the host is asked for room and the device tried again. Raises LoraError, naming
+    ``what``, if main memory runs out too.
     """
-    places = [compute] if compute.device.type == "cpu" else [compute, compute, replace(compute, device=CPU.device)]
-    for number, place in enumerate(places):
-        if 0 < number:
-            if place is compute:
-                compute.make_room(2 * needed)
-            else:
-                log.warning("%s does not fit into the memory of %s: it is computed on the CPU.", what, compute.device)
+    on_cpu = replace(compute, device=CPU.device)
+    places = [compute] if compute.device.type == "cpu" else [compute, compute, on_cpu]
+    while places:
+        place, *places = places
         try:
-            return work(place)
+            with full_precision():
+                return work(place)
+        except NotImplementedError as error:
+            if not places:
+                raise
+            places = [on_cpu]
+            reason = f"{compute.device} can't compute {what}, so the CPU does: {str(error).splitlines()[0]}"
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # behind the except clause: the error's frames, and the tensors in them, are gone now
+            reason = f"{what} does not fit into the memory of {compute.device}: it is computed on the CPU."
+        # outside the except clauses, where the error no longer keeps its frames and their tensors alive
+        if len(places) == 2:
+            compute.make_room(2 * needed)
+        elif places:
+            log.warning("%s", reason)
     raise LoraError(
         f"The memory is not enough for {what} ({needed / 1e6:.0f} MB are needed at a time). Close other programs, "
         "merge fewer LoRAs at once, or choose a mode that works on factors."
     )
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch or Python says that the memory of a device or the machine was not enough."""
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed"))
 
 
 CPU = Compute()

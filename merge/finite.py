@@ -39,6 +39,15 @@ def require_finite(tensor: Tensor, what: str) -> None:
         )
 
 
+def require_fits(tensor: Tensor, what: str) -> None:
+    """Raise LoraError naming ``what`` when numbers that were computed or converted are not finite."""
+    if tensor.is_floating_point() and not is_finite(tensor):
+        name = str(tensor.dtype).removeprefix("torch.")
+        wide = torch.finfo(tensor.dtype).max >= torch.finfo(torch.bfloat16).max
+        advice = "Lower its strength." if wide else "Choose float32 or bfloat16, or lower its strength."
+        raise LoraError(f"{what} holds values too large for {name}. {advice}")
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Whether a floating-point tensor holds neither NaN nor Inf."""
     if tensor.numel() == 0:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from . import lowrank
+from .finite import require_fits
 from .lora import (
     DAMAGED,
     Adapter,
@@ -19,7 +21,7 @@ from .lora import (
     LoraModule,
     LowRank,
     Replacement,
-    made,
+    known_finite,
     scaled,
 )
 
@@ -43,6 +45,7 @@ def join(first: Adapter, second: Adapter, source: str) -> Adapter:
         terms = [(adapter, adapter.scale * adapter.block_weight) for adapter in (first, second)]
         return side_by_side(first.name, terms, weight_shape, reshape_of(first, second))
     value = first.dense() * first.block_weight + second.dense() * second.block_weight
+    require_fits(value, source)
     return Difference(first.name, value.reshape(weight_shape), first.parameter)
 
 
@@ -69,7 +72,7 @@ def side_by_side(
 ) -> LaterLoraModule:
     """The sum of g * up @ down over adapters that have factors, side by side as PEFT's cat: exact, the ranks add up.
 
-    Nothing is computed before it is used.
+    Nothing is computed before it is used. Up and down are known to be finite if they can't overflow.
     """
     adapters, gains = zip(*((as_low_rank(adapter), gain) for adapter, gain in terms), strict=True)
     rank = sum(adapter.rank for adapter in adapters)
@@ -82,20 +85,29 @@ def side_by_side(
     def down() -> Tensor:
         return lowrank.stack_downs([adapter.down.flatten(1) for adapter in adapters], gains, dtype).reshape(down_shape)
 
-    halves = Later(dtype, up_shape, up), Later(dtype, down_shape, down)
+    finite = not _may_overflow(terms, dtype)
+    halves = Later(dtype, up_shape, up, finite), Later(dtype, down_shape, down, finite)
     return LaterLoraModule(name, *halves, float(rank), reshape=reshape)
 
 
-def may_overflow(terms: Sequence[tuple[Adapter, float]], dtype: torch.dtype) -> bool:
+def marked_finite(module: LaterLoraModule) -> LaterLoraModule:
+    """The same module, once its factors were found to be finite."""
+    up, down = (replace(half, is_finite=True) if isinstance(half, Later) else half for half in module.halves)
+    return replace(module, up_half=up, down_half=down)
+
+
+def _may_overflow(terms: Sequence[tuple[Adapter, float]], dtype: torch.dtype) -> bool:
     """Whether factors can be too large for ``dtype`` side by side.
 
     Those of a LoRA are finite: what their own precision holds at most tells. Those of other families are products.
     """
     most = torch.finfo(dtype).max
-    return any(
-        not isinstance(adapter, LowRank)
-        or any(torch.finfo(half.dtype).max * abs(gain) ** 0.5 > most for half in adapter.halves)
-        for adapter, gain in terms
+
+    def fits(half: Tensor | Later, gain: float) -> bool:
+        return known_finite(half) and torch.finfo(half.dtype).max * abs(gain) ** 0.5 <= most
+
+    return not all(
+        isinstance(adapter, LowRank) and all(fits(half, gain) for half in adapter.halves) for adapter, gain in terms
     )
 
 
@@ -120,9 +132,8 @@ def as_low_rank(adapter: Adapter) -> LowRank:
 
 def unscaled(whole: LowRank) -> LowRank:
     """The same change with alpha equal to the rank: the scale and the block weight are in the up factor."""
-    (up, down), scale = whole.halves, whole.scale * whole.block_weight
-    counted = Later(up.dtype, tuple(up.shape), lambda: scaled(made(up), scale))
-    return LaterLoraModule(whole.name, counted, down, float(whole.rank))
+    up, down = whole.halves
+    return LaterLoraModule(whole.name, scaled(up, whole.scale * whole.block_weight), down, float(whole.rank))
 
 
 def reshape_of(*adapters: Adapter) -> tuple[int, ...] | None:

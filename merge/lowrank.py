@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .compute import Check, float64_device, go_on
+from .compute import Check, go_on
+from .devices import CPU_DEVICE, float64_device, in_float64, orthonormal
 
 # Factors up (m, r) and down (r, n), and what their product counts in a sum.
 Term = tuple[Tensor, Tensor, float]
@@ -42,7 +43,6 @@ CARD_BLOCK_ELEMENTS = 2**22
 SERIAL_ELEMENTS = 2**15 - 1
 # Keeps a norm that is divided by from being zero.
 TINY = torch.finfo(torch.float32).tiny
-CPU_DEVICE = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def truncate_sum(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
     None when the sum is zero. Computed in float64 from the SVD of an R x R core: with the stacked factors up = P X and
     down = Y Q, P and Q orthonormal, the SVD of X Y gives that of the sum. Where the ranks add up to more than the sum's
     rows or columns it is formed: that is cheaper, and the time grows linearly with them. Factors may be of any
-    precision, on a device that has float64; returns float64 factors.
+    precision, on a device that has float64; returns float64 factors. Raises OverflowError if a factor holds NaN or Inf.
     """
     ups, downs, of_terms = zip(*terms, strict=True)
     if sum(up.shape[1] for up in ups) > min(ups[0].shape[0], downs[0].shape[1]):
@@ -158,6 +158,7 @@ def truncate_sum(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
     left_gram, right_gram = _inner_products(up), _inner_products(down.mT)
     # the gains and what brings a column of up and its row of down to one length are counted in the small matrices
     up_norms, down_norms = left_gram.diagonal().sqrt(), right_gram.diagonal().sqrt()
+    _require_finite(float(up_norms.sum() + down_norms.sum()))
     each = [gain for one, gain in zip(ups, of_terms, strict=True) for _ in range(one.shape[1])]
     gains = torch.tensor(each, dtype=torch.float64, device=up.device)
     alive = (up_norms > 0) & (down_norms > 0) & (gains != 0)
@@ -220,6 +221,7 @@ def _by_product(terms: Sequence[Term], rule: RankRule) -> Truncated | None:
     whole = torch.zeros(up.shape[0], down.shape[1], dtype=torch.float64, device=up.device)
     for up, down, gain in terms:
         whole.addmm_(up.double(), down.double(), alpha=gain)
+    _require_finite(float(whole.sum()))
     if whole.shape[0] <= whole.shape[1]:
         return _balanced(whole, rule)
     flipped = _balanced(whole.mT, rule)
@@ -267,6 +269,12 @@ def _by_svd(core: Tensor, rule: RankRule) -> Truncated | None:
     return Truncated(u[:, :k] * root, vh[:k] * root[:, None], _energy(values[:k]), _energy(values))
 
 
+def _require_finite(norm: float) -> None:
+    """Raise OverflowError if a norm is NaN or Inf: the numbers behind it overflowed where they were computed."""
+    if not math.isfinite(norm):
+        raise OverflowError("numbers too large for float32")
+
+
 def _inner_products(columns: Tensor) -> Tensor:
     """columns^T @ columns of a matrix (m, R): of the symmetric result little more than half is computed."""
     count = columns.shape[1]
@@ -298,10 +306,12 @@ def truncate_dense(
     subspace, and random columns ``noise`` (m, p). It ends when a further iteration gains next to nothing; the error of
     a projection is known exactly, ||D||^2 - ||Q^T D||^2. Where the subspace would be a large part of the matrix, or
     it does not settle, the eigenvectors of the smaller Gram matrix in float64 take its place. None when all is zero.
+    Raises OverflowError if it holds NaN or Inf.
     ``total`` is ||D||^2 where it is known already.
     """
     m, n = dense.shape
     total = _squared_norm(dense) if total is None else total
+    _require_finite(total)
     if total == 0.0:
         return None
     rank = min(rank, m, n)
@@ -309,7 +319,7 @@ def truncate_dense(
     if 3 * width >= min(m, n):
         return _exact(dense, fixed_rank(rank), total, check)
     captured = gain = last_gain = 0.0
-    basis = torch.linalg.qr(torch.cat([start, noise], 1))[0]
+    basis = orthonormal(torch.cat([start, noise], 1))
     for _ in range(MAX_ITERATIONS):
         check()
         image = dense.mT @ basis
@@ -323,7 +333,7 @@ def truncate_dense(
         captured = kept
         check()
         # only its directions count: at length 1 nothing over- or underflows
-        basis = torch.linalg.qr(dense @ (image / torch.linalg.vector_norm(image).clamp_min(TINY)))[0]
+        basis = orthonormal(dense @ (image / max(float(torch.linalg.vector_norm(image)), TINY)))
     return _exact(dense, fixed_rank(rank), total, check)
 
 
@@ -342,8 +352,12 @@ def _still_to_gain(gain: float, last_gain: float) -> float:
 
 
 def truncate_dense_by(dense: Tensor, rule: RankRule, check: Check) -> Truncated | None:
-    """The best approximation of a dense matrix of the rank that a rule picks from all its singular values."""
+    """The best approximation of a dense matrix of the rank that a rule picks from all its singular values.
+
+    None when all is zero. Raises OverflowError if it holds NaN or Inf.
+    """
     total = _squared_norm(dense)
+    _require_finite(total)
     return None if total == 0.0 else _exact(dense, rule, total, check)
 
 
@@ -356,34 +370,35 @@ def _exact(dense: Tensor, rule: RankRule, total: float, check: Check) -> Truncat
     gram = _gram(dense, check)
     check()
     squares, vectors = torch.linalg.eigh(gram)
-    vectors = vectors.to(float64_device(dense.device))
     check()
     # the Gram matrix knows the largest singular values well; those near its rounding are measured again
     squares = squares.flip(0).clamp_min(0)
     wanted = rule(squares[squares > squares[0] * DENSE_FLOOR**2].sqrt())
-    return _project(dense, vectors.flip(1)[:, :wanted], rule, total, check)
+    directions = vectors.flip(1)[:, :wanted].to(float64_device(dense.device))
+    return _project(dense, directions, rule, total, check)
 
 
 def _project(dense: Tensor, directions: Tensor, rule: RankRule, total: float, check: Check) -> Truncated:
     """The best approximation by a rule inside the span of columns on the left (m, l), in float64."""
-    basis = torch.linalg.qr(_double(directions))[0]
+    basis = orthonormal(in_float64(directions))
     inner = torch.zeros(basis.shape[1], dense.shape[1], dtype=torch.float64, device=basis.device)
     for start, stop in row_blocks(dense.shape[0], dense.shape[1], dense.device):
         check()
-        inner.addmm_(basis[start:stop].mT, _double(dense[start:stop]))
+        inner.addmm_(basis[start:stop].mT, in_float64(dense[start:stop]))
     return _inside(basis, inner.mT, rule, total)
 
 
 def _inside(basis: Tensor, image: Tensor, rule: RankRule, total: float) -> Truncated:
-    """The best approximation by a rule of basis (m, l) @ image^T (l, n), the basis orthonormal; float32 factors."""
-    device = basis.device
-    q, r = torch.linalg.qr(_double(image))
+    """The best approximation by a rule of basis (m, l) @ image^T (l, n), both in float64, the basis orthonormal.
+
+    Returns float32 factors.
+    """
+    q, r = torch.linalg.qr(image)
     u, values, vh = torch.linalg.svd(r.mT.cpu(), full_matrices=False)
     k = rule(values[values > values[0] * DENSE_FLOOR])
     root = values[:k].sqrt()
-    up = _double(basis) @ (u[:, :k] * root).to(q.device)
-    down = (vh[:k] * root[:, None]).to(q.device) @ q.mT
-    return Truncated(up.float().to(device), down.float().to(device), _energy(values[:k]), total)
+    up, down = basis @ (u[:, :k] * root).to(q.device), (vh[:k] * root[:, None]).to(q.device) @ q.mT
+    return Truncated(up.float(), down.float(), _energy(values[:k]), total)
 
 
 def _from_gram(basis: Tensor, image: Tensor, squares: Tensor, vectors: Tensor, total: float) -> Truncated:
@@ -393,13 +408,8 @@ def _from_gram(basis: Tensor, image: Tensor, squares: Tensor, vectors: Tensor, t
     vectors, root = vectors[:, real].flip(1), squares[real].flip(0).sqrt().sqrt()
     device = float64_device(basis.device)
     left, right = (vectors * root).to(device), (vectors / root).to(device)
-    up, down = _double(basis) @ left, right.mT @ _double(image).mT
-    return Truncated(up.float().to(basis.device), down.float().to(basis.device), float(squares[real].sum()), total)
-
-
-def _double(tensor: Tensor) -> Tensor:
-    """In float64, on the device itself where that has it."""
-    return tensor.to(float64_device(tensor.device), torch.float64)
+    up, down = in_float64(basis) @ left, right.mT @ in_float64(image).mT
+    return Truncated(up.float(), down.float(), float(squares[real].sum()), total)
 
 
 def _gram(wide: Tensor, check: Check = go_on) -> Tensor:
@@ -407,15 +417,25 @@ def _gram(wide: Tensor, check: Check = go_on) -> Tensor:
     gram = torch.zeros(wide.shape[0], wide.shape[0], dtype=torch.float64, device=float64_device(wide.device))
     for start, stop in row_blocks(wide.shape[1], wide.shape[0], wide.device):
         check()
-        block = _double(wide[:, start:stop])
+        block = in_float64(wide[:, start:stop])
         gram.addmm_(block, block.mT)
     return gram.cpu()
 
 
 def squared_norm(block: Tensor) -> float:
-    """The sum of the squares, in float64; not finite where an element is not."""
-    numbers = _double(block).reshape(-1)  # of numbers at float32's limits the squares are beyond it
-    return float(torch.dot(numbers, numbers))
+    """The sum of the squares of a float32 matrix (m, n); NaN or Inf if an element is.
+
+    Summed in float64, since squares of numbers near float32's limits exceed it. On a device without float64 each row is
+    scaled and summed in float32, because moving the block to the CPU would cost more than the sum.
+    """
+    if float64_device(block.device) == block.device:
+        numbers = block.to(torch.float64).reshape(-1)
+        return float(torch.dot(numbers, numbers))
+    most = float(block.abs().max())
+    if most == 0.0 or not math.isfinite(most):
+        return most
+    rows = (block / most).square().sum(1)
+    return float(rows.cpu().to(torch.float64).sum()) * most * most
 
 
 def _squared_norm(dense: Tensor) -> float:

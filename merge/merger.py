@@ -14,12 +14,25 @@ from torch import Tensor
 from . import lowrank, metadata, notes, recipe
 from .align import Meeting, meet
 from .compute import CPU, Compute, attempt
+from .devices import float64_device, on_cpu, on_device
 from .formats import embeddings
-from .join import low_rank, may_overflow, side_by_side
+from .join import low_rank, marked_finite, side_by_side
 from .kernels import Blocks, Draw, Mask, keep_all, weighted_sum
-from .lora import Adapter, Difference, Lora, LoraError, LoraModule, LowRank, Rows, by_key, with_block_weight
+from .lora import (
+    Adapter,
+    Difference,
+    Lora,
+    LoraError,
+    LoraModule,
+    LowRank,
+    Rows,
+    by_key,
+    known_finite,
+    with_block_weight,
+)
 from .methods import Method, delta_method, factor_method
 from .parallel import ParallelCheck
+from .precision import full_precision
 from .reading import ModelNames, NameReader, reader_for
 from .scratch import Scratch, Shelf
 from .share import Share
@@ -30,6 +43,7 @@ log = logging.getLogger(__name__)
 MIN_OVERSAMPLING = 16
 
 
+@full_precision()
 def merge_factors(
     loras: Sequence[Lora],
     mode: str = "concat",
@@ -67,6 +81,7 @@ def merge_factors(
     return _result("merge", settings, loras, modules, compute, reader, meetings, note)
 
 
+@full_precision()
 def merge_deltas(
     loras: Sequence[Lora],
     mode: str = "add_svd",
@@ -121,7 +136,10 @@ def _each(
     shelf = Shelf()
 
     def shelved(meeting: Meeting, compute: Compute) -> Adapter:
-        module = merged(meeting, compute)
+        try:
+            module = merged(meeting, compute)
+        except OverflowError:
+            raise meeting.too_large_for(torch.float32) from None
         if not isinstance(module, LoraModule):
             return module
         return replace(module, up=shelf.kept(module.up), down=shelf.kept(module.down))
@@ -134,10 +152,17 @@ def _each(
 
 
 def _bytes_needed(meeting: Meeting, is_dense: bool) -> int:
-    """About what a module takes at most beside its result: its factors in float64, and of a dense delta three."""
-    ranks = sum(min(share.adapter.rank, meeting.rows, meeting.columns) for share in meeting.shares)
+    """About the most memory that a module takes on its device, besides its result: the factors in float64; for a dense
+    delta also three matrices of its size, one more for each input without factors, and a few blocks of rows."""
+    with_factors = [share.adapter for share in meeting.shares if share.adapter.has_factors]
+    ranks = sum(min(adapter.rank, meeting.rows, meeting.columns) for adapter in with_factors)
     factors = 3 * 8 * ranks * (meeting.rows + meeting.columns)
-    return factors + (3 * 4 * meeting.rows * meeting.columns if is_dense else 0)
+    if not is_dense:
+        return factors
+    numbers = meeting.rows * meeting.columns
+    whole = len(meeting.shares) - len(with_factors)
+    blocks = (len(meeting.shares) + 4) * min(numbers, lowrank.CARD_BLOCK_ELEMENTS)
+    return factors + 4 * ((3 + whole) * numbers + blocks)
 
 
 def _require_density(density: float) -> None:
@@ -219,13 +244,13 @@ def _replacement(meeting: Meeting) -> Adapter:
 
 def _on_vectors(meeting: Meeting, method: Method, density: float, seed: int, compute: Compute) -> Difference:
     """Biases and norms: the mode acts on them as on deltas; side by side is their sum."""
-    vectors = [share.adapter.dense().to(compute.device) for share in meeting.shares]
+    vectors = [on_device(share.adapter.dense(), compute.device) for share in meeting.shares]
     sparse = [
         _sparse(vector, method, density, Draw(seed, meeting.weight, share.number, "delta"))
         for share, vector in zip(meeting.shares, vectors, strict=True)
     ]
     merged = (method.consensus or weighted_sum)(sparse, [share.strength for share in meeting.shares])
-    value = merged.to("cpu", compute.dtype)
+    value = on_cpu(merged, compute.dtype)
     meeting.require_finite(compute.dtype, value)
     return Difference(meeting.name, value, meeting.shares[0].adapter.parameter)
 
@@ -239,10 +264,10 @@ def _sparse(tensor: Tensor, method: Method, density: float, draw: Draw) -> Tenso
 
 
 def _factors(share: Share, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A share's factors on the device, in their own precision: they are moved as they are, and converted there."""
+    """A share's factors on the device, in their own precision if the device has it: they are converted there."""
     factors = share.adapter.factors()
     assert factors is not None
-    return factors[0].to(device), factors[1].to(device)
+    return on_device(factors[0], device), on_device(factors[1], device)
 
 
 def _float32_factors(share: Share, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -259,14 +284,17 @@ def _side_by_side(meeting: Meeting, compute: Compute) -> LowRank:
             terms.append((share.adapter, share.gain))
             continue
         whole = min(meeting.rows, meeting.columns)
-        exact = lowrank.truncate_dense_by(share.adapter.dense(), lowrank.fixed_rank(whole), compute.check)
+        dense = on_device(share.adapter.dense(), compute.device)
+        exact = lowrank.truncate_dense_by(dense, lowrank.fixed_rank(whole), compute.check)
         if exact is not None:
-            terms.append((low_rank(meeting.name, exact.up, exact.down, meeting.weight_shape), share.strength))
+            up, down = exact.up.cpu(), exact.down.cpu()
+            terms.append((low_rank(meeting.name, up, down, meeting.weight_shape), share.strength))
     if not terms:
         return meeting.zero(compute.dtype)
     module = side_by_side(meeting.name, terms, meeting.weight_shape, meeting.reshape, compute.dtype)
-    if may_overflow(terms, compute.dtype):  # told now, not where the result is used
+    if not all(map(known_finite, module.halves)):  # told now, not where the result is used
         meeting.require_finite(compute.dtype, module.up, module.down)
+        module = marked_finite(module)
     return module
 
 
@@ -354,8 +382,10 @@ def _merged_delta(
         draw = Draw(seed, meeting.weight, share.number, "delta")
         masks.append(method.sparsify(Blocks(count, blocks, scratch.floats), density, draw))
     weights = [share.strength for share in meeting.shares]
-    on_cpu = compute.device.type == "cpu"
-    dense = scratch.floats(count) if on_cpu else torch.empty(count, dtype=torch.float32, device=compute.device)
+    if compute.device.type == "cpu":
+        dense = scratch.floats(count)
+    else:
+        dense = torch.empty(count, dtype=torch.float32, device=compute.device)
     dense = dense.view(meeting.rows, meeting.columns)
     total = 0.0
     assert method.consensus is not None
@@ -373,7 +403,8 @@ def _delta_rows(adapter: Adapter, device: torch.device) -> Rows:
     """Rows of an adapter's delta on a device, from its factors where it has them."""
     factors = adapter.factors()
     if factors is not None:
-        left, right = (factor.to(device) for factor in lowrank.float32_factors(*factors))
+        up, down = (on_device(factor, float64_device(device)) for factor in factors)
+        left, right = (factor.to(device) for factor in lowrank.float32_factors(up, down))
         scale = adapter.scale
         if _is_power_of_two(scale):
             left = left * scale
@@ -382,7 +413,7 @@ def _delta_rows(adapter: Adapter, device: torch.device) -> Rows:
         return lambda start, stop: (left[start:stop] @ right).mul_(scale)
     if device.type == "cpu":
         return adapter.rows()
-    dense = adapter.dense().to(device)  # moved once: the rows are asked for in several passes
+    dense = on_device(adapter.dense(), device)  # moved once: the rows are asked for in several passes
     return lambda start, stop: dense[start:stop]
 
 

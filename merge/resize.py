@@ -10,10 +10,12 @@ import torch
 
 from . import lowrank, metadata, recipe
 from .compute import CPU, Compute, attempt
+from .devices import on_cpu, on_device
 from .finite import is_finite
 from .formats.based import needs_model
 from .join import low_rank
 from .lora import Adapter, Lora, LoraError, LowRank, Replacement, by_key, with_block_weight
+from .precision import full_precision
 from .scratch import Shelf
 
 # Method -> what its value means, for messages and tooltips.
@@ -25,6 +27,7 @@ METHODS: dict[str, str] = {
 }
 
 
+@full_precision()
 def resize(
     lora: Lora,
     rank: int,
@@ -45,10 +48,11 @@ def resize(
     for module in lora.modules.values():
         if module.needs_base:
             raise LoraError(f"{lora.name}: {needs_model(module)}")
+    needs = [_bytes_needed(module) for module in lora.modules.values()]
+    if compute.device.type != "cpu":
+        compute.make_room(max(needs, default=0))
     shelf, modules = Shelf(), []
-    for done, module in enumerate(lora.modules.values(), 1):
-        rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
-        needed = 24 * module.rank * (rows + columns) if module.has_factors else 12 * rows * columns
+    for done, (module, needed) in enumerate(zip(lora.modules.values(), needs, strict=True), 1):
         rule = rules[module.is_convolution]
         modules.append(attempt(compute, f"module {module.name}", needed, partial(_resized, module, rule, shelf)))
         compute.step(done, len(lora.modules))
@@ -62,6 +66,15 @@ def resize(
         metadata=metadata.of_result(recipe.recipe_text("resize", settings, [lora], strengths=False), [lora]),
         source={},
     )
+
+
+def _bytes_needed(module: Adapter) -> int:
+    """About the most memory that a module takes on its device, besides its result: the factors in float64, or the dense
+    delta and two float64 Gram matrices of its smaller side."""
+    rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
+    if module.has_factors:
+        return 24 * module.rank * (rows + columns)
+    return 4 * rows * columns + 16 * min(rows, columns) ** 2
 
 
 def _rule(method: str, value: float, most: int) -> lowrank.RankRule:
@@ -83,20 +96,30 @@ def _rule(method: str, value: float, most: int) -> lowrank.RankRule:
 def _resized(module: Adapter, rule: lowrank.RankRule, shelf: Shelf, compute: Compute) -> Adapter:
     if isinstance(module, Replacement) or len(module.weight_shape) == 1:
         return module  # replaced parameters, biases and norms have no rank: they are carried along
-    factors = module.factors()
-    if factors is None:
-        best = lowrank.truncate_dense_by(module.dense().to(compute.device), rule, compute.check)
-    else:
-        up, down = (factor.to(compute.float64_device) for factor in factors)
-        best = lowrank.truncate_sum([(up, down, module.scale)], rule)
+    try:
+        best = _best(module, rule, compute)
+    except OverflowError:
+        raise _too_large(module, torch.float32) from None
     rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
     up, down = (torch.zeros(rows, 1), torch.zeros(1, columns)) if best is None else (best.up, best.down)
-    up, down = up.to("cpu", compute.dtype), down.to("cpu", compute.dtype)
+    up, down = on_cpu(up, compute.dtype), on_cpu(down, compute.dtype)
     if not (is_finite(up) and is_finite(down)):
-        raise LoraError(
-            f"Resizing module {module.name} gave values too large for {str(compute.dtype).removeprefix('torch.')}. "
-            "Choose float32 or bfloat16."
-        )
+        raise _too_large(module, compute.dtype)
     reshape = module.reshape if isinstance(module, LowRank) else None
     resized = low_rank(module.name, shelf.kept(up), shelf.kept(down), module.weight_shape, reshape)
     return with_block_weight(resized, module.block_weight)
+
+
+def _best(module: Adapter, rule: lowrank.RankRule, compute: Compute) -> lowrank.Truncated | None:
+    factors = module.factors()
+    if factors is None:
+        return lowrank.truncate_dense_by(on_device(module.dense(), compute.device), rule, compute.check)
+    up, down = (on_device(factor, compute.float64_device) for factor in factors)
+    return lowrank.truncate_sum([(up, down, module.scale)], rule)
+
+
+def _too_large(module: Adapter, dtype: torch.dtype) -> LoraError:
+    return LoraError(
+        f"Resizing module {module.name} gave values too large for {str(dtype).removeprefix('torch.')}. "
+        "Choose float32 or bfloat16."
+    )

@@ -11,8 +11,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from .finite import require_fits
 from .join import as_low_rank
-from .lora import Adapter, Difference, Later, LaterLoraModule, made
+from .lora import Adapter, Difference, Later, LaterLoraModule, known_finite, made
 from .names import Target
 
 
@@ -50,7 +51,9 @@ def _with_rows(adapter: Adapter, name: str, rows: int, change: Callable[[Tensor]
     if adapter.has_factors:
         whole = as_low_rank(adapter)
         up, down = whole.halves
-        changed = Later(up.dtype, (rows, *up.shape[1:]), lambda: change(made(up)).contiguous())
+        shape = (rows, *up.shape[1:])
+        changed = Later(up.dtype, shape, lambda: change(made(up)).contiguous(), known_finite(up))
         return LaterLoraModule(name, changed, down, whole.alpha, whole.block_weight, whole.reshape)
     value = change(adapter.dense()).reshape(rows, *adapter.weight_shape[1:]).contiguous()
+    require_fits(value, f"Module {adapter.name}")
     return Difference(name, value, adapter.parameter, adapter.block_weight)

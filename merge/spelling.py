@@ -9,6 +9,7 @@ from typing import TypeVar
 from .join import as_low_rank, join, unscaled
 from .lora import WEIGHT, Adapter, Lora, LoraError, by_key
 from .names import Architecture, Style, Target, loadable, mapped_names, name_of_whole, spell, split_spelling, target
+from .precision import full_precision
 from .reading import architecture_of
 from .rows import cut_out, rows_of, set_into, swap_halves
 
@@ -52,6 +53,7 @@ def _without_a_name(weight: str, group: Group, architecture: Architecture | None
     return nameless and [(adapter, rows) for adapter, rows in group if rows.is_whole] + nameless
 
 
+@full_precision()
 def respelled(lora: Lora, style: Style) -> Lora:
     """The LoRA under the names of a style, with weights fused or cut into parts as its program has them. Exact.
 

@@ -17,7 +17,7 @@ from .tensorfile import Stored, in_memory, read
 
 
 def later(stored: Stored) -> Later:
-    return Later(stored.dtype, stored.shape, lambda: read([stored])[0])
+    return Later(stored.dtype, stored.shape, lambda: read([stored])[0], is_finite=True)
 
 
 # Makes an adapter of its tensors by suffix.
@@ -80,10 +80,13 @@ class StoredAdapter(Adapter):
             elif isinstance(at, Stored) and value is self.shells[suffix]:
                 yield suffix, later(at)
             else:
-                yield suffix, Later(value.dtype, tuple(value.shape), partial(self._weighted, suffix))
+                finite = isinstance(value, Later) and value.is_finite
+                make, wide = partial(self._weighted, suffix), partial(self._weighted, suffix, wide=True)
+                yield suffix, Later(value.dtype, tuple(value.shape), make, finite, wide)
 
-    def _weighted(self, suffix: str) -> Tensor:
-        return made(dict(with_block_weight(self._made(), self.block_weight).tensors())[suffix])
+    def _weighted(self, suffix: str, wide: bool = False) -> Tensor:
+        value = dict(with_block_weight(self._made(), self.block_weight).tensors())[suffix]
+        return value.wide() if wide and isinstance(value, Later) and value.wide is not None else made(value)
 
     def _made(self) -> Adapter:
         return self.make(in_memory(self.members))

@@ -15,6 +15,7 @@ import folder_paths
 import torch
 
 from ..merge.compute import Compute, Progress
+from ..merge.devices import with_index
 from ..merge.files import adapter_config
 from ..merge.names import Architecture, recognise
 
@@ -36,13 +37,17 @@ def device_names() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that a choice means here; the CPU, with a line in the log, for cuda where there is none."""
-    if name == "auto":
-        return comfy.model_management.get_torch_device()
+    """The device that a choice means here; the CPU, with a line in the log, for cuda if there is none.
+
+    A bare kind of device means ComfyUI's own one: asked for memory on "cuda", ComfyUI unloads nothing from "cuda:0".
+    """
+    own = comfy.model_management.get_torch_device()
+    if name in ("auto", own.type):
+        return own
     if name.startswith("cuda") and not torch.cuda.is_available():
         log.warning("This machine has no CUDA device: LoRA Power-Merger computes on the CPU instead of %s.", name)
         return torch.device("cpu")
-    return torch.device(name)
+    return with_index(torch.device(name))
 
 
 def check_interrupt() -> None:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from ..compute import Check, Progress, go_on, unwatched
-from ..finite import is_finite, require_finite
+from ..finite import is_finite, require_finite, require_fits
 from ..join import join
-from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, made
+from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, known_finite, made
 from ..names import Target, cleaned, recognise, target
+from ..precision import full_precision
 from ..spelling import loadable_form
 from ..stored import later, left_in_file
 from ..tensorfile import Stored, in_memory
@@ -46,6 +47,7 @@ MOST_DIMENSIONS = 8
 Group = dict[str, layouts.Value]
 
 
+@full_precision()
 def from_state_dict(
     tensors: Mapping[str, layouts.Value],
     name: str,
@@ -217,7 +219,7 @@ def to_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) 
     """What a file holds of a LoRA, under endings that every ComfyUI loads behind any prefix; on the CPU, contiguous.
 
     Block weights are in it, the LoRA's strengths are not (see ``Lora.baked``). ``dtype`` None keeps each tensor's
-    own. Making a tensor raises LoraError when a value is too large for ``dtype``.
+    own. Making a tensor raises LoraError, naming the module, when a value is too large for its precision.
     """
     contents: dict[str, Later] = {}
     for module in loadable_form(lora).modules.values():
@@ -247,18 +249,13 @@ def _as_written(value: Tensor | Later, dtype: torch.dtype | None, what: str, is_
     target = value.dtype if dtype is None else dtype
 
     def make() -> Tensor:
-        tensor = made(value)
-        if is_computed or tensor.dtype != target:
-            tensor = tensor.to(target)
-            _require_fits(tensor, what)
+        with full_precision():
+            tensor = made(value)
+            if is_computed or tensor.dtype != target or not known_finite(value):
+                tensor = tensor.to(target)
+                if isinstance(value, Later) and value.wide and target != value.dtype and not is_finite(tensor):
+                    tensor = value.wide().to(target)
+                require_fits(tensor, what)
         return tensor.cpu().contiguous()
 
     return Later(target, tuple(value.shape), make)
-
-
-def _require_fits(tensor: Tensor, what: str) -> None:
-    if not is_finite(tensor):
-        name = str(tensor.dtype).removeprefix("torch.")
-        raise LoraError(
-            f"{what} holds values too large for {name}. Save it as float32 or bfloat16, or lower its strength."
-        )

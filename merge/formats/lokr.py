@@ -79,7 +79,7 @@ class LokrModule(Adapter):
     def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
         for suffix, tensor in self.stored.items():
             # without a dim nobody reads alpha, so the weight goes into the first factor
-            yield suffix, scaled(tensor, self.block_weight) if self.dim is None and suffix == W1 else tensor
+            yield suffix, scaled(tensor, self.block_weight if self.dim is None and suffix == W1 else 1.0)
         if self.dim is not None:
             yield ALPHA, torch.tensor(self.alpha * self.block_weight, dtype=torch.float32)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..finite import require_fits
 from ..lora import DAMAGED, INCOMPLETE, LaterLoraModule, LoraError, LoraModule, LowRank
 from ..stored import later
 from ..tensorfile import Stored
@@ -111,4 +112,6 @@ def _fold(mid: Tensor, down: Tensor, source: str) -> Tensor:
         raise LoraError(
             f"{source}: its lora_mid {shape_text(mid)} does not fit its down half {shape_text(down)}. {DAMAGED}"
         )
-    return torch.einsum("mn...,nj->mj...", mid.float(), down.flatten(1).float())
+    folded = torch.einsum("mn...,nj->mj...", mid.float(), down.flatten(1).float())
+    require_fits(folded, source)
+    return folded

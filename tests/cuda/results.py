@@ -1,0 +1,169 @@
+"""What a device computes, beside what the CPU computes: in every mode, for every family."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from lora_pack.merge import merger
+from lora_pack.merge.compute import Compute
+from lora_pack.merge.formats import from_state_dict
+from lora_pack.merge.lora import Lora, LowRank
+from lora_pack.merge.merger import merge_deltas, merge_factors
+from lora_pack.merge.methods import DELTA_MODES, FACTOR_MODES
+from lora_pack.merge.resize import METHODS, resize
+from lora_pack.tests.families import FAMILIES, VECTORS, WITH_FACTORS, State, as_dtype, named, normal
+from torch import Tensor
+
+# Section 7 of the design, as shares of the delta: exact modes, and modes that prune or elect.
+EXACT, OTHERS = 1e-6, 1e-3
+# Section 6: the error of a truncation beside the best possible one; where that is nothing, a share of the delta.
+LEAST, NOTHING = 1.01, 1e-6
+# An element at the threshold may flip: that share of a mask at most. Random masks are the same to the last element.
+FLIPPED = 5e-4
+FULL, DENSITY, SEED = 10_000, 0.4, 7
+INPUTS = {torch.float32: 0.8, torch.float16: -0.7, torch.bfloat16: 1.3}
+
+
+def large_lora(seed: int) -> State:
+    """Of the size of a real model's module, so that the device uses its kernels for large matrices."""
+    up, down = normal(seed, 1280, 32) / 36, normal(seed + 1, 32, 640) / 25
+    return named("lora_unet_down_blocks_2_attentions_0_proj_out", 16.0, lora_up__weight=up, lora_down__weight=down)
+
+
+LARGE = "large LoRA"
+SAMPLES: dict[str, Callable[[int], State]] = {**FAMILIES, LARGE: large_lora}
+WITHOUT_FACTORS = set(SAMPLES) - set(WITH_FACTORS) - set(VECTORS) - {LARGE}
+
+
+@dataclass(frozen=True)
+class Operation:
+    run: Callable[[list[Lora], Compute], Lora]
+    within: float  # the share of the delta that the result may differ by
+    needs_factors: bool = False
+    rank: int = 0  # of a truncation: near to the CPU's result, or as good as that
+    small: bool = False  # slow at full rank, so left out for the large sample
+
+
+def _merging(mode: str, rank: int = FULL) -> Callable[[list[Lora], Compute], Lora]:
+    if mode in FACTOR_MODES:
+        return lambda loras, compute: merge_factors(loras, mode, DENSITY, SEED, compute)
+    return lambda loras, compute: merge_deltas(loras, mode, DENSITY, rank, rank, SEED, compute)
+
+
+def _resizing(method: str) -> Callable[[list[Lora], Compute], Lora]:
+    value = 3.0 if method == "sv_ratio" else 0.8
+    return lambda loras, compute: resize(loras[0], 3, 3, method, value, compute)
+
+
+OPERATIONS: dict[str, Operation] = {
+    **{mode: Operation(_merging(mode), OTHERS, needs_factors=mode != "concat") for mode in FACTOR_MODES},
+    "concat": Operation(_merging("concat"), EXACT),
+    "add_svd": Operation(_merging("add_svd"), EXACT),
+    **{mode: Operation(_merging(mode), OTHERS, small=True) for mode in DELTA_MODES if mode != "add_svd"},
+    **{f"{mode} at rank 4": Operation(_merging(mode, 4), OTHERS, rank=4) for mode in DELTA_MODES},
+    **{f"resize {method}": Operation(_resizing(method), EXACT) for method in METHODS},
+}
+
+
+@dataclass
+class Comparison:
+    """The worst over all samples."""
+
+    operation: str
+    distance: float = 0.0  # to the CPU's result, as a share of the delta
+    allowed: float = 0.0
+    excess: float = 0.0  # of a truncated dense delta: its error over the CPU's; 0 if there is none
+    flipped: float = 0.0  # share of a mask's elements that the CPU decided otherwise
+    worst: str = ""
+    on_cpu: int = 0  # modules that the device left to the CPU
+
+    @property
+    def good(self) -> bool:
+        near = self.distance <= self.allowed or 0 < self.excess <= LEAST
+        return near and self.flipped <= (0.0 if "dare" in self.operation else FLIPPED) and not self.on_cpu
+
+
+@cache
+def inputs(sample: str) -> list[Lora]:
+    found = []
+    for number, (dtype, strength) in enumerate(INPUTS.items(), 1):
+        lora = from_state_dict(as_dtype(SAMPLES[sample](100 * number), dtype), f"lora{number}")
+        found.append(lora.with_strengths(strength, strength))
+    return found
+
+
+def compare(operation: str, device: torch.device) -> Comparison:
+    """One operation on a device and on the CPU, for every sample that has what it needs."""
+    how = OPERATIONS[operation]
+    found = Comparison(operation, allowed=how.within)
+    for sample in SAMPLES:
+        if (how.needs_factors and sample in WITHOUT_FACTORS) or (how.small and sample == LARGE):
+            continue
+        with _masks() as masks, left_to_cpu() as left:
+            there = how.run(inputs(sample), Compute(device))
+            there_masks = masks.copy()
+            masks.clear()
+            here = how.run(inputs(sample), Compute())
+        found.on_cpu += len(left)
+        _compare_masks(found, there_masks, masks, there, here, how)
+        for key, module in here.modules.items():
+            expected, got = module.dense().double(), there.modules[key].dense().double()
+            size = float(expected.norm())
+            distance = float((got - expected).norm()) / size if size else float(got.norm())
+            if distance > found.distance:
+                found.distance, found.worst = distance, sample
+            if how.rank and masks:
+                whole = masks[0].double()
+                best, error = float((expected.flatten(1) - whole).norm()), float((got.flatten(1) - whole).norm())
+                if best > NOTHING * float(whole.norm()):
+                    found.excess = max(found.excess, error / best)
+    return found
+
+
+def _compare_masks(found: Comparison, there: list[Tensor], here: list[Tensor], lora: Lora, other: Lora, how: Operation):
+    pairs = list(zip(there, here, strict=True))
+    if how.needs_factors:
+        for key, module in lora.modules.items():
+            twin = other.modules[key]
+            if isinstance(module, LowRank) and isinstance(twin, LowRank):
+                pairs += [(module.up, twin.up), (module.down, twin.down)]
+    for one, two in pairs:
+        if one.shape == two.shape:
+            found.flipped = max(found.flipped, float(((one != 0) != (two != 0)).double().mean()))
+
+
+@contextmanager
+def _masks() -> Iterator[list[Tensor]]:
+    """The merged dense deltas of what runs inside."""
+    seen: list[Tensor] = []
+    whole = merger._merged_delta
+
+    def noted(*arguments, **options):
+        dense, total = whole(*arguments, **options)
+        seen.append(dense.cpu().clone())
+        return dense, total
+
+    merger._merged_delta = noted
+    try:
+        yield seen
+    finally:
+        merger._merged_delta = whole
+
+
+@contextmanager
+def left_to_cpu() -> Iterator[list[str]]:
+    """What the log says of modules that a device left to the CPU."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("lora_pack.merge.compute")
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)

@@ -1,0 +1,124 @@
+"""Times on the modules of SDXL, from loading two files to the saved result, beside dense SVDs on the same device."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lora_pack.merge.compute import Compute
+from lora_pack.merge.files import load, save
+from lora_pack.merge.lora import Lora
+from lora_pack.merge.merger import merge_deltas, merge_factors
+from lora_pack.merge.resize import resize
+from lora_pack.tests.cuda.card import Card
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+try:
+    from benchmarks.shapes import sdxl_modules, spread
+    from tools.make_lora import Module, write_lora
+finally:
+    sys.path.remove(str(ROOT))
+
+RANK, NEW_RANK = 32, 16
+STRENGTHS = (0.8, 0.6)
+
+WORKS: dict[str, Callable[[list[Lora], Compute], Lora]] = {
+    "concat": lambda loras, compute: merge_factors(loras, "concat", compute=compute),
+    "add_svd": lambda loras, compute: merge_deltas(loras, "add_svd", 1.0, RANK, compute=compute),
+    "resize": lambda loras, compute: resize(loras[0], NEW_RANK, compute=compute),
+    "ties_svd": lambda loras, compute: merge_deltas(loras, "ties_svd", 0.5, RANK, compute=compute),
+}
+
+
+@dataclass
+class Time:
+    """Seconds for all modules; ``sample`` of ``count`` were measured."""
+
+    work: str
+    load_to_save: float
+    merging: float
+    peak: int | None
+    sample: int
+    count: int
+
+
+@dataclass
+class DenseSvd:
+    """Seconds that full SVDs of the dense deltas take, from one module of each of the ``measured`` of ``shapes``."""
+
+    seconds: float | None
+    measured: int
+    shapes: int
+    why: str = ""
+
+
+def times(card: Card, budget: float, modules: Sequence[Module] | None = None) -> list[Time]:
+    """Each work on all modules, or on as many as its share of the budget of seconds allows."""
+    modules = sdxl_modules() if modules is None else modules
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        few = _files(Path(folder), spread(modules, 24))
+        whole = _files(Path(folder), modules)
+        for work in WORKS:
+            _run(card, work, few, Path(folder))  # warms up
+            time_of_few, _, _ = _run(card, work, few, Path(folder))
+            share = budget / len(WORKS) / max(1e-9, time_of_few * len(modules) / len(spread(modules, 24)))
+            sample = modules if share >= 1 else spread(modules, max(24, int(share * len(modules))))
+            files = whole if share >= 1 else _files(Path(folder), sample)
+            seconds, merging, peak = _run(card, work, files, Path(folder))
+            scale = len(modules) / len(sample)
+            found.append(Time(work, seconds * scale, merging * scale, peak, len(sample), len(modules)))
+    return found
+
+
+def _files(folder: Path, modules: Sequence[Module]) -> list[Path]:
+    paths = [folder / f"{len(modules)}-{seed}.safetensors" for seed in (1, 2)]
+    for seed, path in enumerate(paths, 1):
+        write_lora(path, RANK, seed=seed, alpha=RANK / 2, modules=modules)
+    return paths
+
+
+def _run(card: Card, work: str, files: list[Path], folder: Path) -> tuple[float, float, int | None]:
+    """Seconds from loading to saving, those of the merge among them, and the most memory of the device."""
+    merging: list[float] = []
+
+    def load_to_save() -> None:
+        loras = [load(path).with_strengths(one, one) for path, one in zip(files, STRENGTHS, strict=True)]
+        made: list[Lora] = []
+        merging.append(card.seconds(lambda: made.append(WORKS[work](loras, Compute(card.device)))))
+        save(made[0], folder / "out.safetensors", torch.float16, overwrite=True)
+
+    total: list[float] = []
+    peak = card.peak(lambda: total.append(card.seconds(load_to_save)))
+    return total[0], merging[0], peak
+
+
+def dense_svd(card: Card, budget: float, modules: Sequence[Module] | None = None) -> DenseSvd:
+    """What a merge without factors has to do for every module: a full SVD of its delta, in float32 on the device."""
+    counts = Counter((rows, columns) for _, rows, columns, _ in (sdxl_modules() if modules is None else modules))
+    shapes = sorted(counts, key=lambda shape: shape[0] * shape[1] * min(shape))
+    start, measured, steps = time.perf_counter(), [], []
+    for rows, columns in shapes:
+        if measured and time.perf_counter() - start > budget:
+            break
+        delta = torch.randn(rows, columns).to(card.device)
+        try:
+            if not measured:
+                torch.linalg.svd(delta, full_matrices=False)  # warms up
+            seconds = card.seconds(lambda delta=delta: torch.linalg.svd(delta, full_matrices=False))
+        except (NotImplementedError, RuntimeError) as error:
+            return DenseSvd(None, 0, len(shapes), str(error).splitlines()[0])
+        measured.append(seconds * counts[rows, columns])
+        steps.append(rows * columns * min(rows, columns) * counts[rows, columns])
+    missing = sum(
+        rows * columns * min(rows, columns) * counts[rows, columns] for rows, columns in shapes[len(measured) :]
+    )
+    # of larger ones than were measured: as many steps take as long
+    return DenseSvd(sum(measured) * (1 + missing / sum(steps)), len(measured), len(shapes))

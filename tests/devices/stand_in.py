@@ -1,0 +1,295 @@
+"""A stand-in for an accelerator: it computes on the CPU and raises errors where the real device would.
+
+Inside ``StandIn(limits)``, a tensor moved to the device becomes an ``OnDevice``: a CPU tensor that claims to be on the
+device. Every torch call on one is checked for tensors of two devices, ``out`` on another device, numpy, types that the
+device can't store, and operators that it lacks, even those that a torch function uses internally.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from lora_pack.merge import devices
+from lora_pack.tests.devices.limits import FLOATS, Limits
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+CPU = torch.device("cpu")
+
+
+class ProcessEnds(BaseException):
+    """Stands for a crash of the process, which nothing could catch."""
+
+
+class OnDevice(Tensor):
+    """A tensor that claims to be on a device. Its numbers are on the CPU."""
+
+    limits: Limits
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        return _call(function, arguments, options or {}, None)
+
+
+class StandIn(TorchFunctionMode):
+    """Makes torch believe in a device. ``calls`` counts the operators that ran on it; ``before`` is called before each
+    and may raise an error of the device.
+
+    ``moved`` notes the type and number of elements of what crossed between CPU and device.
+    """
+
+    def __init__(self, limits: Limits, before: Callable[[str], None] = lambda operator: None) -> None:
+        super().__init__()
+        self.limits, self.before, self.calls = limits, before, Counter[str]()
+        self.moved: list[tuple[torch.dtype, int]] = []
+
+    def __enter__(self) -> StandIn:
+        devices._has_float64_algebra.cache_clear()  # another stand-in may go by the same name
+        return super().__enter__()
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        return _call(function, arguments, options or {}, self)
+
+
+class _Operators(TorchDispatchMode):
+    """Looks at each operator that runs for a device, and at the types of its numbers."""
+
+    def __init__(self, limits: Limits, mode: StandIn | None) -> None:
+        super().__init__()
+        self.limits, self.mode = limits, mode
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        name = function._schema.name.split("::")[1]
+        if self.mode is not None:
+            self.mode.before(name)
+        if name in self.limits.lacks:
+            raise NotImplementedError(
+                f"The operator 'aten::{name}' is not currently implemented for the {self.limits.device.type} device."
+            )
+        result = function(*arguments, **(options or {}))
+        for tensor in _tensors((arguments, options, result)):
+            _require_held(tensor.dtype, self.limits)
+        if self.mode is not None:
+            self.mode.calls[name] += 1
+        return result
+
+
+def _call(function: Any, arguments: Any, options: dict[str, Any], mode: StandIn | None) -> Any:
+    name = getattr(function, "__name__", "")
+    limits = mode.limits if mode is not None else next(_on_device((arguments, options))).limits
+    special = _SPECIAL.get(name)
+    if name == "__get__" and isinstance(arguments[0], OnDevice):
+        special = _PROPERTIES.get(getattr(function.__self__, "__name__", ""))
+    if special is not None:
+        return special(function, arguments, options, limits, mode)
+    if "device" in options:
+        return _make(function, arguments, dict(options), limits, mode)
+    if not any(True for _ in _on_device((arguments, options))):
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*arguments, **options)
+    _require_one_device((arguments, options), limits)
+    return _run(function, arguments, options, limits, mode)
+
+
+def _run(function: Any, arguments: Any, options: Any, limits: Limits, mode: StandIn | None) -> Any:
+    """The function on the numbers themselves; what comes out is on the device."""
+    known: dict[int, OnDevice] = {}
+    plain = _mapped((arguments, options), lambda tensor: _plain(tensor, known))
+    with torch._C.DisableTorchFunctionSubclass(), _Operators(limits, mode):
+        result = function(*plain[0], **plain[1])
+    # what was written in place is the tensor that was given
+    return _mapped(result, lambda tensor: known[id(tensor)] if id(tensor) in known else _claimed(tensor, limits))
+
+
+def _require_one_device(values: Any, limits: Limits) -> None:
+    """All tensors must be on one device. torch lets some operators take a single number of the CPU; not so here."""
+    for tensor in _tensors(values):
+        if not isinstance(tensor, OnDevice):
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but found at least two devices, {limits.device} and "
+                "cpu!"
+            )
+
+
+def _require_held(dtype: torch.dtype, limits: Limits) -> None:
+    if dtype in limits.deadly:
+        raise ProcessEnds(f"{limits.device} with {dtype}")
+    if dtype in FLOATS and dtype not in limits.floats or dtype.is_complex:
+        raise TypeError(f"Trying to convert {dtype} to the {limits.device.type} backend but it has no such type.")
+
+
+# --- what has rules of its own ---
+
+
+def _to(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> Tensor:
+    """Moves and conversions. To be safe on every version, a move from or to a type that the device doesn't hold counts
+    as impossible even where both change in one call."""
+    tensor, *others = arguments
+    device, dtype = options.get("device"), options.get("dtype")
+    for other in others:
+        if isinstance(other, torch.dtype):
+            dtype = other
+        elif isinstance(other, str | torch.device):
+            device = other
+        elif isinstance(other, Tensor):
+            device, dtype = other.device, other.dtype
+    here = _device(tensor, limits)
+    there = here if device is None else _named(device, limits)
+    dtype = tensor.dtype if dtype is None else dtype
+    for place in (here, there):
+        if place != CPU:
+            _require_held(tensor.dtype, limits)
+            _require_held(dtype, limits)
+    if mode is not None and (here, there) != (CPU, CPU):
+        mode.before("_to_copy")
+        if here != there:
+            mode.moved.append((tensor.dtype, tensor.numel()))
+    plain = _plain(tensor, {})
+    with torch._C.DisableTorchFunctionSubclass():
+        moved = plain.to(dtype, copy=bool(options.get("copy")) or here != there)
+    if there == CPU:
+        return moved
+    return tensor if moved is plain else _claimed(moved, limits)
+
+
+def _cpu(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> Tensor:
+    return _to(function, (arguments[0], CPU), {}, limits, mode)
+
+
+def _copy(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> Tensor:
+    """copy_ is the one operator that takes tensors of two devices."""
+    target, source = arguments[:2]
+    if _device(target, limits) == CPU == _device(source, limits):
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*arguments, **options)
+    for tensor in (target, source):
+        _require_held(tensor.dtype, limits)
+    if mode is not None:
+        mode.before("copy_")
+        if _device(target, limits) != _device(source, limits):
+            mode.moved.append((source.dtype, source.numel()))
+    with torch._C.DisableTorchFunctionSubclass():
+        _plain(target, {}).copy_(_plain(source, {}))
+    return target
+
+
+def _set_item(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> None:
+    """Between two devices an assignment to a part is a copy_."""
+    target, place, value = arguments
+    if isinstance(value, Tensor) and isinstance(value, OnDevice) != isinstance(target, OnDevice):
+        _copy(function, (target[place], value), {}, limits, mode)
+        return
+    if isinstance(target, OnDevice):
+        _require_one_device((arguments, options), limits)
+        _run(function, arguments, options, limits, mode)
+        return
+    with torch._C.DisableTorchFunctionSubclass():
+        function(*arguments, **options)
+
+
+def _no_numpy(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> Any:
+    if isinstance(arguments[0], OnDevice):
+        raise TypeError(f"can't convert {limits.device} device type tensor to numpy.")
+    with torch._C.DisableTorchFunctionSubclass():
+        return function(*arguments, **options)
+
+
+def _make(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> Tensor:
+    """What makes tensors: on the device that ``device`` names."""
+    device = options.pop("device")
+    there = _named(device, limits) if device is not None else _first_device(arguments, limits)
+    generator = options.get("generator")
+    if generator is not None and generator.device.type != there.type:
+        raise RuntimeError(f"Expected a '{there.type}' device type for generator but found '{generator.device.type}'")
+    plain = _mapped(arguments, lambda tensor: _plain(tensor, {}))
+    if there == CPU:
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*plain, **options, device=CPU)
+    return _run(function, plain, options, limits, mode)
+
+
+_SPECIAL: dict[str, Callable[..., Any]] = {
+    "to": _to,
+    "cpu": _cpu,
+    "copy_": _copy,
+    "__setitem__": _set_item,
+    "numpy": _no_numpy,
+    "__array__": _no_numpy,
+}
+_PROPERTIES: dict[str, Callable[..., Any]] = {
+    "device": lambda function, arguments, options, limits, mode: limits.device,
+    "is_cuda": lambda function, arguments, options, limits, mode: limits.device.type == "cuda",
+    "is_mps": lambda function, arguments, options, limits, mode: limits.device.type == "mps",
+    "is_cpu": lambda function, arguments, options, limits, mode: False,
+}
+
+
+# --- tensors and devices ---
+
+
+def _named(device: Any, limits: Limits) -> torch.device:
+    """The device of a name: this one or the CPU, no other is there."""
+    named = torch.device(device)
+    if named.type == "cpu":
+        return CPU
+    if (named.type, named.index or 0) != (limits.device.type, limits.device.index):
+        raise RuntimeError(f"There is no device {named} here, only {limits.device}.")
+    return limits.device
+
+
+def _device(tensor: Tensor, limits: Limits) -> torch.device:
+    return limits.device if isinstance(tensor, OnDevice) else CPU
+
+
+def _first_device(values: Any, limits: Limits) -> torch.device:
+    return limits.device if any(True for _ in _on_device(values)) else CPU
+
+
+def _claimed(tensor: Tensor, limits: Limits) -> OnDevice:
+    with torch._C.DisableTorchFunctionSubclass():
+        claimed = tensor.as_subclass(OnDevice)  # of the same numbers
+    claimed.limits = limits
+    return claimed
+
+
+def _plain(tensor: Tensor, known: dict[int, OnDevice]) -> Tensor:
+    """The numbers of a tensor as one of the CPU; ``known`` notes whose they are."""
+    if not isinstance(tensor, OnDevice):
+        return tensor
+    with torch._C.DisableTorchFunctionSubclass():
+        plain = tensor.as_subclass(Tensor)
+    known[id(plain)] = tensor
+    return plain
+
+
+def _mapped(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(values, Tensor):
+        return change(values)
+    if isinstance(values, tuple) and hasattr(values, "_fields"):
+        return type(values)(*(_mapped(value, change) for value in values))
+    if isinstance(values, list | tuple):
+        parts = [_mapped(value, change) for value in values]
+        if isinstance(values, list):
+            return parts
+        return tuple(parts) if type(values) is tuple else type(values)(parts)
+    if isinstance(values, dict):
+        return {key: _mapped(value, change) for key, value in values.items()}
+    return values
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, dict):
+        yield from _tensors(list(values.values()))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _tensors(value)
+
+
+def _on_device(values: Iterable[Any]) -> Iterator[OnDevice]:
+    return (tensor for tensor in _tensors(values) if isinstance(tensor, OnDevice))
