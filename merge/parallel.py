@@ -34,7 +34,7 @@ def product_gram(ups: Sequence[Tensor], downs: Sequence[Tensor], gains: Sequence
     up (m, r), down (r, n); <B1 A1, B2 A2> is the sum of the elements of (B1^T B2) * (A1 A2^T).
     """
     up, down = torch.cat(list(ups), 1), torch.cat(list(downs), 0)
-    left, right = (gram.to("cpu", torch.float64) for gram in (up.mT @ up, down @ down.mT))
+    left, right = (gram.cpu().double() for gram in (up.mT @ up, down @ down.mT))
     ranks = [one.shape[1] for one in ups]
     rows = torch.stack([block.sum(0) for block in (left * right).split(ranks, 0)])
     sums = torch.stack([block.sum(1) for block in rows.split(ranks, 1)], 1)

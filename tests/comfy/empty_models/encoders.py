@@ -111,7 +111,7 @@ NO_LORA_ENCODERS: dict[str, str] = {
     "text_encoders.sam3_clip.SAM3ClipModelWrapper": "the names of what SAM 3 looks for",
 }
 # A class that came with the encoder's model, where an older ComfyUI has the function but not the model.
-NEEDS = dict.fromkeys(("NewBie's Gemma alone", "NewBie's Gemma with vision"), "Gemma3_4B_Vision_Model")
+NEEDS: dict[str, str] = dict.fromkeys(("NewBie's Gemma alone", "NewBie's Gemma with vision"), "Gemma3_4B_Vision_Model")
 
 
 def build_encoder(comfy: ModuleType, entry: Encoder, needed: str | None = None) -> Any | None:
