@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .lora import Lora
-from .names import ARCHITECTURES, Architecture, is_known, target
+from .names import ARCHITECTURES, Architecture, candidates, is_known, target
 from .reading import NameReader, architectures_of
 
-UNKNOWN = "module names are unknown"
+UNKNOWN = "module names are"
 CONNECT = "Connect the model and clip: they decide what the names mean."
 
 
@@ -29,10 +29,17 @@ def on_unknown_names(lora: Lora, reader: NameReader) -> str | None:
     unknown = unknown_names(lora, reader)
     if not unknown:
         return None
-    counted = f"{lora.name}: {len(unknown)} of {len(_counted(lora))} {UNKNOWN} ({unknown[0]}"
+    counted = f"{lora.name}: {len(unknown)} of {len(_counted(lora))} {UNKNOWN} unknown ({unknown[0]}"
     counted += f" and {len(unknown) - 1} more)." if len(unknown) > 1 else ")."
     if reader.model is not None:
         return f"{counted} The connected model has no such weights: ComfyUI will not load these modules."
+    alike = candidates(dict.fromkeys(unknown, ())) if len(unknown) == len(_counted(lora)) else ()
+    if alike:
+        shape = "x".join(map(str, next(m for m in lora.modules.values() if m.name == unknown[0]).weight_shape))
+        return (
+            f"{lora.name}: its {UNKNOWN} those of {alike[0].name}, its shapes are not ({unknown[0]}: {shape}). "
+            f"They merge only with modules of the same spelling. {CONNECT}"
+        )
     return f"{counted} They merge only with modules of the same spelling, and ComfyUI may not load them. {CONNECT}"
 
 

@@ -136,8 +136,8 @@ def seed_input() -> tuple[str, dict]:
 def base_model_inputs() -> dict[str, tuple[str, dict]]:
     """The optional model and clip of the nodes that compute with LoRAs."""
     tooltip = (
-        "For DoRA, GLoRA, OFT and BOFT, whose change depends on the {} it is for, and for LoRAs whose names are unknown "
-        "or fit several families: its weights then decide what they mean. Others don't need it."
+        "For DoRA, GLoRA, OFT and BOFT, whose change depends on the {} it is for, and for LoRAs whose names are "
+        "unknown or fit several families: its weights then decide what they mean. Others don't need it."
     )
     return {
         "model": ("MODEL", {"tooltip": tooltip.format("model")}),
