@@ -82,7 +82,7 @@ def check_device(args: list[str]) -> int:
     code = (
         "import sys\ntry:\n import numpy, safetensors, torch\n"
         f" torch.ones(2, device={name!r}).sum().item()\n"
-        "except Exception as error:\n sys.exit(str(error).splitlines()[0])"
+        "except Exception as error:\n sys.exit(str(error).splitlines()[0][:200])"
     )
     reasons = []
     for python in (find_comfyui(ROOT).python, Path(sys.executable), python_of(ROOT / ".venv")):

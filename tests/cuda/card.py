@@ -22,7 +22,7 @@ def why_missing(name: str) -> str | None:
     try:
         torch.ones(2, device=name).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        return f"There is no device {name} for torch {torch.__version__} here: {str(error).splitlines()[0]}"
+        return f"There is no device {name} for torch {torch.__version__} here: {str(error).splitlines()[0][:200]}"
     return None
 
 
