@@ -3,6 +3,7 @@ merged."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -211,3 +212,12 @@ def test_a_merge_that_was_found_finite_is_not_looked_at_again(monkeypatch: pytes
     merged = merge("concat", [make_lora(1), make_lora(2).with_strengths(3, 3)], compute=Compute(dtype=WHOLE))
     monkeypatch.setattr(finite, "is_finite", lambda tensor: tensor.numel() == 1 or pytest.fail("looked at again"))
     saved(merged, tmp_path)
+
+
+def test_a_trainer_s_scale_that_overflows_is_refused_when_the_file_is_read():
+    """Of a LoKr of two full matrices it goes into the numbers, since no program reads an alpha there."""
+    name = "unet.mid_block.attn"
+    tensors = {f"{name}.lokr_w1": torch.full((2, 3), 1e30), f"{name}.lokr_w2": torch.ones(3, 5)}
+    header = {"lora_adapter_metadata": json.dumps({"unet.r": 1, "unet.lora_alpha": 1e20})}
+    with pytest.raises(LoraError, match=rf"large: module {name} \(lokr_w1\) holds values too large for float32"):
+        from_state_dict(tensors, "large", header)

@@ -78,6 +78,8 @@ def from_state_dict(
         factors.append(told.factor(prefix, tensors_of_group))
         if factors[-1] != 1 and alpha_from != "tensors":
             counted = trainer_scale.scaled(tensors_of_group, factors[-1])
+            for suffix in counted.keys() - {ALPHA}:
+                require_fits(counted[suffix], f"{source} ({suffix.lstrip('._')})")
             group, tensors_of_group = {**group, **counted}, {**tensors_of_group, **counted}
         for family, members in _by_family(tensors_of_group).items():
             found = family.read(usual.get(prefix, prefix), members, source)
