@@ -434,7 +434,7 @@ def _likely_columns(meeting: Meeting, rank: int, draw: Draw, compute: Compute) -
     up, down = lowrank.stack(terms, torch.float32)
     if up.shape[1] <= rank:
         return up
-    up, down = (factor / torch.linalg.vector_norm(factor).clamp_min(lowrank.TINY) for factor in (up, down))
+    up, down = (factor / max(float(torch.linalg.vector_norm(factor)), lowrank.TINY) for factor in (up, down))
     random = _noise(meeting.rows, rank, draw).to(compute.device)
     return up @ ((down @ down.mT) @ (up.mT @ random))
 

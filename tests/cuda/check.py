@@ -10,6 +10,7 @@ modules. Takes about three minutes. The exit code is 1 if a check fails.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     if missing:
         print(missing)
         return 1
+    # what the core says of names that no model has
+    logging.getLogger("lora_pack").addHandler(logging.NullHandler())
     start = time.perf_counter()
     card = Card(name)
     where = "on the device" if float64_device(card.device) == card.device else "on the CPU"
