@@ -7,8 +7,6 @@ import { offerPresets } from './presets.js'
 import { makeRoomForText, showText } from './result_text.js'
 import { greyOut, watchCombos } from './used_widgets.js'
 
-const INPUT = 1
-
 /** @type {WeakSet<object>} */
 const waiting = new WeakSet()
 
@@ -72,8 +70,9 @@ app.registerExtension({
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!isOurs(nodeData)) return
     const grows = growsLoras(nodeData)
-    after(nodeType.prototype, 'onConnectionsChange', function (side) {
-      if (side !== INPUT || app.configuringGraph) return
+    // for outputs too: front end 1.26 calls an input that was disconnected from a subgraph's panel an output
+    after(nodeType.prototype, 'onConnectionsChange', function () {
+      if (app.configuringGraph) return
       if (grows) tidySoon(this)
       greyOut(this)
     })

@@ -25,6 +25,8 @@ window.pm = (() => {
     frame,
     idle: () => !app.configuringGraph,
 
+    hasSetting: (id) => id in app.ui.settings.settingsLookup,
+
     /** Put a workflow in the place of the graph, in the same tab. */
     async load(saved) {
       await app.loadGraphData(saved, true, true, workflow())
