@@ -281,6 +281,133 @@ SAME: list[tuple[str, Target, list[str]]] = [
         ["transformer.transformer_blocks.0.attn1.to_q", "diffusion_model.transformer_blocks.0.attn1.to_q"],
     ),
     ("LTX-Video", Target("model:patchify_proj"), ["transformer.proj_in", "lora_unet_patchify_proj"]),
+    (
+        "LTX 2",
+        Target("model:audio_embeddings_connector_transformer_1d_blocks_0_attn1_to_k"),
+        ["diffusion_model.connectors.audio_connector.transformer_blocks.0.attn1.to_k"]
+        + ["connectors.audio_connector.transformer_blocks.0.attn1.to_k"]
+        + ["diffusion_model.audio_embeddings_connector.transformer_1d_blocks.0.attn1.to_k"],
+    ),
+    (
+        "Wan 2.1/2.2 14B",
+        Target("model:face_adapter_fuser_blocks_3_linear1_kv", Fraction(1, 2), Fraction(1)),
+        ["transformer.face_adapter.3.to_v"],
+    ),
+    (
+        "Wan 2.1/2.2 14B",
+        Target("model:motion_encoder_enc_net_app_convs_1_conv2_1"),
+        ["transformer.motion_encoder.res_blocks.0.conv2"],
+    ),
+    (
+        "HunyuanVideo 1.5",
+        Target("model:double_blocks_0_img_attn_qkv", Fraction(0), Fraction(1, 3)),
+        ["lora_unet_double_blocks_0_img_attn_q", "double_blocks.0.img_attn_q", "unet.transformer_blocks.0.attn.to_q"],
+    ),
+    (
+        "HunyuanImage 2.1",
+        Target("model:time_r_in_in_layer"),
+        ["transformer.time_guidance_embed.timestep_embedder_r.linear_1", "lora_unet_time_r_in_mlp_0"],
+    ),
+    (
+        "Cosmos 7B",
+        Target("model:blocks_block12_blocks_1_block_attn_to_k_0"),
+        ["diffusion_model.blocks.block12.blocks.1.block.attn.to_k.0", "transformer.transformer_blocks.12.attn2.to_k"],
+    ),
+    (
+        "Anima/Cosmos Predict2 2B",
+        Target("model:blocks_3_cross_attn_output_proj"),
+        ["net.blocks.3.cross_attn.output_proj", "lora_unet_blocks_3_cross_attn_output_proj"]
+        + ["transformer.transformer_blocks.3.attn2.to_out.0", "lycoris_transformer_blocks_3_attn2_to_out_0"],
+    ),
+    (
+        "Anima/Cosmos Predict2 2B",
+        Target("model:llm_adapter_blocks_0_self_attn_q_proj"),
+        ["text_conditioner.blocks.0.self_attn.q_proj", "lora_unet_llm_adapter_blocks_0_self_attn_q_proj"],
+    ),
+    ("Mochi", Target("model:blocks_0_mlp_x_w1", swapped=True), ["transformer.transformer_blocks.0.ff.net.0.proj"]),
+    ("Mochi", Target("model:blocks_47_mod_y"), ["transformer.transformer_blocks.47.norm1_context.linear_1"]),
+    (
+        "CogVideoX 2B",
+        Target("model:time_embedding_linear_1"),
+        ["transformer.time_embedding.linear_1", "lora_unet_time_embedding_linear_1"],
+    ),
+    (
+        "ACE-Step 1.5",
+        Target("model:decoder_layers_0_self_attn_q_proj"),
+        ["base_model.model.layers.0.self_attn.q_proj", "lycoris_layers_0_self_attn_q_proj"]
+        + ["layers.0.self_attn.q_proj", "transformer.layers.0.self_attn.to_q"]
+        + ["diffusion_model.decoder.layers.0.self_attn.q_proj"],
+    ),
+    (
+        "Stable Audio",
+        Target("model:transformer_layers_0_cross_attn_to_kv", Fraction(0), Fraction(1, 2)),
+        ["transformer.transformer_blocks.0.attn2.to_k"],
+    ),
+    (
+        "Stable Audio",
+        Target("model:transformer_layers_0_cross_attn_to_kv"),
+        ["transformer.layers.0.cross_attn.to_kv", "diffusion_model.transformer.layers.0.cross_attn.to_kv"],
+    ),
+    ("MiniMax H3", Target("model:blocks_0_mlp_fc1", swapped=True), ["transformer.transformer_blocks.0.ff.net.0.proj"]),
+    # text encoders
+    (
+        "HunyuanVideo",
+        Target("te:llama_transformer_model_layers_0_mlp_up_proj"),
+        ["lora_te1_layers_0_mlp_up_proj", "text_encoder.layers.0.mlp.up_proj"]
+        + ["text_encoders.llama.transformer.model.layers.0.mlp.up_proj"]
+        + ["text_encoders.transformer.model.layers.0.mlp.up_proj"],
+    ),
+    ("HunyuanVideo", Target(f"te1:{CLIP_FLAT}"), [f"lora_te2_{CLIP_FLAT}", f"lora_te1_{CLIP_FLAT}"]),
+    ("HiDream I1", Target("te:llama_transformer_model_norm"), ["lora_te4_model_norm", "text_encoder_4.model.norm"]),
+    (
+        "Qwen-Image",
+        Target("te1:layers_0_self_attn_q_proj"),
+        ["lora_te_model_language_model_layers_0_self_attn_q_proj", "lora_te_layers_0_self_attn_q_proj"]
+        + ["text_encoders.qwen25_7b.transformer.model.language_model.layers.0.self_attn.q_proj"]
+        + ["text_encoder.model.layers.0.self_attn.q_proj"],
+    ),
+    (
+        "Qwen-Image",
+        Target("te1:visual_blocks_0_attn_qkv"),
+        ["text_encoder.model.visual.blocks.0.attn.qkv"]
+        + ["text_encoders.qwen25_7b.transformer.visual.blocks.0.attn.qkv"],
+    ),
+    ("SDXL", Target(f"te1:{CLIP_FLAT}"), [f"text_encoder.{CLIP.removeprefix('text_model.')}"]),
+    ("SD 3", Target(f"te3:{T5_FLAT}"), [f"lora_te2_{T5_FLAT}"]),
+    (
+        "Stable Cascade C",
+        Target(f"te1:{CLIP_FLAT}"),
+        [f"lora_prior_te_{CLIP_FLAT}", f"lora_te_{CLIP_FLAT}", f"text_encoders.clip_g.transformer.{CLIP}"],
+    ),
+    (
+        "HunyuanDiT",
+        Target("te1:encoder_layer_0_attention_self_query"),
+        ["lora_te1_encoder_layer_0_attention_self_query", "text_encoder.encoder.layer.0.attention.self.query"]
+        + ["text_encoders.hydit_clip.transformer.bert.encoder.layer.0.attention.self.query"],
+    ),
+    (
+        "NewBie",
+        Target("te1:layers_0_self_attn_q_proj"),
+        ["text_encoders.gemma.transformer.model.layers.0.self_attn.q_proj", "lora_te_layers_0_self_attn_q_proj"]
+        + ["text_encoders.gemma3_4b_vision.transformer.model.layers.0.self_attn.q_proj"],
+    ),
+    (
+        "ACE-Step 1.5",
+        Target("te:qwen3_2b_transformer_model_layers_0_self_attn_q_proj"),
+        ["text_encoders.transformer.model.layers.0.self_attn.q_proj"]
+        + ["text_encoders.qwen3_2b.transformer.model.layers.0.self_attn.q_proj"],
+    ),
+    (
+        "LTX 2",
+        Target("te:text_embedding_projection"),
+        ["text_encoders.text_embedding_projection", "connectors.text_proj_in"]
+        + ["text_embedding_projection.aggregate_embed"],
+    ),
+    (
+        "MiniMax Music 3",
+        Target("te1:audio_decoder_layers_0_self_attn_q_proj"),
+        ["text_encoders.model.audio_decoder.layers.0.self_attn.q_proj"],
+    ),
 ]
 
 

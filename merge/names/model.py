@@ -61,7 +61,7 @@ class Encoder:
     knows under them; the first is kohya's. ``nameless``: `text_encoders.transformer.` is one of them. ``also`` are
     further parts that mean this encoder, for paths that the encoder of that part doesn't have. ``width`` is the number
     of columns of its attention's weights. ``aliases`` are other paths of weights, which no ComfyUI maps. ``alone`` are
-    ComfyUI's names of the encoder where it is loaded alone.
+    ComfyUI's names of the encoder where it is loaded alone; what is called so keeps the name.
     """
 
     part: str

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 from . import prefixes
-from .model import NAMELESS_ENCODER, PARAMETER_PREFIX, Architecture, Encoder, Target
+from .model import GENERIC_ENCODER, NAMELESS_ENCODER, PARAMETER_PREFIX, Architecture, Encoder, Target
 from .patterns import fill, flat
 from .table import WHOLE, Rule
 
@@ -265,9 +265,10 @@ def _mapped_in_encoder(part: str, path: str, architecture: Architecture) -> Iter
     for prefix, weights in encoder.kohya.items():
         if pattern in weights:
             yield _behind(prefix, dotted.removeprefix(encoder.root))
-    generic = [encoder.prefix + dotted] + [NAMELESS_ENCODER + dotted] * encoder.nameless
-    # what ComfyUI also has alone has no name of its own that holds there too
-    yield from reversed(generic) if encoder.alone else generic
+    generic = [GENERIC_ENCODER + place + dotted for place in encoder.places]
+    if encoder.nameless:  # first where it is the one name that holds alone and beside the others
+        generic.insert(0 if encoder.alone else 1, NAMELESS_ENCODER + dotted)
+    yield from generic
 
 
 def _spell_in_encoder(part: str, path: str, architecture: Architecture, style: Style) -> str | None:

@@ -36,7 +36,8 @@ diffusion_transformer.transformer.layers.{b}. = transformer_blocks.{b}.
     self_attn.to_out : w,w = attn.to_out.0
     ff.ff.0.proj : 8w,w = ff_in
     ff.ff.2 : w,4w = ff_out
-    [pre_norm|ff_norm].[gamma|beta]!
+    [pre_norm|ff_norm].gamma! = [norm1|norm2]
+    [pre_norm|ff_norm].beta!
 diffusion_transformer.transformer.[project_in|project_out] = [proj_in|proj_out]
 diffusion_transformer.transformer.rotary_pos_emb.inv_freq!
 diffusion_transformer.timestep_features = time_proj

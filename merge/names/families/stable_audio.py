@@ -29,7 +29,7 @@ transformer.layers.{b}. = transformer_blocks.{b}.
     cross_attn.to_out : w,w = attn2.to_out.0
     ff.ff.0.proj : 8w,w = ff.net.0.proj
     ff.ff.2 : w,4w = ff.net.2
-    [pre_norm|cross_attend_norm|ff_norm].gamma!
+    [pre_norm|cross_attend_norm|ff_norm].gamma! = [norm1|norm2|norm3]
 [to_timestep_embed|to_global_embed|to_cond_embed].[0|2] = [timestep_proj|global_proj|cross_attention_proj].[0|2]
 timestep_features = time_proj
 """

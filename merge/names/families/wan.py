@@ -67,14 +67,14 @@ audio_proj.[audio_proj_glob_1|audio_proj_glob_2|audio_proj_glob_3|audio_proj_glo
 
 # Animate
 pose_patch_embedding =
-motion_encoder.enc.
-    net_app.convs.0.0 = motion_encoder.conv_in
-    net_app.convs.[1|2|3|4|5|6|7].[conv1.0|conv2.1|skip.1] = motion_encoder.res_blocks.[0|1|2|3|4|5|6].[conv1|conv2|conv_skip]
+motion_encoder.enc. = motion_encoder.
+    net_app.convs.0.0 = conv_in
+    net_app.convs.[1|2|3|4|5|6|7].[conv1.0|conv2.1|skip.1] = res_blocks.[0|1|2|3|4|5|6].[conv1|conv2|conv_skip]
     net_app.convs.{{n}}.[conv2|skip].0.kernel!
     net_app.convs.{{n}}.[conv1.1|conv2.2].bias!     # of what follows the layer, which has no weight
     net_app.convs.0.1.bias!
-    net_app.convs.8 = motion_encoder.conv_out
-    fc.{{n}} = motion_encoder.motion_network.{{n}}
+    net_app.convs.8 = conv_out
+    fc.{{n}} = motion_network.{{n}}
 motion_encoder.dec.direction
 face_adapter.fuser_blocks.{{n}}. = face_adapter.{{n}}.
     linear1_kv : 2w,w = (to_k + to_v)

@@ -110,8 +110,8 @@ NO_LORA_ENCODERS: dict[str, str] = {
     "text_encoders.hidream_o1.HiDreamO1TE": "has no weights: the model itself reads the tokens",
     "text_encoders.sam3_clip.SAM3ClipModelWrapper": "the names of what SAM 3 looks for",
 }
-# A class that came with the encoder's model, where an older ComfyUI has the function but not the model.
-NEEDS: dict[str, str] = dict.fromkeys(("NewBie's Gemma alone", "NewBie's Gemma with vision"), "Gemma3_4B_Vision_Model")
+# The class of a language model, where an older ComfyUI has the function but not the class.
+NEEDS: dict[str, str] = {"NewBie's Gemma with vision": "Gemma3_4B_Vision_Model"}
 
 
 def build_encoder(comfy: ModuleType, entry: Encoder, needed: str | None = None) -> Any | None:
