@@ -64,8 +64,8 @@ def _of_products() -> Callable[[], None] | None:
         torch.set_float32_matmul_precision("highest")
         return lambda: torch.set_float32_matmul_precision(before)
     switches: list[tuple[Any, str, str]] = [
-        (cuda, cuda.fp32_precision, torch.backends.cudnn.fp32_precision),
-        (onednn, onednn.fp32_precision, torch.backends.mkldnn.fp32_precision),
+        (cuda, cuda.fp32_precision, getattr(torch.backends.cudnn, "fp32_precision", "none")),
+        (onednn, onednn.fp32_precision, getattr(torch.backends.mkldnn, "fp32_precision", "none")),
     ]
     if all(value in _FULL for _, value, _ in switches):
         return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lora_pack.merge import precision
 from lora_pack.merge.compute import Compute
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.lora import Later, Lora, LoraModule
@@ -154,3 +156,20 @@ def test_every_operation_runs_in_full_precision(reduced: list[str], operation: s
         merge(operation, [lora, lora], 0.5, 2, compute=Compute(check=look))
     assert seen and all(seen)
     assert switches() == reduced
+
+
+def test_the_switches_of_torch_before_2_9_and_of_intel_s_gpus(monkeypatch: pytest.MonkeyPatch):
+    """A torch with the old switch alone, and oneDNN's own one for Intel's GPUs."""
+    state = {"precision": "medium"}
+    onednn = SimpleNamespace(allow_tf32=True)
+    old = SimpleNamespace(
+        backends=SimpleNamespace(cuda=SimpleNamespace(matmul=SimpleNamespace()), mkldnn=onednn),
+        get_float32_matmul_precision=lambda: state["precision"],
+        set_float32_matmul_precision=lambda value: state.update(precision=value),
+    )
+    monkeypatch.setattr(precision, "torch", old)
+    for before in ("medium", "high", "highest"):
+        state["precision"] = before
+        with full_precision():
+            assert state["precision"] == "highest" and not onednn.allow_tf32
+        assert state["precision"] == before and onednn.allow_tf32

@@ -46,8 +46,10 @@ class Card:
 
     def wait(self) -> None:
         """Until the device has done what it was told."""
-        if self.device.type != "cpu" and self._module is not None:
-            self._module.synchronize()
+        if self.device.type in ("cuda", "xpu"):
+            getattr(torch, self.device.type).synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     def seconds(self, work: Callable[[], object]) -> float:
         self.wait()
@@ -76,7 +78,8 @@ class Card:
 
     @property
     def can_limit(self) -> bool:
-        return self.device.type != "cpu" and hasattr(self._module, "set_per_process_memory_fraction")
+        known = self.device.type != "mps" or hasattr(torch.mps, "recommended_max_memory")
+        return known and hasattr(self._module, "set_per_process_memory_fraction")
 
     def limit(self, allowed: int | None) -> None:
         """Let torch allocate no more bytes than that on the device; None: as many as there are."""
