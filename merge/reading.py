@@ -77,11 +77,17 @@ def reader_for(loras: Sequence[Lora], model: ModelNames | None = None) -> NameRe
 
 
 def _alike(found: Sequence[Sequence[Architecture]], names: Sequence[str]) -> Architecture | None:
-    """The first of those that all LoRAs can be for, if all of these read every name the same."""
+    """The first of those that all LoRAs can be for, if all of these read every name the same.
+
+    None where it would bring no more names together than their spelling does: a canonical name seeds DARE's masks, and
+    that of a module must not depend on what else is in its file.
+    """
     told = [one for one in found if one]
     common = [a for a in ARCHITECTURES if told and all(a in one for one in told)]
-    alike = all(len({target(name, a) for a in common}) == 1 for name in names)
-    return common[0] if common and alike else None
+    if not common or any(len({target(name, a) for a in common}) > 1 for name in names):
+        return None
+    by_spelling, read = ({target(name, a) for name in names} for a in (None, common[0]))
+    return common[0] if len(read) < len(by_spelling) else None
 
 
 def names_decide(loras: Sequence[Lora]) -> bool:
