@@ -89,7 +89,7 @@ def lora(names: Names, spelling: Mapping[str, Any], seed: int) -> State:
     tensors: State = {}
     for name, target in spelling.items():
         key, window, _ = split(target)
-        rows, *columns = names.shapes[key]
+        rows, *columns = names.shapes[key] or (1,)
         rows = window[2] if window is not None else rows
         if not columns or not key.endswith(".weight"):
             tensors[f"{name}.diff"] = torch.randn(rows, *columns, generator=noise)
@@ -117,7 +117,7 @@ def loaded(comfy: ModuleType, names: Names, tensors: State) -> Change:
     change: dict[str, Tensor] = {}
     for target, patch in patches.items():
         key, window, function = split(target)
-        rows, *columns = names.shapes[key]
+        rows, *columns = names.shapes[key] or (1,)
         inputs = probes(math.prod(columns))
         if isinstance(patch, tuple):
             (difference,) = patch[1]

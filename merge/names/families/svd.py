@@ -40,9 +40,8 @@ SVD = unet(
     depths=(1, 1, 1, 0),
     context=1024,
     encoders=(),
-    labels=SIZES,
-    resnet=RESNET.replace(" = [", " << [").replace(" = time_emb", " << time_emb").replace(" = conv", " << conv")
-    + OVER_TIME,
+    labels=SIZES.replace("<<", "<"),
+    resnet=RESNET.replace(" = ", " < ").replace("{own}. < ", "{own}. = ") + OVER_TIME,
     attention=ATTENTION + ATTENTION_OVER_TIME,
     defers_to=("SD 1.5/2",),
 )
