@@ -22,9 +22,9 @@ NEAR_PARALLEL = 0.7
 MOST_COMPARED = 32
 # Multiplications spent for each number in the factors, so that it takes under 5 % of the merge: a Gram matrix takes as
 # many as the ranks add up to, so only some of the weights are looked at.
-WORK_PER_NUMBER = 2
+WORK_PER_NUMBER = 1
 # What takes milliseconds is spent in any case: a small merge is looked at as a whole.
-FREE_WORK = 1e8
+FREE_WORK = 5e7
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -44,10 +44,14 @@ def product_gram(ups: Sequence[Tensor], downs: Sequence[Tensor], gains: Sequence
 
 def _chosen(meetings: Sequence[Meeting]) -> set[str]:
     """The weights to look at, evenly spread over those that several LoRAs have."""
-    shared = [meeting for meeting in meetings if sum(s.number <= MOST_COMPARED for s in meeting.shares) > 1]
-    numbers = [(m.rows + m.columns) * sum(s.adapter.rank for s in m.shares) for m in shared]
-    work = sum(n * sum(s.adapter.rank for s in m.shares) for n, m in zip(numbers, shared, strict=True))
-    part = max(FREE_WORK, WORK_PER_NUMBER * sum(numbers)) / max(1, work)
+    shared = [meeting for meeting in meetings if len(meeting.shares) > 1]
+    numbers = work = 0
+    for meeting in shared:
+        ranks = sum(share.adapter.rank for share in meeting.shares)
+        shape = meeting.weight_shape
+        numbers += (shape[0] + math.prod(shape[1:])) * ranks
+        work += (shape[0] + math.prod(shape[1:])) * ranks**2
+    part = max(FREE_WORK, WORK_PER_NUMBER * numbers) / max(1, work)
     # by the golden ratio: with a fixed step it could be the same projection of every block
     return {meeting.weight for n, meeting in enumerate(shared) if (n * _GOLDEN) % 1 < part}
 
@@ -68,6 +72,8 @@ class ParallelCheck:
         if meeting.weight not in self._chosen:
             return
         compared = [n for n, share in enumerate(meeting.shares) if share.number <= MOST_COMPARED]
+        if len(compared) < 2:
+            return
         gram = product_gram(
             [ups[n] for n in compared], [downs[n] for n in compared], [meeting.shares[n].gain for n in compared]
         )

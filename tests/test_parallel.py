@@ -141,7 +141,7 @@ def test_of_many_loras_the_first_are_compared():
     assert not note_of(merge_factors([lora, *others, replace(lora, name="b")], "add"))
 
 
-@pytest.mark.parametrize("rank", [8, 32, 128])
+@pytest.mark.parametrize("rank", [8, 32, 64])
 def test_looking_is_a_small_part_of_the_work_and_spread_over_all_weights(rank: int):
     width, count = 1280, 1000
     up, down = torch.ones(1, 1).expand(width, rank), torch.ones(1, 1).expand(rank, width)

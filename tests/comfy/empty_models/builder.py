@@ -15,13 +15,15 @@ from torch.overrides import TorchFunctionMode
 from .entry import Config
 
 META = torch.device("meta")
-# the dataclass that a model's configuration must fit, and what has no default there in one version or another
+# the dataclass (of Lumina the model) that a model's configuration must fit, and what has no default there in one version
+# or another
 PARAMETERS = {
     "flux": ("flux.model", "FluxParams"),
     "flux2": ("flux.model", "FluxParams"),
     "chroma": ("chroma.model", "ChromaParams"),
     "chroma_radiance": ("chroma_radiance.model", "ChromaRadianceParams"),
     "hunyuan_video": ("hunyuan_video.model", "HunyuanVideoParams"),
+    "lumina2": ("lumina.model", "NextDiT"),
 }
 ADDED: Config = {"txt_ids_dims": [], "meanflow_sum": False}
 # Models whose class in supported_models is older than they are: the class in comfy.ldm, and its parameter for them.
