@@ -43,5 +43,5 @@ SVD = unet(
     labels=SIZES.replace("<<", "<"),
     resnet=RESNET.replace(" = ", " < ").replace("{own}. < ", "{own}. = ") + OVER_TIME,
     attention=ATTENTION + ATTENTION_OVER_TIME,
-    defers_to=("SD 1.5/2",),
+    defers_to=("SD 1.5/2", "SDXL"),
 )
