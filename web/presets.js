@@ -1,5 +1,5 @@
 // @ts-check
-// A combo below lbw that writes a preset of block weights into it. It only helps to write: it is not saved.
+// A combo, the last widget, that writes a preset of block weights into lbw. It only helps to write: it is not saved.
 
 const CHOOSE = 'choose…'
 

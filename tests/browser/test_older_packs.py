@@ -60,6 +60,7 @@ def test_the_other_nodes(canvas: Canvas, edition: str):
         "strength_model": 0.75,
         "strength_clip": 1,
         "lbw": "SD-OUT",
+        "alpha_from": "trainer",
     }
     assert links(prompt, RESIZER) == {"lora": [str(SVD_MERGER), 0]}
     resizer = {"new_rank": 12, "device": "cpu", "dtype": "float32"}

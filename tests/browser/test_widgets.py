@@ -46,12 +46,14 @@ def test_a_preset_writes_block_weights_and_is_not_saved(canvas: Canvas):
     loader = canvas.call("add", LOADER, 600, 150)
     before = canvas.prompt()[str(loader)]["inputs"]
     canvas.call("choose", loader, "lbw preset", "SD-OUT")
+    canvas.call("choose", loader, "alpha_from", "tensors")
     weights = "SD-OUT:1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"
-    assert canvas.prompt()[str(loader)]["inputs"] == before | {"lbw": weights}
+    assert canvas.prompt()[str(loader)]["inputs"] == before | {"lbw": weights, "alpha_from": "tensors"}
     (saved,) = canvas.call("serialize")["nodes"]
-    assert saved["widgets_values"] == ["a.safetensors", 1, 1, weights]
+    assert saved["widgets_values"] == ["a.safetensors", 1, 1, weights, "tensors"]
     canvas.call("reload")
     assert canvas.call("widgets", loader)["lbw"] == weights
+    assert canvas.call("widgets", loader)["alpha_from"] == "tensors"
     assert canvas.call("widgets", loader)["lbw preset"] == "choose…"
 
 
