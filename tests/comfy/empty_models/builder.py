@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 from .entry import Config
 
 META = torch.device("meta")
-# the dataclass (of Lumina the model) that a model's configuration must fit, and what has no default there in one version
-# or another
+# The dataclass that a model's configuration must fit (Lumina's is its model), and what has no default there in one
+# version or another.
 PARAMETERS = {
     "flux": ("flux.model", "FluxParams"),
     "flux2": ("flux.model", "FluxParams"),
