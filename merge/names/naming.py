@@ -130,6 +130,8 @@ def spell(meaning: Target | str, architecture: Architecture | None, style: Style
         return None if found is None else _in_diffusers(*found, known, architecture)
     if not known.is_whole:
         return None
+    if found is not None and found[0] in architecture.parameters:
+        return PARAMETER_PREFIX + fill(*found)  # the only name that ComfyUI maps
     if style == "comfyui":
         usable = found is not None and found[0] not in architecture.unmapped
         return "diffusion_model." + fill(*found) if found is not None and usable else None
