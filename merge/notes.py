@@ -61,7 +61,7 @@ def _counted(lora: Lora) -> list[str]:
 
 def _doubt(loras: Sequence[Lora], reader: NameReader) -> str | None:
     """The note on LoRAs whose names fit several families, where these read them differently."""
-    if reader.reads_as is not None or reader.asks_model:
+    if not reader.in_doubt:
         return None
     for lora in loras:
         possible = architectures_of(lora)

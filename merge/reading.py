@@ -28,7 +28,7 @@ class NameReader:
     ``architecture`` is what they are for together, None where nothing decides. ``reads_as`` is that, or one of several
     that read all of the names the same (text encoders that many models have). ``by_names``: whether the names alone
     decided. ``model`` is the connected model; ``asks_model``: whether its key map says what names mean, because no
-    architecture does.
+    architecture does. ``in_doubt``: several architectures are possible, and they read some names differently.
     """
 
     architecture: Architecture | None
@@ -36,6 +36,7 @@ class NameReader:
     by_names: bool = True
     model: ModelNames | None = None
     asks_model: bool = False
+    in_doubt: bool = False
 
     def target(self, name: str) -> Target:
         """The weight, or rows of it, that a name means."""
@@ -67,8 +68,9 @@ def reader_for(loras: Sequence[Lora], model: ModelNames | None = None) -> NameRe
     by_names = shared([candidates(_modules(lora)) for lora in loras], names)
     decided = shared(found, names)
     if model is None or (decided is not None and _fit_one_family(found)):
-        reads_as = decided or _alike(found, names)
-        return NameReader(decided, reads_as, decided is by_names, model)
+        alike = decided or _alike(found, names)
+        reads_as = alike if decided is not None or _brings_together(alike, names) else None
+        return NameReader(decided, reads_as, decided is by_names, model, in_doubt=alike is None)
     if model.architecture is not None and all(not one or model.architecture in one for one in found):
         return NameReader(model.architecture, model.architecture, model.architecture is by_names, model)
     if decided is not None:
@@ -77,17 +79,22 @@ def reader_for(loras: Sequence[Lora], model: ModelNames | None = None) -> NameRe
 
 
 def _alike(found: Sequence[Sequence[Architecture]], names: Sequence[str]) -> Architecture | None:
-    """The first of those that all LoRAs can be for, if all of these read every name the same.
-
-    None where it would bring no more names together than their spelling does: a canonical name seeds DARE's masks, and
-    that of a module must not depend on what else is in its file.
-    """
+    """The first of those that all LoRAs can be for, if all of these read every name the same."""
     told = [one for one in found if one]
     common = [a for a in ARCHITECTURES if told and all(a in one for one in told)]
     if not common or any(len({target(name, a) for a in common}) > 1 for name in names):
         return None
-    by_spelling, read = ({target(name, a) for name in names} for a in (None, common[0]))
-    return common[0] if len(read) < len(by_spelling) else None
+    return common[0]
+
+
+def _brings_together(architecture: Architecture | None, names: Sequence[str]) -> bool:
+    """Whether more names mean one weight by the architecture than by their spelling.
+
+    Otherwise it isn't used: a canonical name seeds DARE's masks, and that of a module must not depend on what else is
+    in its file.
+    """
+    by_spelling, read = ({target(name, a) for name in names} for a in (None, architecture))
+    return len(read) < len(by_spelling)
 
 
 def names_decide(loras: Sequence[Lora]) -> bool:

@@ -2,6 +2,9 @@
 
 For each of them LoRAs of rank 1 are made, one in each spelling. ComfyUI must load what the pack writes of one as it
 loads the file itself, and what a merge of all of them writes as it loads one after the other.
+
+Of a list of blocks that are named alike the first and the last are walked, unless it takes all of them to recognise the
+model: test_key_maps.py holds the names of every block against the key map.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import pytest
 import torch
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.merger import merge_factors
+from lora_pack.merge.names import Architecture, recognise
 from lora_pack.tests.comfy import empty_models
 from lora_pack.tests.comfy.empty_models import ENCODERS, MODELS, Names
 from torch import Tensor
@@ -42,6 +46,9 @@ def split(target: Any) -> tuple[str, tuple[int, int, int] | None, Any]:
     return str(key), window, function
 
 
+# Lists of blocks stand behind these words in every model; shorter ones are walked whole.
+BLOCK_NUMBER = re.compile(r"(?<=blocks\.)\d+|(?<=layers\.)\d+|(?<=\.block\.)\d+|(?<=blocks\.block)\d+")
+LONG_LIST = 5
 # Stable Cascade's name for its only encoder, which the maps of SDXL and SD 3 have too.
 CASCADE = "lora_prior_te_text_projection"
 # Where ComfyUI maps names to other rows than they mean: the names, and how many widths the weight has where they agree.
@@ -80,7 +87,13 @@ def spellings(names: Names) -> dict[str, dict[str, Any]]:
         if window is None:
             wholes.setdefault(style, set()).add(key)
         found.setdefault(style, {})[name] = target
-    return found
+    return {style: _whole(spelling, found[style.rpartition(" ")[0] + " 1"]) for style, spelling in found.items()}
+
+
+def _whole(some: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """A spelling of some weights, with the first one of its prefix for the others: no file has a few names alone."""
+    keys = {split(target)[0] for target in some.values()}
+    return dict(some) | {name: target for name, target in first.items() if split(target)[0] not in keys}
 
 
 def lora(names: Names, spelling: Mapping[str, Any], seed: int) -> State:
@@ -155,6 +168,28 @@ def summed(*changes: Change) -> Change:
     return total
 
 
+def outer_blocks(names: Names) -> Names:
+    """The first and the last of each list of blocks; all where the family can't be told from those."""
+    numbers: dict[str, set[int]] = {}
+    for key in names.shapes:
+        for match in BLOCK_NUMBER.finditer(key):
+            numbers.setdefault(key[: match.start()], set()).add(int(match.group()))
+
+    def is_outer(key: str) -> bool:
+        lists = ((numbers[key[: match.start()]], int(match.group())) for match in BLOCK_NUMBER.finditer(key))
+        return all(len(found) < LONG_LIST or number in (0, max(found)) for found, number in lists)
+
+    outer = {key: shape for key, shape in names.shapes.items() if is_outer(key)}
+    if recognised(outer) is not recognised(names.shapes):
+        return names
+    key_map = {name: target for name, target in names.key_map.items() if split(target)[0] in outer}
+    return Names(outer, key_map)
+
+
+def recognised(shapes: Mapping[str, tuple[int, ...]]) -> Architecture | None:
+    return recognise({key.removesuffix(".weight"): shape for key, shape in shapes.items() if key.endswith(".weight")})
+
+
 def walk(comfy: ModuleType, names: Names) -> None:
     files = {style: lora(names, spelling, n) for n, (style, spelling) in enumerate(spellings(names).items())}
     assert files
@@ -184,7 +219,7 @@ def walk_all(comfy: ModuleType, found: list[Names | None]) -> None:
     walked: set[str] = set()
     for names in present:
         if not names.key_map.keys() <= walked:
-            walk(comfy, names)
+            walk(comfy, outer_blocks(names))
             walked |= names.key_map.keys()
 
 
