@@ -108,7 +108,7 @@ def _fits(module: Adapter, target: Any, shapes: Mapping[str, torch.Size]) -> boo
     if key not in shapes:
         return False
     widens = isinstance(module, LowRank) and module.reshape is not None  # a Flux control LoRA pads its weight first
-    if widens or module.needs_base or module.parameter != WEIGHT:
+    if widens or not module.weight_shape or module.parameter != WEIGHT:
         return True
     shape = list(shapes[key])
     if window is not None:

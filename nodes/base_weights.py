@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..merge.formats.based import BasedModule
 from ..merge.formats.peft_dora import PeftDora
+from ..merge.join import same_weight, shape_text
 from ..merge.lora import Adapter, Later, Lora, LoraError
 from ..merge.names import Target, loadable
 from ..merge.reading import ModelNames, architecture_of
@@ -77,7 +78,7 @@ def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:
                     "Connect the model and clip that the LoRA is for."
                 )
             if isinstance(module, PeftDora):
-                modules[key] = _directed(module, target, weights)
+                modules[key] = _directed(module, lora.name, target, weights)
             else:
                 modules[key] = _resolved(module, name, lora, target, weights)
     return replace(lora, modules=modules, source={**lora.source, FROM_MODEL: True})
@@ -131,9 +132,15 @@ def _resolved(
     return ResolvedModule(module.family, module.name, delta, shape, module.block_weight)
 
 
-def _directed(module: PeftDora, target: Any, weights: dict[str, comfy_bridge.BaseWeight]) -> Adapter:
+def _directed(module: PeftDora, lora: str, target: Any, weights: dict[str, comfy_bridge.BaseWeight]) -> Adapter:
     """PEFT's DoRA of these weights. Its delta is the same at any strength, which then multiplies it."""
     key, window, function = comfy_bridge.target_parts(target)
+    shape = _shape(weights[key], window)
+    if not same_weight(module.weight_shape, shape):
+        raise LoraError(
+            f"{lora}: {module.family} module {module.name} is for a weight of shape {shape_text(module.weight_shape)}, "
+            f"but the connected model's is {shape_text(shape)}. Connect the model that the LoRA is for."
+        )
 
     def delta() -> Tensor:
         weight = weights[key].read()
@@ -142,7 +149,6 @@ def _directed(module: PeftDora, target: Any, weights: dict[str, comfy_bridge.Bas
         # the function swaps the halves of the rows, and back
         return module.change_of(weight if function is None else function(weight))
 
-    shape = _shape(weights[key], window)
     return ResolvedModule(module.family, module.name, delta, shape, module.block_weight)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from ..merge.names import loadable
 from ..merge.names.prefixes import is_text_encoder
 from ..merge.reading import architecture_of
 from . import comfy_bridge
+
+log = logging.getLogger(__name__)
 
 
 class PeftDoraPatch(WeightAdapterBase):
@@ -38,7 +41,11 @@ class PeftDoraPatch(WeightAdapterBase):
         intermediate_dtype: torch.dtype = torch.float32,
         original_weight: Any = None,
     ) -> Tensor:
-        """Adds the change to ``weight``, which may be a part of a fused weight, in its place."""
+        """Adds the change to ``weight``, in place. It may be a part of a fused weight, and already be patched."""
+        up, down, _, _ = self.weights
+        if (up.shape[0], down.shape[1]) != (weight.shape[0], weight[0].numel()):
+            log.error("The DoRA for %s is for a weight of another shape: it is not applied.", key)
+            return weight
         # the function of a name whose rows stand in another order swaps their halves, and back
         weight += function(strength * change(function(weight), *self.weights)).to(weight.dtype)
         return weight

@@ -140,6 +140,16 @@ def test_a_header_of_other_ranks_is_not_counted_and_named(caplog: pytest.LogCapt
     assert [record.getMessage() for record in caplog.records] == [note]
 
 
+def test_a_header_for_modules_of_other_names_is_ignored_and_named():
+    """As tools leave it that rename the modules and keep the header."""
+    renamed = {key.replace("unet.", "diffusion_model."): tensor for key, tensor in halves(QUERY, 16).items()}
+    lora = from_state_dict(renamed, "a", header(r=16, lora_alpha=64))
+    (note,) = lora.notes
+    assert set(scales(lora).values()) == {1.0}
+    assert note.startswith(f"a: its header ({HEADER}) has an alpha for modules whose names begin with unet., but there")
+    assert from_state_dict(renamed, "a", header(r=16, lora_alpha=16)).notes == ()
+
+
 def test_expressions_that_never_end_are_not_tried():
     """PEFT's patterns are regular expressions, and come from the file."""
     patterns = {"(a+)+$": 1, "(a|a)*b": 1, "((a*)*)*": 1, r"(x+x+)+y": 1, "a" * 300 + "[b]": 1, "(?=(a+))a": 1}

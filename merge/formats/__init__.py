@@ -88,16 +88,17 @@ def from_state_dict(
             elif family not in IN_MEMORY:
                 found = [_left_in_file(*at, family, group, members, source) for at in enumerate(found)]
             adapters += found
-    notes = [*told.notes(factors), *contents.notes]
-    for note in notes:
-        log.log(logging.WARNING if note in contents.notes or told.misfits else logging.INFO, "%s", note)
+    difference, doubtful = told.difference(factors), [*told.doubts(), *contents.notes]
+    for level, notes in ((logging.INFO, difference), (logging.WARNING, doubtful)):
+        for note in notes:
+            log.log(level, "%s", note)
     return Lora(
         name,
         by_key(_joined(adapters, name)),
         metadata=metadata,
         source=told.source(factors),
         extras={key: _extra(key, value, name) for key, value in contents.extras.items()},
-        notes=tuple(notes),
+        notes=(*difference, *doubtful),
     )
 
 

@@ -39,7 +39,7 @@ class TrainerScale:
     """The configurations of a file, and whether they count (``alpha_from``).
 
     ``has_rslora``: the header configures an rsLoRA, which AS_BEFORE would count. ``misfits`` collects what is wrong
-    with the header while modules are read.
+    with the header while modules are read, ``used`` the components that have modules.
     """
 
     name: str
@@ -47,6 +47,7 @@ class TrainerScale:
     alpha_from: AlphaFrom | Literal["rslora"] = "trainer"
     has_rslora: bool = False
     misfits: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
 
     def factor(self, prefix: str, tensors: Mapping[str, Tensor]) -> float:
         """The configured scale of a module, relative to the scale of its tensors; 1 without a configuration.
@@ -66,6 +67,7 @@ class TrainerScale:
         for config in self.configs:
             path = config.path(prefix)
             if path is not None:
+                self.used.add(config.component)
                 return self._factor(config, prefix, path, rank)
         return 1.0
 
@@ -85,32 +87,37 @@ class TrainerScale:
         factor = config.scale(path, configured)
         return factor if math.isfinite(factor * (rank or 1)) else 1.0
 
-    def notes(self, factors: Sequence[float]) -> list[str]:
-        """Notes for the user: both scales if they differ, and a header that doesn't fit the tensors."""
+    def doubts(self) -> list[str]:
+        """Notes for the user on a header that doesn't fit the tensors."""
         notes = []
         if self.misfits:
             more = f" ({len(self.misfits)} modules)" if len(self.misfits) > 1 else ""
-            note = f"{self.name}: its header ({HEADER}) {self.misfits[0]}{more}. It is ignored there."
-            notes.append(for_user(note))
-        other = [factor for factor in factors if factor != 1]
-        if other:
-            notes.append(self._difference(min(other), max(other)))
-        return notes
+            notes.append(f"{self.name}: its header ({HEADER}) {self.misfits[0]}{more}. It is ignored there.")
+        unused = [c.component for c in self.configs if c.rank is not None and c.scale("", c.rank) != 1]
+        if unused and not self.used:
+            notes.append(
+                f"{self.name}: its header ({HEADER}) has an alpha for modules whose names begin with {unused[0]}, but "
+                "there are none: it is ignored."
+            )
+        return [for_user(note) for note in notes]
 
-    def _difference(self, low: float, high: float) -> str:
-        texts = dict.fromkeys((f"{low:.4g}", f"{high:.4g}"))
-        scale = " to ".join(texts)
+    def difference(self, factors: Sequence[float]) -> list[str]:
+        """The note for the user on scales that differ from those of ComfyUI's own loader, with both numbers."""
+        other = [factor for factor in factors if factor != 1]
+        if not other:
+            return []
+        scale = " to ".join(dict.fromkeys((f"{min(other):.4g}", f"{max(other):.4g}")))
         place = FILE if self.configs[0].origin != HEADER else f"its header, {HEADER}"
         rule = ", as an rsLoRA" if any(config.use_rslora for config in self.configs) else ""
         if self.alpha_from == "tensors":
-            return (
+            return [
                 f"{self.name}: the scale is 1, as in ComfyUI's own loader; by the trainer's alpha ({place}) it would "
                 f"be {scale}{rule}. Set alpha_from to trainer for that."
-            )
-        return (
+            ]
+        return [
             f"{self.name}: the scale is {scale} by the trainer's alpha ({place}){rule}; ComfyUI's own loader doesn't "
             "look there and uses 1."
-        )
+        ]
 
     def source(self, factors: Sequence[float]) -> dict[str, object]:
         """What a recipe needs for the file to be read this way again, and not AS_BEFORE."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from lora_pack.merge.files import load
 from lora_pack.merge.formats.peft_dora import PeftDora
-from lora_pack.merge.lora import Lora, LoraModule
+from lora_pack.merge.lora import Lora, LoraError, LoraModule
 from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tests.makers import of_modules
 from lora_pack.tools.comfy_server import NodeError, PromptRejected, Server
@@ -273,6 +273,19 @@ def test_the_patch_adds_the_formula_times_the_strength(
     assert torch.allclose(changed.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_a_patch_for_another_shape_changes_nothing(comfy: ModuleType, caplog: pytest.LogCaptureFixture):
+    from lora_pack.nodes.peft_dora_patch import PeftDoraPatch
+
+    module = dora_of(16, (5,), "x")
+    up, down = module.direction.factors()
+    patch = PeftDoraPatch({"x"}, (up, down, module.direction.scale, module.magnitude))
+    for shape in ((16, 6), (15, 5), (16, 5, 3, 3)):
+        weight = values(*shape, seed=9, scale=1)
+        changed = comfy.lora.calculate_weight([(1.0, patch, 1.0, None, None)], weight.clone(), WEIGHT)
+        assert torch.equal(changed, weight)
+    assert caplog.text.count("it is not applied") == 3
+
+
 @each_target
 def test_patches_go_to_the_model_and_the_encoder_at_their_strengths(
     comfy: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
@@ -316,3 +329,5 @@ def test_a_merge_takes_the_change_of_the_connected_models_weight(
     assert resolved.weight_shape == tuple(own.shape) and not resolved.needs_base
     wanted = by_formula(module, own).flatten(1)
     assert float((resolved.dense().double() - wanted).norm() / wanted.norm()) <= 1e-6
+    with pytest.raises(LoraError, match="is for a weight of shape 7x5.* but the connected model's is"):
+        base_weights.with_base_weights(Lora("a", {name: dora_of(7, (5, *kernel), name)}), object(), None)
