@@ -105,7 +105,8 @@ class Pack:
         return self.nodes["PM LoRA Loader"]().load_lora(name, for_model, for_clip)[0]
 
     def apply(self, model: Any, clip: Any, lora: Any) -> tuple[Any, Any]:
-        return self.nodes["PM LoRA Apply"]().apply_merged_lora(model=model.clone(), clip=clip.clone(), lora=lora)
+        applied = self.nodes["PM LoRA Apply"]().apply_merged_lora(model=model.clone(), clip=clip.clone(), lora=lora)
+        return applied["result"]
 
 
 def contents(patches: dict[str, Any]) -> Picture:
