@@ -105,9 +105,13 @@ def test_what_is_written_is_in_the_map_and_means_the_same(mapped: tuple[Architec
 
 
 def test_every_weight_is_known_and_every_name_that_all_should_map_is_mapped(
-    mapped: tuple[Architecture, Shapes, KeyMap],
+    comfy: ModuleType, mapped: tuple[Architecture, Shapes, KeyMap]
 ):
+    import comfy.utils as utils
+
     architecture, shapes, key_map = mapped
+    # Z-Image's spelling of a Lumina 2, which nobody writes, is mapped since ComfyUI knows Z-Image
+    unmapped_z_image = architecture.name == "Lumina 2" and not hasattr(utils, "z_image_to_diffusers")
     for key in shapes:
         if not key.startswith(PREFIX) or not key.endswith(".weight"):
             continue
@@ -122,7 +126,8 @@ def test_every_weight_is_known_and_every_name_that_all_should_map_is_mapped(
         }
         for meaning in meanings:
             for name in mapped_names(meaning, architecture):
-                assert meant(key_map[name], shapes) == meaning, name
+                if name in key_map or not unmapped_z_image:
+                    assert meant(key_map[name], shapes) == meaning, name
         # every spelling that diffusers or a trainer may have, and what is written for it
         for rule in architecture.spellings.get(found[0], ()):
             meaning = Target(weight, rule.start, rule.stop, rule.swapped)
@@ -130,7 +135,7 @@ def test_every_weight_is_known_and_every_name_that_all_should_map_is_mapped(
                 alias = fill(rule.alias, found[1])
                 name = prefix + (alias.replace(".", "_") if prefix.endswith("_") else alias)
                 written = loadable(name, architecture)
-                if list(mapped_names(meaning, architecture)):
+                if list(mapped_names(meaning, architecture)) and (written in key_map or not unmapped_z_image):
                     assert meant(key_map[written], shapes) == meaning, (name, written)
 
 

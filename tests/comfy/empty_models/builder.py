@@ -54,6 +54,8 @@ def build(comfy: ModuleType, kind: str, config: Config) -> Any | None:
     if config.get("image_model") in PARAMETERS:
         module, class_name = PARAMETERS[config["image_model"]]
         known = _parameters(comfy, module, class_name)
+        if config["image_model"] == "lumina2" and "rope_theta" not in known:  # 0.3.60 multiplies by 4 itself
+            config = config | {"ffn_dim_multiplier": None}
         config = {key: value for key, value in (ADDED | config).items() if key in known or key == "image_model"}
     made = getattr(models, kind)(config)
     made.unet_config.setdefault("dtype", torch.float32)

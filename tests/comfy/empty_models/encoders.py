@@ -111,7 +111,10 @@ NO_LORA_ENCODERS: dict[str, str] = {
     "text_encoders.sam3_clip.SAM3ClipModelWrapper": "the names of what SAM 3 looks for",
 }
 # The class of a language model, where an older ComfyUI has the function but not the class.
-NEEDS: dict[str, str] = {"NewBie's Gemma with vision": "Gemma3_4B_Vision_Model"}
+NEEDS: dict[str, str] = {
+    "NewBie's Gemma alone": "Gemma3_4BModel",
+    "NewBie's Gemma with vision": "Gemma3_4B_Vision_Model",
+}
 
 
 def build_encoder(comfy: ModuleType, entry: Encoder, needed: str | None = None) -> Any | None:
