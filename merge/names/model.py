@@ -60,8 +60,8 @@ class Encoder:
     ``mapped`` are the other prefixes that every supported ComfyUI which has the encoder knows, with the weights that it
     knows under them; the first is kohya's. ``nameless``: `text_encoders.transformer.` is one of them. ``also`` are
     further parts that mean this encoder, for paths that the encoder of that part doesn't have. ``width`` is the number
-    of columns of its attention's weights. ``aliases`` are other paths of weights, which no ComfyUI maps. ``alone`` are
-    ComfyUI's names of the encoder where it is loaded alone; what is called so keeps the name.
+    of columns of its attention's weights. ``aliases`` are other paths of weights, which no ComfyUI maps. ``others`` are
+    ComfyUI's names of the encoder where it is loaded alone, or in another size; what is called so keeps the name.
     """
 
     part: str
@@ -71,11 +71,11 @@ class Encoder:
     diffusers: str = ""
     also: tuple[str, ...] = ()
     root: str = ""
-    width: int | None = None
+    width: int | tuple[int, ...] | None = None
     nameless: bool = False
     prefix: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    alone: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", self.prefix or f"{GENERIC_ENCODER}{self.name}.transformer.")
@@ -86,9 +86,14 @@ class Encoder:
         return self.prefix.removeprefix(GENERIC_ENCODER)
 
     @property
+    def generic(self) -> str:
+        """The prefix to write a weight of any encoder under, which holds whatever ComfyUI calls this one."""
+        return NAMELESS_ENCODER if self.others and self.nameless else self.prefix
+
+    @property
     def places(self) -> tuple[str, ...]:
         """The prefixes inside ComfyUI's text encoder, that of the encoder among others first."""
-        return self.place, *(f"{name}.transformer." for name in self.alone)
+        return self.place, *(f"{name}.transformer." for name in self.others)
 
     @cached_property
     def table(self) -> Table[str]:
@@ -119,7 +124,8 @@ class Encoder:
         found = self.table.find(path)
         if self.width is None or found is None or found[0].startswith(TOWERS):
             return True
-        return not found[0].endswith(ATTENTION_INPUTS) or shape[1] == self.width
+        widths = (self.width,) if isinstance(self.width, int) else self.width
+        return not found[0].endswith(ATTENTION_INPUTS) or shape[1] in widths
 
 
 @dataclass(frozen=True, eq=False)

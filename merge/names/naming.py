@@ -210,7 +210,7 @@ def in_encoder(part: str, path: str, architecture: Architecture) -> tuple[Encode
     if numbered is None or not numbered.knows(flattened):
         # trainers number encoders that ComfyUI doesn't, such as HunyuanVideo's Llama
         other = _that_knows(
-            flattened, [encoder for encoder in encoders if encoder.part == "te" or part in encoder.also]
+            flattened, [encoder for encoder in encoders if encoder.part in ("te", part) or part in encoder.also]
         )
         if other is not None or numbered is None:
             return other
@@ -267,10 +267,9 @@ def _mapped_in_encoder(part: str, path: str, architecture: Architecture) -> Iter
     for prefix, weights in encoder.kohya.items():
         if pattern in weights:
             yield _behind(prefix, dotted.removeprefix(encoder.root))
-    generic = [GENERIC_ENCODER + place + dotted for place in encoder.places]
-    if encoder.nameless:  # first where it is the one name that holds alone and beside the others
-        generic.insert(0 if encoder.alone else 1, NAMELESS_ENCODER + dotted)
-    yield from generic
+    named = [GENERIC_ENCODER + place + dotted for place in encoder.places]
+    nameless = [NAMELESS_ENCODER + dotted] if encoder.nameless else []
+    yield from dict.fromkeys([encoder.generic + dotted, *named, *nameless])
 
 
 def _spell_in_encoder(part: str, path: str, architecture: Architecture, style: Style) -> str | None:
@@ -280,7 +279,7 @@ def _spell_in_encoder(part: str, path: str, architecture: Architecture, style: S
     encoder, pattern, numbers = found
     dotted = fill(pattern, numbers)
     if style == "comfyui":
-        return encoder.prefix + dotted
+        return encoder.generic + dotted
     if style == "peft":
         return encoder.diffusers + dotted if encoder.diffusers else None
     prefix = next((p for p, weights in encoder.kohya.items() if p.startswith("lora_te") and pattern in weights), None)

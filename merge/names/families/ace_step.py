@@ -99,9 +99,10 @@ def ace_step15(name: str, width: int, queries: int, hidden: int, blocks: int) ->
         sizes={"w": width, "q": queries, "h": hidden},
         encoders=(
             language_model("qwen3_06b", width=1024),
-            # the model that plans the song; ComfyUI has either
-            language_model("qwen3_4b", diffusers="", part="te", width=2560),
-            language_model("qwen3_2b", diffusers="", part="te", width=2048, nameless=True),
+            # the model that plans the song, of 2B or 4B: no common name says which
+            language_model(
+                "qwen3_2b", diffusers="", part="te", width=(2048, 2560), nameless=True, others=("qwen3_4b",)
+            ),
         ),
         blocks={"decoder.layers": blocks},
     )

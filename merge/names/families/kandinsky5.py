@@ -34,7 +34,7 @@ def kandinsky5(name: str, width: int, time: int, text_blocks: int, visual_blocks
         family="Kandinsky 5",
         table=TABLE,
         sizes={"w": width, "t": time},
-        encoders=(clip_l(), qwen25_7b("", "te", nameless=True)),
+        encoders=(qwen25_7b(nameless=True), clip_l()),
         blocks={"visual_transformer_blocks": visual_blocks, "text_transformer_blocks": text_blocks},
         prefixes=(*GENERIC, "", "transformer."),
     )

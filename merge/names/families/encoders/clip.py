@@ -92,5 +92,5 @@ JINA = Encoder(
     nameless=True,
     also=("te1",),
     width=1024,
-    alone=("jina_clip_2",),
+    others=("jina_clip_2",),
 )

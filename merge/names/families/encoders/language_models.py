@@ -57,23 +57,21 @@ def language_model(
     *,
     more: tuple[str, ...] = (),
     also: tuple[str, ...] = (),
-    width: int | None = None,
+    width: int | tuple[int, ...] | None = None,
     nameless: bool = False,
     kohya: bool = False,
-    alone: tuple[str, ...] = (),
+    others: tuple[str, ...] = (),
 ) -> Encoder:
     """A language model. ``nameless``: for models that ComfyUI has since 0.33 only; ``kohya``: if it is alone there."""
     weights = (*LAYERS, *more)
     below_root = tuple(path for path in weights if path.startswith("model."))
     mapped = (("lora_te_", below_root),) if kohya else ()
-    return Encoder(part, name, weights, mapped, diffusers, also, "model.", width, nameless or kohya, alone=alone)
+    return Encoder(part, name, weights, mapped, diffusers, also, "model.", width, nameless or kohya, others=others)
 
 
-def qwen25_7b(
-    diffusers: str = "text_encoder.", part: str = "te1", *, nameless: bool = False, kohya: bool = False
-) -> Encoder:
+def qwen25_7b(*, nameless: bool = False, kohya: bool = False) -> Encoder:
     """Qwen2.5-VL with its vision tower: alone in Qwen-Image, beside ByT5 in HunyuanImage and CLIP-L in Kandinsky 5."""
-    return language_model("qwen25_7b", diffusers, part, more=QWEN25_VISION, width=3584, nameless=nameless, kohya=kohya)
+    return language_model("qwen25_7b", more=QWEN25_VISION, width=3584, nameless=nameless, kohya=kohya)
 
 
 def qwen3_vl(name: str, width: int) -> Encoder:
@@ -84,7 +82,7 @@ def qwen3_vl(name: str, width: int) -> Encoder:
 LLAMA = language_model("llama", diffusers="", part="te", also=("te4",), width=4096)  # HunyuanVideo, HiDream
 GEMMA2_2B = language_model("gemma2_2b", width=2304)
 # NewBie's first
-GEMMA3_4B = language_model("gemma", more=SIGLIP, width=2560, nameless=True, alone=("gemma3_4b", "gemma3_4b_vision"))
+GEMMA3_4B = language_model("gemma", more=SIGLIP, width=2560, nameless=True, others=("gemma3_4b", "gemma3_4b_vision"))
 # LTX 2's, which ComfyUI calls so even where it is Gemma 4
 GEMMA3_12B = language_model("gemma3_12b", more=(*SIGLIP, *GEMMA4), width=3840, nameless=True)
 # What LTX 2 makes of all layers' states; one weight before 2.3
