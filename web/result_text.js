@@ -5,6 +5,10 @@ import { ComfyWidgets } from '../../scripts/widgets.js'
 
 const NAME = 'result'
 const PLACEHOLDER = 'What the run did is shown here.'
+const MIN_HEIGHT = 48
+const MAX_HEIGHT = 220
+const LINE_HEIGHT = 15
+const CHARACTER_WIDTH = 6.5
 const SHOW_TEXT = ['PM LoRA Merger', 'PM LoRA SVD Merger', 'PM LoRA Save', 'PM LoRA Apply']
 
 /**
@@ -17,11 +21,22 @@ export function makeRoomForText(node) {
   const options = { multiline: true, placeholder: PLACEHOLDER }
   const { widget } = ComfyWidgets.STRING(node, NAME, ['STRING', options], app)
   widget.serialize = false
-  Object.assign(widget.options, { serialize: false, read_only: true, getMinHeight: () => 48 })
+  Object.assign(widget.options, { serialize: false, read_only: true, getMinHeight: () => heightOf(widget.value, node.size[0]) })
   const element = widget.inputEl ?? widget.element
   if (element) element.readOnly = true
   const [width, height] = node.size
   node.setSize([width, Math.max(height, node.computeSize()[1])])
+}
+
+/**
+ * The height that a text takes in a box as wide as its node: a note below the edge of the box would be overlooked.
+ * @param {string} text
+ * @param {number} width the node's
+ */
+export function heightOf(text, width) {
+  const characters = Math.max(10, (width - 50) / CHARACTER_WIDTH)
+  const lines = (text ?? '').split('\n').reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / characters)), 0)
+  return Math.min(MAX_HEIGHT, Math.max(MIN_HEIGHT, 14 + lines * LINE_HEIGHT))
 }
 
 /**
@@ -34,5 +49,7 @@ export function showText(node, lines) {
   widget.value = lines.join('\n')
   // what tells Nodes 2.0 of front end 1.32 of a new value
   widget.callback?.(widget.value)
+  const [width, height] = node.size
+  node.setSize([width, Math.max(height, node.computeSize()[1])])
   node.setDirtyCanvas?.(true, true)
 }

@@ -26,7 +26,7 @@ A, B = "lora_a.safetensors", "lora_b.safetensors"
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 Node = tuple[str, str, tuple[int, int], dict[str, Any], dict[str, tuple[str, int]]]
 
-LEFT, TOP, COLUMN = 140, 160, 340
+LEFT, TOP, COLUMN, ROW = 140, 160, 340, 250
 SIZES = {"MarkdownNote": (300, 330), "CLIPTextEncode": (320, 150)}
 
 
@@ -36,7 +36,7 @@ def note(text: str, place: tuple[int, int] = (LEFT, TOP)) -> Node:
 
 def loader(name: str, file: str, row: int, lbw: str = "", strength: float = 1.0, column: int = 1) -> Node:
     widgets = {"lora_name": file, "strength_model": strength, "strength_clip": strength, "lbw": lbw}
-    return (name, "PM LoRA Loader", (LEFT + column * COLUMN, TOP + 210 * row), widgets, {})
+    return (name, "PM LoRA Loader", (LEFT + column * COLUMN, TOP + ROW * row), widgets, {})
 
 
 def merger(column: int, widgets: dict[str, Any], kind: str = "PM LoRA Merger") -> Node:
@@ -45,7 +45,7 @@ def merger(column: int, widgets: dict[str, Any], kind: str = "PM LoRA Merger") -
 
 def saver(column: int, source: str, name: str, row: int = 0, **widgets: Any) -> Node:
     widgets = {"file_name": name} | widgets
-    return ("save", "PM LoRA Save", (LEFT + column * COLUMN, TOP + 210 * row), widgets, {"lora": (source, 0)})
+    return ("save", "PM LoRA Save", (LEFT + column * COLUMN, TOP + ROW * row), widgets, {"lora": (source, 0)})
 
 
 EXAMPLE_SCENES: dict[str, list[Node]] = {
@@ -102,7 +102,7 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         (
             "apply",
             "PM LoRA Apply",
-            (LEFT + 2 * COLUMN, TOP + 370),
+            (LEFT + 2 * COLUMN, TOP + 390),
             {},
             {"model": ("checkpoint", 0), "clip": ("checkpoint", 1), "lora": ("merge", 0)},
         ),
@@ -116,11 +116,11 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         (
             "negative",
             "CLIPTextEncode",
-            (LEFT + 3 * COLUMN, TOP + 200),
+            (LEFT + 3 * COLUMN, TOP + 210),
             {"text": "blurry, watermark"},
             {"clip": ("apply", 1)},
         ),
-        ("latent", "EmptyLatentImage", (LEFT + 3 * COLUMN, TOP + 410), {"width": 512, "height": 512}, {}),
+        ("latent", "EmptyLatentImage", (LEFT + 3 * COLUMN, TOP + 430), {"width": 512, "height": 512}, {}),
         (
             "sampler",
             "KSampler",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from lora_pack.tests.browser.canvas import CLASSIC, NODES2, SCREENSHOTS, Canvas
 from lora_pack.tests.browser.test_growing_inputs import LOADER, MERGER, merger_with
+from lora_pack.tools.comfy_server import PACK_FOLDER
 
 SVD_MERGER = "PM LoRA SVD Merger"
 
@@ -81,3 +82,25 @@ def test_the_nodes_show_what_they_did(canvas: Canvas):
     assert names[str(merger)] == ["add_svd", 1, rank, 0, "auto", "float32", 0]
     canvas.call("reload")
     assert canvas.call("widgets", save)["result"] == ""
+
+
+def test_a_result_of_many_lines_makes_its_box_taller(canvas: Canvas):
+    merger = canvas.call("add", MERGER, 600, 150)
+    heights = canvas.page.evaluate(
+        """async ([id, folder]) => {
+            const { heightOf, showText } = await import(`/extensions/${folder}/result_text.js`)
+            const node = pm.node(id)
+            const before = node.size[1]
+            showText(node, ['a note that takes several lines of the box: '.repeat(6)])
+            const after = node.size[1]
+            showText(node, ['short'])
+            const text = ['', 'x '.repeat(200), 'x'.repeat(9999)].map(text => heightOf(text, 270))
+            return { before, after, text }
+        }""",
+        [merger, PACK_FOLDER],
+    )
+    empty, long, longest = heights["text"]
+    assert empty == 48 < long < longest == 220
+    # Nodes 2.0 lays the box out itself, where a long text scrolls
+    if canvas.kind == CLASSIC:
+        assert heights["after"] >= heights["before"] + 40
