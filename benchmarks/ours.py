@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merge.align import meet
-from merge.compute import Compute
+from merge.adapters.base import Lora, LoraModule, LowRank
+from merge.compute.context import Compute
 from merge.files import load, save
-from merge.kernels import Blocks, Draw, keep_random, kept_count
-from merge.lora import Lora, LoraModule, LowRank
-from merge.merger import merge_deltas, merge_factors
-from merge.reading import reader_for
-from merge.resize import resize
+from merge.merging.key_resolver import resolver_for
+from merge.merging.matching import group_by_weight
+from merge.merging.merger import merge_deltas, merge_factors
+from merge.merging.resize import resize
+from merge.methods.blocks import Blocks, MaskStream
+from merge.methods.sparsify import dropout_rescale, kept_count
 
 from .inputs import Module, strength
 from .works import Setting, Work
@@ -85,14 +86,14 @@ def largest(values: Tensor, density: float) -> Tensor:
 def masks(work: Work, module: Module, setting: Setting) -> Callable[[Tensor, int, str], Tensor]:
     """What the core multiplies a term's values with: (values, the term's number, up, down or delta) -> mask."""
     loras = as_loras(module)
-    (meeting,) = meet(loras, reader_for(loras))
+    (group,) = group_by_weight(loras, resolver_for(loras))
     position = {term.number: n for n, term in enumerate(module.terms, 1)}  # as factors() hands them in
 
     def mask(values: Tensor, number: int, side: str) -> Tensor:
         if work.mode != "dare_linear":
             return largest(values, setting.density)
-        draw = Draw(setting.seed, meeting.weight, position[number], side)
+        draw = MaskStream(setting.seed, group.weight, position[number], side)
         ones = torch.ones(values.shape, dtype=torch.float64)
-        return keep_random(Blocks(values.numel(), lambda: iter(())), setting.density, draw)(ones, 0)
+        return dropout_rescale(Blocks(values.numel(), lambda: iter(())), setting.density, draw)(ones, 0)
 
     return mask

@@ -17,19 +17,21 @@ from typing import get_args
 import torch
 from tqdm import tqdm
 
-from .compute import DTYPES, Compute
-from .devices import with_index
+from .adapters.architecture import architecture_of, architectures_of
+from .adapters.base import Lora, LowRank
+from .compute.context import DTYPES, Compute
+from .compute.devices import with_index
+from .errors import LoraError
 from .files import load, save, tensors_equal
+from .formats.key_styles import STYLES
 from .formats.trainer_scale import AlphaFrom
-from .lora import Lora, LoraError, LowRank
-from .merger import merge_deltas, merge_factors
-from .methods import DELTA_MODES, FACTOR_MODES
+from .merging.merger import merge_deltas, merge_factors
+from .merging.resize import METHODS as RESIZE_METHODS
+from .merging.resize import resize
+from .methods.registry import DELTA_MODES, FACTOR_MODES
 from .names.prefixes import is_text_encoder
-from .reading import architecture_of, architectures_of, named
+from .names.recognition import architecture_named
 from .replay import replay
-from .resize import METHODS as RESIZE_METHODS
-from .resize import resize
-from .spelling import STYLES
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _WEIGHTED = re.compile(rf"(?P<path>.+?)(?::(?P<model>{_NUMBER}))?(?::(?P<clip>{_NUMBER}))?")
@@ -197,7 +199,7 @@ def _load_weighted(text: str, alpha_from: AlphaFrom) -> Lora:
 
 
 def _of_family(lora: Lora, family: str | None) -> Lora:
-    return lora if family is None else replace(lora, architecture=named(family))
+    return lora if family is None else replace(lora, architecture=architecture_named(family))
 
 
 def _write(lora: Lora, options: argparse.Namespace) -> None:

@@ -15,17 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import metadata as file_metadata
-from . import tensorfile
-from .compute import Check, Progress, go_on, is_out_of_memory, unwatched
+from .adapters.base import Lora
+from .compute.context import CancelCheck, Progress, is_out_of_memory, no_cancel, no_progress
+from .errors import DAMAGED, LoraError
 from .formats import embeddings, from_state_dict, peft_config, to_file, to_peft_file
+from .formats.key_styles import convert_keys, loadable_form
 from .formats.trainer_scale import AlphaFrom
-from .hashing import Sha256
-from .lora import DAMAGED, Lora, LoraError
+from .io import safetensors_file
+from .io.atomic_write import refusals_named, write_whole
+from .io.hashing import Sha256
+from .io.safetensors_file import DTYPE_NAMES
 from .names import Style
-from .spelling import loadable_form, respelled
-from .tensorfile import DTYPE_NAMES
-from .writing import refusals_named, write_whole
+from .provenance import metadata as file_metadata
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ MOST_CONFIG_BYTES = 4 * 2**20
 def load(
     path: Path,
     name: str | None = None,
-    check: Check = go_on,
+    check: CancelCheck = no_cancel,
     alpha_from: AlphaFrom | Literal["rslora"] = "trainer",
 ) -> Lora:
     """Read a LoRA file. Its name (what messages call it) is the file's, without the ending, unless one is given.
@@ -66,7 +67,7 @@ def load(
         if is_pickle:
             _require_safe_torch(path)
         with Sha256(path) as sha256:
-            tensors, metadata = (_read_pickle(path), {}) if is_pickle else tensorfile.index(path)
+            tensors, metadata = (_read_pickle(path), {}) if is_pickle else safetensors_file.index(path)
             config = _config_of(path, name) if alpha_from == "trainer" else None
             lora = from_state_dict(tensors, name, metadata, check, alpha_from, config)
             source = {"file": f"{name}{path.suffix}", "size": path.stat().st_size, "sha256": sha256.result(check)}
@@ -100,12 +101,12 @@ def _config_of(path: Path, name: str) -> peft_config.PeftConfig | None:
 
 def tensors_equal(a: Path, b: Path) -> bool:
     """Whether two safetensors files hold the same tensors, bit by bit, under the same names."""
-    (first, _), (second, _) = tensorfile.index(a), tensorfile.index(b)
+    (first, _), (second, _) = safetensors_file.index(a), safetensors_file.index(b)
 
-    def equal(one: tensorfile.Stored, other: tensorfile.Stored) -> bool:
+    def equal(one: safetensors_file.Stored, other: safetensors_file.Stored) -> bool:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return False
-        here, there = (tensorfile.tensor_bytes(tensorfile.read([stored])[0]) for stored in (one, other))
+        here, there = (safetensors_file.tensor_bytes(safetensors_file.read([stored])[0]) for stored in (one, other))
         return np.array_equal(here, there)
 
     return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
@@ -177,9 +178,9 @@ def save(
     path: Path,
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
-    check: Check = go_on,
+    check: CancelCheck = no_cancel,
     style: Style | None = None,
-    progress: Progress = unwatched,
+    progress: Progress = no_progress,
 ) -> Path:
     """Write a LoRA with its strengths and block weights in its alphas, and return the path written.
 
@@ -197,8 +198,10 @@ def save(
         raise LoraError(
             f"{lora.name} holds no weights, so there is nothing to save: it is empty or its strengths are all 0."
         )
-    baked = respelled(baked, style) if style is not None else loadable_form(baked)
+    baked = convert_keys(baked, style) if style is not None else loadable_form(baked)
     contents = (to_peft_file if style == "peft" else to_file)(baked, dtype, check)
     contents |= embeddings.in_file(baked, style)
-    metadata = file_metadata.fitted(file_metadata.of_file(lora, baked, settings), tensorfile.metadata_room(contents))
-    return write_whole(Path(path), contents, metadata, overwrite, check, progress)
+    metadata = file_metadata.fitted(
+        file_metadata.of_file(lora, baked, settings), safetensors_file.metadata_room(contents)
+    )
+    return write_whole(Path(path), contents, metadata, overwrite, check, progress, file_metadata.HASH)

@@ -10,20 +10,21 @@ from typing import Any, get_args
 
 import torch
 
-from .blocks import with_block_weights
-from .compute import DTYPES, Check, Compute
+from .adapters.base import Lora
+from .block_weights.apply import with_block_weights
+from .compute.context import DTYPES, CancelCheck, Compute
+from .errors import LoraError
 from .files import READABLE, adapter_config, load, save
 from .formats import peft_config
+from .formats.key_styles import STYLES
 from .formats.trainer_scale import AS_BEFORE, CONFIG_HASH, AlphaFrom
-from .hashing import sha256_of
-from .lora import Lora, LoraError
-from .merger import merge_deltas, merge_factors
+from .io.hashing import sha256_of
+from .merging.merger import merge_deltas, merge_factors
+from .merging.resize import resize
 from .names import Style
-from .reading import named
-from .recipe import ARCHITECTURE, FROM_MODEL, KEY
-from .recipe_text import MAX_GENERATIONS, OLDER_STEPS, parsed
-from .resize import resize
-from .spelling import STYLES
+from .names.recognition import architecture_named
+from .provenance.recipe import ARCHITECTURE, FROM_MODEL, KEY
+from .provenance.recipe_text import MAX_GENERATIONS, OLDER_STEPS, parsed
 from .version import VERSION
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ def _result(recipe: Recipe, inputs: list[Lora], compute: Compute) -> Lora:
     """What the recipe's operation makes of its inputs."""
     operation = recipe["operation"]
     if ARCHITECTURE in recipe:
-        architecture = named(recipe[ARCHITECTURE])
+        architecture = architecture_named(recipe[ARCHITECTURE])
         inputs = [replace(lora, architecture=architecture) for lora in inputs]
     if operation == "load":
         return inputs[0]
@@ -144,7 +145,7 @@ def _result(recipe: Recipe, inputs: list[Lora], compute: Compute) -> Lora:
 # --- the inputs' files ---
 
 
-def _find(recipe: Recipe, folder: Path, name: str, check: Check) -> dict[str, Path]:
+def _find(recipe: Recipe, folder: Path, name: str, check: CancelCheck) -> dict[str, Path]:
     """The files of a recipe by their hash. An input that is gone but was made itself is made again from its own."""
     known = _Known(folder, check)
     found: dict[str, Path] = {}
@@ -206,7 +207,7 @@ def _entries(recipe: Recipe, name: str) -> list[Recipe]:
 class _Known:
     """The LoRA files below a folder, and the hashes of those that were looked into."""
 
-    def __init__(self, folder: Path, check: Check) -> None:
+    def __init__(self, folder: Path, check: CancelCheck) -> None:
         self._folder, self._check = folder, check
         self._files = list(_lora_files(folder))
         self._hashes: dict[Path, str] = {}

@@ -10,12 +10,12 @@ from typing import Any
 import comfy.sd
 import torch
 
-from ..merge.compute import Progress, unwatched
+from ..merge.adapters.architecture import architecture_of
+from ..merge.adapters.base import WEIGHT, Adapter, Lora, LowRank
+from ..merge.compute.context import Progress, no_progress
 from ..merge.formats import to_state_dict
-from ..merge.lora import WEIGHT, Adapter, Lora, LowRank
+from ..merge.formats.key_styles import loadable_form
 from ..merge.names.prefixes import is_text_encoder
-from ..merge.reading import architecture_of
-from ..merge.spelling import loadable_form
 from . import comfy_bridge
 from .inputs import CATEGORY, lora_input, require_lora, strength_input
 from .peft_dora_patch import with_patches, without_peft_dora
@@ -64,7 +64,7 @@ class ApplyLora:
         return {"ui": {"text": [text]}, "result": apply_lora(model, clip, lora, comfy_bridge.progress())}
 
 
-def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = unwatched) -> tuple[Any, Any]:
+def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = no_progress) -> tuple[Any, Any]:
     """Clones of model and clip (may be None) with the LoRA as patches, through ComfyUI's own loading."""
     if not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0):
         return model, clip

@@ -17,13 +17,16 @@ import comfy.lora
 import torch
 from torch import Tensor
 
-from ..merge.formats.based import BasedModule
+from ..merge.adapters.architecture import architecture_of
+from ..merge.adapters.base import Adapter, Lora
+from ..merge.adapters.combine import same_weight, shape_text
+from ..merge.errors import LoraError
+from ..merge.formats.based import WeightDependentModule
 from ..merge.formats.peft_dora import PeftDora
-from ..merge.join import same_weight, shape_text
-from ..merge.lora import Adapter, Later, Lora, LoraError
+from ..merge.lazy import Later
+from ..merge.merging.key_resolver import ModelNames
 from ..merge.names import Target, loadable
-from ..merge.reading import ModelNames, architecture_of
-from ..merge.recipe import FROM_MODEL
+from ..merge.provenance.recipe import FROM_MODEL
 from . import comfy_bridge
 
 log = logging.getLogger(__name__)
@@ -69,7 +72,7 @@ def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:
     architecture = architecture_of(lora)
     modules = dict(lora.modules)
     for key, module in lora.modules.items():
-        if isinstance(module, BasedModule | PeftDora):
+        if isinstance(module, WeightDependentModule | PeftDora):
             name = loadable(module.name, architecture)
             target = targets.get(name)
             if comfy_bridge.target_parts(target)[0] not in weights:
@@ -108,7 +111,7 @@ def model_names(model: Any, clip: Any) -> ModelNames | None:
 
 
 def _resolved(
-    module: BasedModule, name: str, lora: Lora, target: Any, weights: dict[str, comfy_bridge.BaseWeight]
+    module: WeightDependentModule, name: str, lora: Lora, target: Any, weights: dict[str, comfy_bridge.BaseWeight]
 ) -> Adapter:
     key, window, function = comfy_bridge.target_parts(target)
     tensors = {name + suffix: tensor for suffix, tensor in module.stored.items()}

@@ -14,8 +14,8 @@ import comfy.utils
 import folder_paths
 import torch
 
-from ..merge.compute import Compute, Progress
-from ..merge.devices import with_index
+from ..merge.compute.context import Compute, Progress
+from ..merge.compute.devices import with_index
 from ..merge.files import adapter_config
 from ..merge.names import Architecture, recognise
 

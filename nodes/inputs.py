@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..merge.compute import DTYPES
-from ..merge.lora import Lora, LoraError
-from ..merge.methods import mode_tooltip, using_density, using_seed
+from ..merge.adapters.base import Lora
+from ..merge.compute.context import DTYPES
+from ..merge.errors import LoraError
+from ..merge.methods.registry import mode_tooltip, using_density, using_seed
 
 CATEGORY = "LoRA PowerMerge"
 LORA = "LoRA"

@@ -7,17 +7,18 @@ from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import get_args
 
-from ..merge.blocks import (
+from ..merge.adapters.architecture import architecture_of
+from ..merge.adapters.base import Lora
+from ..merge.block_weights.apply import (
     PACK_USER_PRESETS,
     USER_PRESETS_NAME,
     preset_files,
     read_presets,
     with_block_weights,
 )
+from ..merge.errors import LoraError
 from ..merge.files import load
 from ..merge.formats.trainer_scale import AlphaFrom
-from ..merge.lora import Lora, LoraError
-from ..merge.reading import architecture_of
 from . import comfy_bridge
 from .inputs import CATEGORY, LORA, lora_input, require_lora, strength_input
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..merge.lora import Lora, LoraError
-from ..merge.merger import merge_deltas, merge_factors
-from ..merge.methods import DELTA_MODES, FACTOR_MODES
+from ..merge.adapters.base import Lora
+from ..merge.errors import LoraError
+from ..merge.merging.merger import merge_deltas, merge_factors
+from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from . import comfy_bridge
 from .base_weights import model_names, with_base_weights
 from .inputs import (

@@ -10,11 +10,11 @@ import torch
 from comfy.weight_adapter.base import WeightAdapterBase
 from torch import Tensor
 
+from ..merge.adapters.architecture import architecture_of
+from ..merge.adapters.base import Lora
 from ..merge.formats.peft_dora import PeftDora, change
-from ..merge.lora import Lora
 from ..merge.names import loadable
 from ..merge.names.prefixes import is_text_encoder
-from ..merge.reading import architecture_of
 from . import comfy_bridge
 
 log = logging.getLogger(__name__)

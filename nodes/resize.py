@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..merge.lora import Lora
-from ..merge.resize import METHODS, resize
+from ..merge.adapters.base import Lora
+from ..merge.merging.resize import METHODS, resize
 from . import comfy_bridge
 from .base_weights import with_base_weights
 from .inputs import CATEGORY, LORA, base_model_inputs, device_input, dtype_input, lora_input, rank_input, require_lora

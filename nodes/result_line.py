@@ -7,9 +7,9 @@ import math
 import time
 from dataclasses import replace
 
-from ..merge.compute import Compute
-from ..merge.lora import Lora
-from ..merge.reading import architecture_of
+from ..merge.adapters.architecture import architecture_of
+from ..merge.adapters.base import Lora
+from ..merge.compute.context import Compute
 
 
 class ResultLine:
@@ -21,7 +21,7 @@ class ResultLine:
         self._total = 0.0
 
     def watching(self, compute: Compute) -> Compute:
-        return replace(compute, report_cut=self._add)
+        return replace(compute, report_truncation=self._add)
 
     def of(self, lora: Lora) -> str:
         if not lora.modules:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 
-from ..merge.compute import DTYPES
+from ..merge.adapters.base import Lora
+from ..merge.compute.context import DTYPES
 from ..merge.files import save
 from ..merge.formats import embeddings
-from ..merge.lora import Lora
+from ..merge.formats.key_styles import STYLES
+from ..merge.io.paths import inside
+from ..merge.merging.key_resolver import resolver_for
+from ..merge.merging.name_notes import on_unknown_names, says_unknown
 from ..merge.names import Style
-from ..merge.notes import on_unknown_names, says_unknown
-from ..merge.paths import inside
-from ..merge.reading import reader_for
-from ..merge.spelling import STYLES
 from . import comfy_bridge
 from .inputs import CATEGORY, lora_input, require_lora
 
@@ -93,7 +93,7 @@ class SaveLora:
 
 def _notes(lora: Lora) -> list[str]:
     """What is doubtful about the file: the notes on the LoRA, and names that ComfyUI may have no entry for."""
-    unknown = None if says_unknown(lora) else on_unknown_names(lora, reader_for([lora]))
+    unknown = None if says_unknown(lora) else on_unknown_names(lora, resolver_for([lora]))
     if unknown:
         log.warning("%s", unknown)
     return [*lora.notes, unknown] if unknown else list(lora.notes)

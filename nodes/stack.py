@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..merge.adapters.base import Lora
+from ..merge.errors import LoraError
 from ..merge.files import load
-from ..merge.lora import Lora, LoraError
 from . import comfy_bridge
 from .inputs import CATEGORY, strength_input
 from .load import display_name

@@ -15,6 +15,7 @@ FOR_USERS = {
     "LICENSE",
     "README.md",
     "__init__.py",
+    "pictures",
     "block_presets.txt",
     "example_workflows",
     "locales",

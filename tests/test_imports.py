@@ -1,4 +1,4 @@
-"""Who may import whom: merge/ nothing above it, nodes/ merge/, xy/ both; and inside the pack all is relative."""
+"""Imports go downward only, in the order written here; and inside the pack they are relative."""
 
 from __future__ import annotations
 
@@ -11,14 +11,44 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("merge", "nodes", "xy")
 
-# part -> the parts of ours that it may import; "" is the root's own __init__.py
-MAY_IMPORT = {"merge": {"merge"}, "nodes": {"nodes", "merge"}, "xy": {"xy", "nodes", "merge"}, "": {"nodes", "xy"}}
-# What ComfyUI's program is made of, as other packages see it.
+# From the bottom up: each may import what stands above it in this list, and itself.
+ORDER = (
+    "merge.version",
+    "merge.errors",
+    "merge.lazy",
+    "merge.compute",
+    "merge.names",
+    "merge.io",
+    "merge.numerics",
+    "merge.adapters",
+    "merge.methods",
+    "merge.provenance",
+    "merge.formats",
+    "merge.block_weights",
+    "merge.files",
+    "merge.merging",
+    "merge.replay",
+    "merge.__main__",
+    "pictures",
+    "nodes",
+    "xy",
+    "",  # the root's own __init__.py
+)
+# What these need of ours, where it is less than everything below them.
+NEEDS = {
+    "merge.io": {"merge.errors", "merge.lazy", "merge.compute"},
+    "merge.numerics": {"merge.errors", "merge.compute"},
+    "merge.methods": {"merge.errors", "merge.compute", "merge.numerics"},
+    "merge.names": {"merge.errors"},
+    "pictures": set(),
+    "": {"nodes", "xy"},
+}
+# The program ComfyUI, as other packs see it.
 COMFYUI = {"comfy", "comfy_extras", "comfy_execution", "comfy_api", "folder_paths", "server", "execution", "nodes"}
 # tqdm is for the command line and comes with ComfyUI.
 MERGE_NEEDS = {"torch", "numpy", "safetensors", "tqdm"}
+PICTURES_NEED = {"torch", "numpy", "PIL"}
 
 
 @dataclass(frozen=True)
@@ -32,8 +62,20 @@ class Import:
         return f"{self.file}:{self.line} imports {self.module}"
 
 
-def files(part: str) -> list[Path]:
-    return [ROOT / "__init__.py"] if part == "" else sorted((ROOT / part).rglob("*.py"))
+def package_of(module: str) -> str:
+    """The entry of ORDER that a dotted module of ours belongs to."""
+    first, *rest = module.split(".")
+    return f"merge.{rest[0]}" if first == "merge" and rest else first
+
+
+def sources() -> list[Path]:
+    folders = ("merge", "pictures", "nodes", "xy")
+    return [ROOT / "__init__.py", *(path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))]
+
+
+def package_of_file(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return "" if parts == ("__init__",) else package_of(".".join(parts))
 
 
 def imports(path: Path) -> Iterator[Import]:
@@ -50,41 +92,51 @@ def imports(path: Path) -> Iterator[Import]:
             assert node.level <= len(package) + 1, f"{name}:{node.lineno} leaves the pack"
             base = [*package[: len(package) + 1 - node.level], *(node.module or "").split(".")]
             base = [word for word in base if word]
-            if base:
-                yield Import(name, node.lineno, ".".join(base), True)
-            else:  # from . import a, b
-                for alias in node.names:
-                    yield Import(name, node.lineno, alias.name, True)
+            for alias in node.names:
+                # `from ..numerics import svd` imports a module, `from ..errors import LoraError` a name of one
+                module = ROOT.joinpath(*base, alias.name)
+                is_module = module.is_dir() or module.with_suffix(".py").is_file()
+                yield Import(name, node.lineno, ".".join([*base, alias.name] if is_module else base), True)
 
 
-def found(part: str) -> list[Import]:
-    return [one for path in files(part) for one in imports(path)]
+def found(folder: str) -> list[Import]:
+    return [one for path in sources() if package_of_file(path).split(".")[0] == folder for one in imports(path)]
 
 
-def test_there_is_something_to_look_at():
-    for part in ("merge", "nodes", ""):
-        assert [one for one in found(part) if one.relative], part
+def test_every_package_has_its_place_in_the_order():
+    packages = {package_of_file(path) for path in sources()} - {"merge.__init__"}
+    assert packages == set(ORDER)
 
 
-@pytest.mark.parametrize("part", MAY_IMPORT)
-def test_nothing_is_imported_upward(part: str):
-    wrong = [one for one in found(part) if one.relative and one.module.split(".")[0] not in MAY_IMPORT[part]]
-    assert not [str(one) for one in wrong]
-
-
-@pytest.mark.parametrize("part", MAY_IMPORT)
-def test_inside_the_pack_imports_are_relative(part: str):
-    """ComfyUI loads the pack under its folder's name and has a module `nodes` of its own."""
-    own = {"merge", "xy", "tests", "tools", "lora_pack", "benchmarks"} | ({"nodes"} if part == "merge" else set())
-    wrong = [one for one in found(part) if not one.relative and one.module.split(".")[0] in own]
-    assert not [str(one) for one in wrong]
-
-
-def test_the_core_needs_no_comfyui_and_no_other_library():
+@pytest.mark.parametrize("package", ORDER)
+def test_nothing_is_imported_upward(package: str):
+    allowed = {package} | NEEDS.get(package, set(ORDER[: ORDER.index(package)]))
+    files = [path for path in sources() if package_of_file(path) == package]
+    assert files
     wrong = [
-        one
-        for one in found("merge")
-        if not one.relative and one.module.split(".")[0] not in MERGE_NEEDS | set(sys.stdlib_module_names)
+        str(one) for path in files for one in imports(path) if one.relative and package_of(one.module) not in allowed
     ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("folder", ["merge", "pictures", "nodes", "xy", ""])
+def test_imports_inside_the_pack_are_relative(folder: str):
+    """ComfyUI loads the pack under its folder's name and has a module `nodes` of its own."""
+    own = {"merge", "pictures", "xy", "tests", "tools", "lora_pack", "benchmarks"}
+    own |= {"nodes"} if folder in ("merge", "pictures") else set()
+    wrong = [one for one in found(folder) if not one.relative and one.module.split(".")[0] in own]
     assert not [str(one) for one in wrong]
-    assert not [str(one) for one in found("merge") if not one.relative and one.module.split(".")[0] in COMFYUI]
+
+
+@pytest.mark.parametrize(("folder", "needs"), [("merge", MERGE_NEEDS), ("pictures", PICTURES_NEED)])
+def test_no_comfyui_and_no_other_library_is_needed_by(folder: str, needs: set[str]):
+    outside = [one for one in found(folder) if not one.relative]
+    wrong = [one for one in outside if one.module.split(".")[0] not in needs | set(sys.stdlib_module_names)]
+    assert not [str(one) for one in wrong]
+    assert not [str(one) for one in outside if one.module.split(".")[0] in COMFYUI]
+
+
+def test_every_package_says_its_job():
+    for path in sources():
+        if path.name == "__init__.py" and path.parent != ROOT:
+            assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..merge.align import meet
-from ..merge.compute import Compute
-from ..merge.lora import Adapter, Lora
-from ..merge.merger import merge_deltas, merge_factors, require_factors
-from ..merge.methods import SVD_SUFFIX, Method, delta_method, factor_method
-from ..merge.reading import ModelNames, reader_for
+from ..merge.adapters.base import Adapter, Lora
+from ..merge.compute.context import Compute
+from ..merge.merging.key_resolver import ModelNames, resolver_for
+from ..merge.merging.matching import group_by_weight
+from ..merge.merging.merger import merge_deltas, merge_factors, require_factors
+from ..merge.methods.registry import SVD_SUFFIX, Method, delta_method, factor_method
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Cell:
         """Raise LoraError for what would make the merge of these LoRAs fail, as far as it shows without merging."""
         # what needs a model's weight is known in the cell alone
         known = [replace(lora, modules=_without_base(lora)) for lora in loras]
-        meetings = meet(known, reader_for(known))
+        groups = group_by_weight(known, resolver_for(known))
         if not self.on_deltas and self.method.consensus is not None:
-            require_factors(meetings, self.mode)
+            require_factors(groups, self.mode)
 
     def merge(self, a: Lora, b: Lora, seed: int, compute: Compute, model: ModelNames | None = None) -> Lora:
         """What the merger node gives for a as its first and b as its second input, to the bit.

@@ -9,13 +9,13 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..merge.lora import LoraError
+from ..merge.errors import LoraError
 from ..nodes.inputs import CATEGORY, MAX_SEED
+from ..pictures.labelled_grid import labelled_grid
 from . import comfy_sampling
 from .capsule import XY, Axis
 from .grid_axis import GridAxis, read_axis, samplings
 from .grid_run import Inputs, sample_cells
-from .picture import labelled_grid
 from .sampling import Sampling
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..merge.lora import LoraError
+from ..merge.errors import LoraError
 from .capsule import CAPSULE_TYPE
 from .sampling import SAMPLING_AXES, Sampling, SamplingAxis
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..merge.lora import LoraError
+from ..merge.errors import LoraError
 from ..nodes import comfy_bridge
 from . import comfy_sampling
 from .capsule import Capsule

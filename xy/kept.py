@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ..merge.lora import Lora
+from ..merge.adapters.base import Lora
 from .cell import Cell
 
 # Beyond the last two, merged LoRAs are kept as long as all together take no more than this.

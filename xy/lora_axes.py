@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..merge.lora import Lora, LoraError
-from ..merge.methods import DELTA_MODES, FACTOR_MODES, SVD_SUFFIX, delta_method
+from ..merge.adapters.base import Lora
+from ..merge.errors import LoraError
+from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES, SVD_SUFFIX, delta_method
 from ..nodes import comfy_bridge
 from ..nodes.inputs import (
     CATEGORY,

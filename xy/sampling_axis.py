@@ -8,7 +8,7 @@ from typing import Any
 
 import comfy.samplers
 
-from ..merge.lora import LoraError
+from ..merge.errors import LoraError
 from ..nodes.inputs import CATEGORY
 from .capsule import XY, Axis
 

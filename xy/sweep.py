@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..merge.adapters.base import Lora
 from ..merge.files import load
-from ..merge.lora import Lora
+from ..merge.merging.key_resolver import names_decide
 from ..merge.names.prefixes import is_text_encoder
-from ..merge.reading import names_decide
 from ..nodes import comfy_bridge
 from ..nodes.apply import apply_lora
 from ..nodes.base_weights import model_names, with_base_weights

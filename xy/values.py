@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..merge.lora import LoraError
+from ..merge.errors import LoraError
 
 # Efficiency's KSampler shrinks its font to fit a label and fails on long ones, after all the sampling.
 LABEL_LENGTH = 40

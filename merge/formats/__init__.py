@@ -16,18 +16,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..compute import Check, Progress, go_on, unwatched
-from ..finite import is_finite, require_finite, require_fits
-from ..join import join
-from ..lora import DAMAGED, INCOMPLETE, Adapter, Later, Lora, LoraError, by_key, known_finite, made
+from ..adapters.base import Adapter, Lora, by_key
+from ..adapters.combine import join
+from ..compute.context import CancelCheck, Progress, no_cancel, no_progress
+from ..compute.precision import full_precision
+from ..errors import DAMAGED, INCOMPLETE, LoraError
+from ..io.safetensors_file import Stored, in_memory
+from ..lazy import Later, known_finite, made
 from ..names import Target, cleaned, recognise, target
-from ..precision import full_precision
-from ..spelling import loadable_form
-from ..stored import later, left_in_file
-from ..tensorfile import Stored, in_memory
+from ..numerics.finite import is_finite, require_finite, require_fits
 from . import based, embeddings, full, layouts, loha, lokr, lora, peft_dora, trainer_scale, unsupported
 from .checks import ALPHA
+from .key_styles import loadable_form
 from .peft_config import PeftConfig
+from .stored import later, left_in_file
 from .trainer_scale import AlphaFrom
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ def from_state_dict(
     tensors: Mapping[str, layouts.Value],
     name: str,
     metadata: Mapping[str, str] | None = None,
-    check: Check = go_on,
+    check: CancelCheck = no_cancel,
     alpha_from: AlphaFrom | Literal["rslora"] = "trainer",
     config: PeftConfig | None = None,
 ) -> Lora:
@@ -206,7 +208,7 @@ PEFT_ENDINGS = {
 }
 
 
-def to_peft_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Later]:
+def to_peft_file(lora: Lora, dtype: torch.dtype | None = None, check: CancelCheck = no_cancel) -> dict[str, Later]:
     """As to_file, in PEFT's style (see spelling.respelled): lora_A and lora_B under the names as they are."""
     contents: dict[str, Later] = {}
     for module in lora.modules.values():
@@ -218,7 +220,7 @@ def to_peft_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go
     return contents
 
 
-def to_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) -> dict[str, Later]:
+def to_file(lora: Lora, dtype: torch.dtype | None = None, check: CancelCheck = no_cancel) -> dict[str, Later]:
     """What a file holds of a LoRA, under endings that every ComfyUI loads behind any prefix; on the CPU, contiguous.
 
     Block weights are in it, the LoRA's strengths are not (see ``Lora.baked``). ``dtype`` None keeps each tensor's
@@ -235,7 +237,7 @@ def to_file(lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on) 
 
 
 def to_state_dict(
-    lora: Lora, dtype: torch.dtype | None = None, check: Check = go_on, progress: Progress = unwatched
+    lora: Lora, dtype: torch.dtype | None = None, check: CancelCheck = no_cancel, progress: Progress = no_progress
 ) -> dict[str, Tensor]:
     """The tensors of to_file, all of them made; ``progress`` hears of each."""
     contents = to_file(lora, dtype, check)

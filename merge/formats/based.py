@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..lora import INCOMPLETE, Adapter, Later, LoraError
+from ..adapters.base import Adapter, needs_model, only_whole
+from ..errors import INCOMPLETE, LoraError
+from ..lazy import Later
 from . import loha, lokr, lora
 from .checks import ALPHA, read_alpha, require_float
 
@@ -23,7 +25,7 @@ SUFFIXES = (DORA, *GLORA, *OFT)
 
 
 @dataclass(frozen=True, eq=False)
-class BasedModule(Adapter):
+class WeightDependentModule(Adapter):
     """The tensors of one module as the file holds them, by suffix."""
 
     family: str  # type: ignore[misc]  # each module says which of the families it is
@@ -55,23 +57,7 @@ class BasedModule(Adapter):
         yield from self.stored.items()
 
 
-def needs_model(module: Adapter) -> str:
-    """What to tell a user who merges such a module without its model."""
-    return (
-        f"{module.family} module {module.name} changes the model's weight in a way that depends on it. "
-        "Connect the model and clip that it is for to the model and clip inputs of PM Merge LoRA SVD or PM Resize LoRA."
-    )
-
-
-def only_whole(module: Adapter) -> str:
-    """What to tell a user who saves such a module at another strength than 1."""
-    return (
-        f"{module.family} module {module.name} can only be written at strength 1: its strength does not multiply. "
-        "Merge it with a model connected, or apply it instead of saving it."
-    )
-
-
-def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[BasedModule]:
+def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[WeightDependentModule]:
     """The module of the tensors of one prefix, those of another family among them (DoRA's)."""
     for suffix, tensor in tensors.items():
         if suffix not in (ALPHA, lora.RESHAPE):
@@ -94,4 +80,4 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[BasedMod
         family = "OFT" if tensors.get(".oft_blocks") is None or tensors[".oft_blocks"].ndim == 3 else "BOFT"
         if ".oft_blocks" not in tensors:
             raise LoraError(f"{source} has rescale without oft_blocks. {INCOMPLETE}")
-    return [BasedModule(family, name, dict(tensors))]
+    return [WeightDependentModule(family, name, dict(tensors))]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..lora import DAMAGED, INCOMPLETE, LoraError
+from ..errors import DAMAGED, INCOMPLETE, LoraError
 
 ALPHA = ".alpha"
 

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from torch import Tensor
 
-from ..lora import Later, Lora, for_user, made
-from ..tensorfile import tensor_bytes
+from ..adapters.base import Lora
+from ..errors import for_user
+from ..io.safetensors_file import tensor_bytes
+from ..lazy import Later, made
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..lora import BIAS, DAMAGED, WEIGHT, Adapter, Difference, LoraError, Replacement
+from ..adapters.base import BIAS, WEIGHT, Adapter, Difference, Replacement
+from ..errors import DAMAGED, LoraError
 from .checks import ALPHA, require_float, shape_text
 
 NAME = "full difference"

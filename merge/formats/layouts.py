@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..lora import LoraError
-from ..tensorfile import Stored
+from ..errors import LoraError
+from ..io.safetensors_file import Stored
 
 # Flux control LoRAs of Black Forest Labs are known by these two keys, in ComfyUI as here.
 BFL_MARKERS = ("img_in.lora_A.weight", "single_blocks.0.norm.key_norm.scale")

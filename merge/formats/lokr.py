@@ -14,7 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..lora import DAMAGED, Adapter, Later, LoraError, Rows, scaled, worth_factors
+from ..adapters.base import Adapter, Rows, worth_factors
+from ..errors import DAMAGED, LoraError
+from ..lazy import Later, scaled
 from .checks import ALPHA, read_alpha, require_float, require_matrices, shape_text
 
 NAME = "LoKr"

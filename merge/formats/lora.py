@@ -11,11 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..finite import require_fits
-from ..lora import DAMAGED, INCOMPLETE, LaterLoraModule, LoraError, LoraModule, LowRank
-from ..stored import later
-from ..tensorfile import Stored
+from ..adapters.base import LaterLoraModule, LoraModule, LowRank
+from ..errors import DAMAGED, INCOMPLETE, LoraError
+from ..io.safetensors_file import Stored
+from ..numerics.finite import require_fits
 from .checks import ALPHA, read_alpha, require_float, shape_text
+from .stored import later
 
 NAME = "LoRA"
 # (up, down): the first is kohya's, the only one with a core (lora_mid)
@@ -42,7 +43,7 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LoraModu
     Raises LoraError for missing halves, shapes that disagree, and alphas that are no single finite number.
     """
     complete = _complete(tensors)
-    lonely = [
+    unpaired = [
         suffix
         for suffix in tensors
         if suffix != ALPHA
@@ -50,9 +51,9 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LoraModu
         and not (suffix in (MID, RESHAPE) and complete)
     ]
     if MID in tensors and UP not in tensors:
-        lonely.append(MID)
-    if lonely:
-        raise LoraError(f"{source} has {lonely[0].lstrip('._')} without its other half. {INCOMPLETE}")
+        unpaired.append(MID)
+    if unpaired:
+        raise LoraError(f"{source} has {unpaired[0].lstrip('._')} without its other half. {INCOMPLETE}")
     return [_module(name, tensors, up, down, source) for up, down in complete]
 
 

@@ -1,7 +1,7 @@
 """PEFT's adapter configuration: the rank and alpha of each module, which give its scale.
 
 PEFT saves it as `adapter_config.json` next to `adapter_model.safetensors`. diffusers saves the same options in the
-header of its files under HEADER, each prefixed with its component: {"unet.r": 16, "unet.lora_alpha": 32, ...}. The
+header of its files, each prefixed with its component: {"unet.r": 16, "unet.lora_alpha": 32, ...}. The
 scale is alpha / r, or alpha / sqrt(r) for rsLoRA (arXiv 2312.03732). rank_pattern and alpha_pattern override both for
 single modules (PEFT's get_pattern_key).
 """
@@ -17,10 +17,10 @@ from functools import cached_property
 from reprlib import repr as short
 from typing import Any
 
-from ..lora import LoraError
+from ..errors import LoraError
 from ..names.prefixes import PEFT
+from ..provenance.metadata import ADAPTER_METADATA
 
-HEADER = "lora_adapter_metadata"
 FILE = "adapter_config.json"
 # PEFT's own default of r and alpha.
 DEFAULT = 8
@@ -91,7 +91,7 @@ class PeftConfig:
     use_rslora: bool = False
     rank_pattern: Pattern = field(default=NO_PATTERN)
     alpha_pattern: Pattern = field(default=NO_PATTERN)
-    origin: str = HEADER
+    origin: str = ADAPTER_METADATA
     sha256: str | None = None
 
     def path(self, name: str) -> str | None:
@@ -116,7 +116,7 @@ def from_header(metadata: Mapping[str, str]) -> list[PeftConfig]:
     Invalid ones are skipped rather than refused: most programs ignore this header.
     """
     try:
-        config = json.loads(metadata.get(HEADER, "{}"))
+        config = json.loads(metadata.get(ADAPTER_METADATA, "{}"))
     except (ValueError, RecursionError):
         return []
     components: dict[str, dict[str, Any]] = {}
@@ -128,7 +128,7 @@ def from_header(metadata: Mapping[str, str]) -> list[PeftConfig]:
     for component, options in components.items():
         if "lora_alpha" in options or "alpha" in options:
             try:
-                found.append(_config(options, component + "." if component else "", HEADER))
+                found.append(_config(options, component + "." if component else "", ADAPTER_METADATA))
             except LoraError:
                 continue
     return sorted(found, key=lambda one: -len(one.component))

@@ -14,8 +14,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..join import unscaled
-from ..lora import DAMAGED, Adapter, Later, LoraError, LowRank
+from ..adapters.base import Adapter, LowRank
+from ..adapters.combine import unscaled
+from ..errors import DAMAGED, LoraError
+from ..lazy import Later
 from . import based, lora
 from .checks import ALPHA, require_float, shape_text
 

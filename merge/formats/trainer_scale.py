@@ -15,12 +15,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..lora import LoraError, for_user
-from ..recipe import KEY
-from ..tensorfile import Stored
+from ..errors import LoraError, for_user
+from ..io.safetensors_file import Stored
+from ..provenance.metadata import ADAPTER_METADATA
+from ..provenance.recipe import KEY
 from . import based, loha, lokr, lora
 from .checks import ALPHA, read_alpha
-from .peft_config import FILE, HEADER, NO_PATTERN, Pattern, PeftConfig, from_header
+from .peft_config import FILE, NO_PATTERN, Pattern, PeftConfig, from_header
 
 AlphaFrom = Literal["trainer", "tensors"]
 # How files were read before there was a choice: of headers, only those of rsLoRAs counted. For recipes without one.
@@ -77,7 +78,7 @@ class TrainerScale:
             return 1.0
         if rank is not None and configured != rank:
             problem = f"gives module {prefix} the rank {configured:g}, but its tensors have the rank {rank}"
-            if config.origin != HEADER:
+            if config.origin != ADAPTER_METADATA:
                 raise LoraError(
                     f"{config.origin} {problem}: it belongs to another training. Replace it, or set alpha_from to "
                     "tensors."
@@ -92,12 +93,12 @@ class TrainerScale:
         notes = []
         if self.misfits:
             more = f" ({len(self.misfits)} modules)" if len(self.misfits) > 1 else ""
-            notes.append(f"{self.name}: its header ({HEADER}) {self.misfits[0]}{more}. It is ignored there.")
+            notes.append(f"{self.name}: its header ({ADAPTER_METADATA}) {self.misfits[0]}{more}. It is ignored there.")
         unused = [c.component for c in self.configs if c.rank is not None and c.scale("", c.rank) != 1]
         if unused and not self.used:
             notes.append(
-                f"{self.name}: its header ({HEADER}) has an alpha for modules whose names begin with {unused[0]}, but "
-                "there are none: it is ignored."
+                f"{self.name}: its header ({ADAPTER_METADATA}) has an alpha for modules whose names begin with "
+                f"{unused[0]}, but there are none: it is ignored."
             )
         return [for_user(note) for note in notes]
 
@@ -107,7 +108,7 @@ class TrainerScale:
         if not other:
             return []
         scale = " to ".join(dict.fromkeys((f"{min(other):.4g}", f"{max(other):.4g}")))
-        place = FILE if self.configs[0].origin != HEADER else f"its header, {HEADER}"
+        place = FILE if self.configs[0].origin != ADAPTER_METADATA else f"its header, {ADAPTER_METADATA}"
         rule = ", as an rsLoRA" if any(config.use_rslora for config in self.configs) else ""
         if self.alpha_from == "tensors":
             return [

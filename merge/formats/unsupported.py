@@ -10,7 +10,7 @@ import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from ..lora import LoraError, for_user
+from ..errors import LoraError, for_user
 
 _NOT_LOADED = "ComfyUI's own loader doesn't load it either. Leave this file out of the merge."
 

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
+from ..errors import LoraError
 from . import prefixes
 from .families import ARCHITECTURES
 from .model import Architecture, Target
@@ -183,3 +184,14 @@ def _is_of(shape: Shape, weight: tuple[int, int] | None, rows: Target) -> bool:
     return weight is None or (
         shape[0] == weight[0] * (rows.stop - rows.start) and shape[1] == weight[1] and math.prod(shape[2:]) == 1
     )
+
+
+def architecture_named(name: str) -> Architecture:
+    """The architecture of this name, or the first of the family of this name. Raises LoraError for an unknown one."""
+    wanted = name.casefold()
+    found = [a for a in ARCHITECTURES if a.name.casefold() == wanted]
+    found += [a for a in ARCHITECTURES if a.family.casefold() == wanted]
+    if not found:
+        known = ", ".join(a.name for a in ARCHITECTURES)
+        raise LoraError(f"There is no model family {name!r}. The families are: {known}.")
+    return found[0]

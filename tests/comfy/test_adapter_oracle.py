@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.files import load, save
-from lora_pack.merge.lora import Lora
-from lora_pack.tests import oracle
-from lora_pack.tests.makers import CONV1, SHAPES, as_matrix, at, each_module, make_lora, state_dict
-from lora_pack.tests.merging import ALL_MODES, SUMS, assert_best, expected_delta, merge
+from lora_pack.tests.support import oracle
+from lora_pack.tests.support.makers import CONV1, SHAPES, as_matrix, at, each_module, make_lora, state_dict
+from lora_pack.tests.support.merging import ALL_MODES, SUMS, assert_best, expected_delta, merge
 from torch import Tensor
 
 # A state dict and a strength -> what ComfyUI adds to each weight of SHAPES, as matrices.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lora_pack.tests import oracle
-from lora_pack.tests.bad_files import BOOM, CASES, DOTTED, LINEAR, NOTED, REFUSED, Case, deltas_of
+from lora_pack.tests.support import oracle
+from lora_pack.tests.support.bad_files import BOOM, CASES, DOTTED, LINEAR, NOTED, REFUSED, Case, deltas_of
 from lora_pack.tools.comfy_server import NodeError, PromptRejected, Server
 from lora_pack.tools.workflows import node
 from safetensors.torch import load_file

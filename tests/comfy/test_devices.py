@@ -6,11 +6,12 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from lora_pack.merge.adapters.base import Lora
+from lora_pack.merge.errors import LoraError
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.lora import Lora, LoraError
-from lora_pack.merge.resize import resize
-from lora_pack.tests.families import MULTIPLIED, NAME, OVERFLOWING
-from lora_pack.tests.merging import merge
+from lora_pack.merge.merging.resize import resize
+from lora_pack.tests.support.families import MULTIPLIED, NAME, OVERFLOWING
+from lora_pack.tests.support.merging import merge
 
 CUDA_1 = torch.device("cuda", 1)
 

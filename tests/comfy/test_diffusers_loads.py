@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 import torch
+from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats.peft_dora import PeftDora
-from lora_pack.merge.lora import Lora, LoraModule
-from lora_pack.merge.merger import merge_factors
+from lora_pack.merge.merging.merger import merge_factors
 from torch import nn
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")

@@ -9,11 +9,12 @@ from types import ModuleType
 
 import pytest
 import torch
+from lora_pack.merge.adapters.base import Lora
+from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.lora import Lora, LoraError
-from lora_pack.merge.merger import merge_deltas, merge_factors
-from lora_pack.merge.resize import resize
+from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.resize import resize
 from torch import Tensor
 
 State = dict[str, Tensor]

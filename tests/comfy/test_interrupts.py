@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lora_pack.merge import tensorfile
+from lora_pack.merge.io import safetensors_file
 from lora_pack.tests.comfy.events import Events
 from lora_pack.tests.comfy.test_nodes import files_under, loader, merger, run_and_save, saver, svd_merger
 from lora_pack.tests.comfy.xy_prompts import grid, modes
@@ -34,7 +34,7 @@ def large_loras(server: Server):
             tensors[f"lora_unet_large_{number}.lora_down.weight"] = down
         paths.append(server.loras / links["inputs"]["lora_name"])
         with paths[-1].open("wb") as file:
-            tensorfile.write(file, tensors, {}, lambda: None)
+            safetensors_file.write(file, tensors, {}, lambda: None)
     yield
     for path in paths:
         path.unlink()

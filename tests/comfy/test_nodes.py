@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.files import load, save, tensors_equal
 from lora_pack.merge.formats import to_state_dict
-from lora_pack.merge.lora import Lora
-from lora_pack.merge.merger import merge_deltas, merge_factors
-from lora_pack.merge.recipe import KEY
-from lora_pack.merge.resize import resize
+from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.resize import resize
+from lora_pack.merge.provenance.recipe import KEY
 from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tools.comfy_server import NodeError, PromptRejected, Server
 from lora_pack.tools.make_lora import small_modules, write_lora

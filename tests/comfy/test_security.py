@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from lora_pack.merge.lora import LoraError
+from lora_pack.merge.errors import LoraError
 from lora_pack.tests.comfy.test_nodes import files_under, loader, merger, saver
 from lora_pack.tools.comfy_server import PACK_FOLDER, NodeError, PromptRejected, Server
 from lora_pack.tools.make_lora import small_modules, write_lora

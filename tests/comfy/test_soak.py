@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from lora_pack.merge.methods import DELTA_MODES, FACTOR_MODES
-from lora_pack.merge.resize import METHODS
+from lora_pack.merge.merging.resize import METHODS
+from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.tests.comfy.test_nodes import apply, loader, saver
 from lora_pack.tools.comfy_server import Prompt, Server
 from lora_pack.tools.make_lora import small_modules, write_lora

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lora_pack.merge.adapters.base import Lora, LoraModule
+from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load
 from lora_pack.merge.formats.peft_dora import PeftDora
-from lora_pack.merge.lora import Lora, LoraError, LoraModule
 from lora_pack.tests.comfy.pictures import pixels
-from lora_pack.tests.makers import of_modules
+from lora_pack.tests.support.makers import of_modules
 from lora_pack.tools.comfy_server import NodeError, PromptRejected, Server
 from lora_pack.tools.workflows import CLIP, MODEL, checkpoint, lora_chain, node, picture
 from safetensors.torch import load_file, save_file

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from lora_pack.merge.lora import LoraError
+from lora_pack.merge.errors import LoraError
 from lora_pack.tests.comfy.efficiency_double import Plot, plot
 from lora_pack.tools.comfy_server import Server
 from lora_pack.tools.make_lora import small_modules, write_lora

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from lora_pack.merge.lora import LoraError
+from lora_pack.merge.errors import LoraError
 
 
 class Model:

@@ -21,7 +21,7 @@ if __name__ == "__main__":
     import conftest  # noqa: F401
 
 import torch
-from lora_pack.merge.devices import float64_device
+from lora_pack.merge.compute.devices import float64_device
 from lora_pack.tests.cuda import memory, results, speed
 from lora_pack.tests.cuda.card import Card, first_device, why_missing
 

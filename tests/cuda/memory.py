@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from lora_pack.merge.compute import Compute
+from lora_pack.merge.adapters.base import Lora
+from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
-from lora_pack.merge.lora import Lora
-from lora_pack.merge.merger import merge_deltas
-from lora_pack.merge.resize import resize
+from lora_pack.merge.merging.merger import merge_deltas
+from lora_pack.merge.merging.resize import resize
 from lora_pack.tests.cuda.card import Card
 from lora_pack.tests.cuda.results import left_to_cpu
-from lora_pack.tests.families import State, named, normal
+from lora_pack.tests.support.families import State, named, normal
 
 # The largest weight of SDXL.
 ROWS, COLUMNS = 10240, 1280
@@ -21,7 +21,7 @@ NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_0_proj"
 
 
 @dataclass
-class Check:
+class CancelCheck:
     what: str
     good: bool
     seen: str
@@ -43,20 +43,20 @@ def ties(loras: list[Lora], compute: Compute) -> Lora:
     return merge_deltas(loras, "ties_svd", 0.5, 32, compute=compute)
 
 
-def checks(card: Card) -> list[Check]:
+def checks(card: Card) -> list[CancelCheck]:
     kind, found = card.device.type, []
     if card.can_tell_peak:
         found += peaks(card)
     else:
-        found.append(Check("the most memory taken", True, f"not measured: torch doesn't know it of {kind}"))
+        found.append(CancelCheck("the most memory taken", True, f"not measured: torch doesn't know it of {kind}"))
     if card.can_limit:
         found += [stays_full(card), is_given_room(card)]
     else:
-        found.append(Check("memory that runs out", True, f"not tried: torch can't limit the memory of {kind}"))
+        found.append(CancelCheck("memory that runs out", True, f"not tried: torch can't limit the memory of {kind}"))
     return found
 
 
-def stays_full(card: Card) -> Check:
+def stays_full(card: Card) -> CancelCheck:
     """Half of a delta is all that fits: the CPU does it, and its result is the CPU's to the last bit."""
     loras = read([lora(1), lora(3)])
     asked: list[int] = []
@@ -68,12 +68,12 @@ def stays_full(card: Card) -> Check:
         card.limit(None)
     same = _bytes(found) == _bytes(ties(loras, Compute()))
     good = same and len(said) == 1 and len(asked) == 2
-    return Check(
+    return CancelCheck(
         "a device that stays full", good, f"{_said(said)}, {'the same as' if same else 'NOT'} the CPU's result"
     )
 
 
-def is_given_room(card: Card) -> Check:
+def is_given_room(card: Card) -> CancelCheck:
     """Nearly all memory is taken; it is free after the second call for room, so the device does it after all."""
     loras = read([lora(1), lora(3)])
     allowed = 2 * 2**30
@@ -94,12 +94,12 @@ def is_given_room(card: Card) -> Check:
     finally:
         ballast.clear()
         card.limit(None)
-    return Check(
+    return CancelCheck(
         "a device that is given room", len(asked) == 2 and not said, f"asked {len(asked)} times, {_said(said)}"
     )
 
 
-def peaks(card: Card) -> list[Check]:
+def peaks(card: Card) -> list[CancelCheck]:
     """The most memory that the largest module takes, beside what the host is asked for."""
     works: dict[str, Callable[[Compute], object]] = {
         "ties_svd of 2 LoRAs": lambda compute: ties(read([lora(1), lora(3)]), compute),
@@ -117,7 +117,7 @@ def peaks(card: Card) -> list[Check]:
         assert most is not None
         good = most <= 1.25 * max(asked)
         found.append(
-            Check(f"memory of {name}, {ROWS} x {COLUMNS}", good, f"{_mb(most)} of {_mb(max(asked))} asked for")
+            CancelCheck(f"memory of {name}, {ROWS} x {COLUMNS}", good, f"{_mb(most)} of {_mb(max(asked))} asked for")
         )
     return found
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from lora_pack.merge import merger
-from lora_pack.merge.compute import Compute
+from lora_pack.merge.adapters.base import Lora, LowRank
+from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
-from lora_pack.merge.lora import Lora, LowRank
-from lora_pack.merge.merger import merge_deltas, merge_factors
-from lora_pack.merge.methods import DELTA_MODES, FACTOR_MODES
-from lora_pack.merge.resize import METHODS, resize
-from lora_pack.tests.families import FAMILIES, VECTORS, WITH_FACTORS, State, as_dtype, named, normal
+from lora_pack.merge.merging import merger
+from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.resize import METHODS, resize
+from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
+from lora_pack.tests.support.families import FAMILIES, VECTORS, WITH_FACTORS, State, as_dtype, named, normal
 from torch import Tensor
 
 # Section 7 of the design, as shares of the delta: exact modes, and modes that prune or elect.
@@ -161,7 +161,7 @@ def left_to_cpu() -> Iterator[list[str]]:
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    log = logging.getLogger("lora_pack.merge.compute")
+    log = logging.getLogger("lora_pack.merge.compute.context")
     log.addHandler(handler)
     try:
         yield said

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lora_pack.merge.compute import Compute
+from lora_pack.merge.adapters.base import Lora
+from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.files import load, save
-from lora_pack.merge.lora import Lora
-from lora_pack.merge.merger import merge_deltas, merge_factors
-from lora_pack.merge.resize import resize
+from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.resize import resize
 from lora_pack.tests.cuda.card import Card
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from lora_pack.merge import devices
+from lora_pack.merge.compute import devices
 from lora_pack.tests.devices.limits import FLOATS, Limits
 from torch import Tensor
 from torch.overrides import TorchFunctionMode

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from lora_pack.merge import kernels, lowrank
+from lora_pack.merge.methods.blocks import MaskStream
+from lora_pack.merge.numerics import svd
 from lora_pack.tests.cuda import check, memory, results, speed
 from lora_pack.tests.cuda.card import Card, why_missing
 from lora_pack.tests.devices.limits import LIMITS
@@ -71,7 +72,7 @@ def test_a_device_that_multiplies_in_tf32_does_not_pass(monkeypatch: pytest.Monk
         mantissa, exponent = torch.frexp(factor.cpu())
         return torch.ldexp((mantissa * 2**11).round() / 2**11, exponent)
 
-    whole = lowrank.float32_factors
+    whole = svd.float32_factors
 
     def factors(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
         up, down = whole(up, down)
@@ -79,24 +80,24 @@ def test_a_device_that_multiplies_in_tf32_does_not_pass(monkeypatch: pytest.Monk
             return up, down
         return rounded(up).to(CUDA), rounded(down).to(CUDA)
 
-    monkeypatch.setattr(lowrank, "float32_factors", factors)
+    monkeypatch.setattr(svd, "float32_factors", factors)
     with StandIn(LIMITS["cuda"]):
         found = results.compare("ties_svd", CUDA)
     assert not found.good and found.distance > results.EXACT
 
 
 def test_a_device_that_keeps_other_elements_does_not_pass(monkeypatch: pytest.MonkeyPatch):
-    integers = kernels.Draw.integers
+    integers = MaskStream.integers
     calls = [0]
 
-    def other(self: kernels.Draw, start: int, count: int):
+    def other(self: MaskStream, start: int, count: int):
         calls[0] += 1
         found = integers(self, start, count)
         if calls[0] == 1:  # the device runs first
             found = found[::-1].copy()
         return found
 
-    monkeypatch.setattr(kernels.Draw, "integers", other)
+    monkeypatch.setattr(MaskStream, "integers", other)
     with StandIn(LIMITS["cuda"]):
         found = results.compare("dare_linear", CUDA)
     assert not found.good and found.flipped > 0

@@ -10,17 +10,17 @@ from functools import cache
 
 import pytest
 import torch
-from lora_pack.merge import merger
-from lora_pack.merge.compute import Compute
+from lora_pack.merge.adapters.base import Adapter, Lora
+from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
-from lora_pack.merge.lora import Adapter, Lora
-from lora_pack.merge.resize import METHODS, resize
-from lora_pack.tests import oracle
+from lora_pack.merge.merging import merger
+from lora_pack.merge.merging.resize import METHODS, resize
 from lora_pack.tests.devices.limits import LIMITS, Limits
 from lora_pack.tests.devices.stand_in import StandIn
-from lora_pack.tests.families import DENSE, FAMILIES, VECTORS, WITH_FACTORS, as_dtype
-from lora_pack.tests.makers import LINEAR, fingerprint, make_lora
-from lora_pack.tests.merging import ALL_MODES, merge
+from lora_pack.tests.support import oracle
+from lora_pack.tests.support.families import DENSE, FAMILIES, VECTORS, WITH_FACTORS, as_dtype
+from lora_pack.tests.support.makers import LINEAR, fingerprint, make_lora
+from lora_pack.tests.support.merging import ALL_MODES, merge
 from torch import Tensor
 
 # Section 7 of the design: between devices exact modes may differ by this much of the delta, others by that.
@@ -81,7 +81,7 @@ def limits(request: pytest.FixtureRequest) -> Limits:
 
 def of_device(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """What the log has on where things were computed."""
-    return [record for record in caplog.records if record.name.endswith((".compute", ".devices"))]
+    return [record for record in caplog.records if record.name.endswith((".context", ".devices"))]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

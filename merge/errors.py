@@ -1,0 +1,21 @@
+"""Errors worded for the user."""
+
+from __future__ import annotations
+
+# How a message about a file ends that can't be mended.
+DAMAGED = "The file is damaged: download or save it again."
+INCOMPLETE = "The file is incomplete: download or save it again."
+
+
+class LoraError(ValueError):
+    """What is wrong with a file, a LoRA or a setting, worded for the user, who sees it as it is."""
+
+    def __init__(self, text: str):
+        super().__init__(for_user(text))
+
+
+def for_user(text: str) -> str:
+    """A text that quotes names from a file, shortened and without control characters."""
+    if len(text) > 2000:
+        text = f"{text[:1500]}…{text[-400:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

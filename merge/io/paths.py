@@ -1,0 +1,55 @@
+"""Names of files to write, kept inside a folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..errors import LoraError
+
+# Names that Windows keeps for devices, whatever their ending.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)", re.IGNORECASE)
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff<>:"|?*]')
+# File systems take 255 bytes; the rest is for the ending, the number and the temporary file's addition.
+MAX_NAME_BYTES = 200
+
+
+def inside(folder: Path, file_name: str, extension: str) -> Path:
+    """The path of ``file_name`` (may hold subfolders, with either slash; the extension may be missing) in ``folder``.
+
+    The rules are those of Windows on every system, so that folders can be moved. Raises LoraError for names that
+    point outside the folder, through a link too, and for names that no file can have.
+    """
+    if not re.fullmatch("[A-Za-z0-9]+", extension):
+        raise LoraError(f"The extension {extension!r} can't be used: it must be letters and digits.")
+    parts = re.split(r"[/\\]", file_name.strip())
+    if parts[-1].lower().endswith("." + extension):
+        parts[-1] = parts[-1][: -len(extension) - 1]
+    for part in parts:
+        _require_name(part, file_name)
+    path = folder.joinpath(*parts[:-1], f"{parts[-1]}.{extension}")
+    try:
+        leaves = not path.parent.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        leaves = True
+    if leaves:
+        raise LoraError(
+            f"The file name {file_name!r} leads out of {folder.name} through a link. Choose another folder."
+        )
+    return path
+
+
+def _require_name(part: str, file_name: str) -> None:
+    problem = None
+    if part in ("", ".", ".."):
+        problem = "it must name a file inside the folder, without empty parts, . or .."
+    elif _FORBIDDEN.search(part):  # the surrogates are halves of characters, which no file system takes
+        problem = "it holds a character that file names can't have (control characters, < > : \" | ? *)"
+    elif part != part.strip() or part.endswith("."):
+        problem = "a part of it starts or ends with a space or ends with a dot"
+    elif _DEVICES.fullmatch(part.split(".")[0].strip()):
+        problem = f"{part} is the name of a device on Windows"
+    elif len(part.encode("utf-8")) > MAX_NAME_BYTES:
+        problem = f"a part of it is longer than {MAX_NAME_BYTES} bytes"
+    if problem:
+        raise LoraError(f"The file name {file_name!r} can't be used: {problem}.")

@@ -1,0 +1,350 @@
+"""safetensors files, read with plain reads, tensor by tensor, and written in one deterministic order.
+
+The safetensors library maps the file into memory: a file that is truncated under the map kills the process, and on
+Windows a mapped file can't be replaced. It also writes metadata in random order, so that equal files differ in bytes.
+The format: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..compute.context import CancelCheck, Progress, no_progress
+from ..errors import LoraError
+from ..lazy import Later, made
+from .background_writer import BackgroundWriter
+
+# The limit of the safetensors library.
+MAX_HEADER_BYTES = 100_000_000
+# How much is written between two looks at whether the user wants to stop.
+WRITE_BYTES = 16 * 2**20
+
+DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# What numpy holds them as: numbers of the same size where it has none of the kind.
+NUMPY_DTYPES: dict[torch.dtype, type[np.generic]] = {
+    torch.float64: np.float64,
+    torch.float32: np.float32,
+    torch.float16: np.float16,
+    torch.bfloat16: np.int16,
+    torch.float8_e4m3fn: np.uint8,
+    torch.float8_e5m2: np.uint8,
+    torch.int64: np.int64,
+    torch.int32: np.int32,
+    torch.int16: np.int16,
+    torch.int8: np.int8,
+    torch.uint8: np.uint8,
+    torch.bool: np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file and what tells that it is still the same."""
+
+    path: Path
+    size: int
+    modified: int  # in nanoseconds
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in its file: where it is, and what it is."""
+
+    file: FileState
+    offset: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def shaped(self, shape: Sequence[int]) -> Stored:
+        """The same numbers under another shape of as many."""
+        assert math.prod(shape) == math.prod(self.shape)
+        return replace(self, shape=tuple(shape))
+
+    def rows(self, start: int, stop: int) -> Stored:
+        """The part from index start to stop of the first dimension."""
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return replace(self, offset=self.offset + start * row, shape=(stop - start, *self.shape[1:]))
+
+
+def index(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+    """All tensors of a safetensors file, in the order of their data, and its metadata; none of them is read yet.
+
+    Raises LoraError when the file is not a whole, valid safetensors file.
+    """
+    with path.open("rb") as file:
+        state = _state(path, file)
+        header, data_start = _read_header(file, state.size, path.name)
+    metadata = header.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
+    _require(_is_text_map(metadata), path.name, "its metadata is not a table of texts")
+    entries = sorted(
+        ((name, *_entry(name, entry, path.name)) for name, entry in header.items()),
+        key=lambda e: (e[3], e[4]),
+    )
+    position = 0
+    for name, _, _, begin, end in entries:
+        _require(begin == position, path.name, f"the data of tensor {name} overlaps another's or leaves a gap")
+        position = end
+    _require(
+        data_start + position == state.size,
+        path.name,
+        f"its header promises {data_start + position} bytes and the file has {state.size}",
+    )
+    tensors = {name: Stored(state, data_start + begin, dtype, shape) for name, dtype, shape, begin, _ in entries}
+    return tensors, dict(metadata)
+
+
+def read(stored: Sequence[Stored]) -> list[Tensor]:
+    """Tensors of one file, each with memory of its own. Raises LoraError when the file has changed since ``index``."""
+    if not stored:
+        return []
+    state = stored[0].file
+    name = state.path.name
+    try:
+        with state.path.open("rb", buffering=0) as file:
+            _require_same(state, file)
+            tensors = [_read_tensor(file, one, name) for one in stored]
+            _require_same(state, file)
+    except FileNotFoundError:
+        raise LoraError(f"{name} is gone since it was loaded. Put it back, or choose another file.") from None
+    except OSError as error:
+        raise LoraError(f"{name} can't be read any more: {error.strerror or error}. Check the file.") from error
+    return tensors
+
+
+def in_memory(values: Mapping[str, Tensor | Stored]) -> dict[str, Tensor]:
+    """The same with those read that are in a file, which is one file. Raises LoraError as ``read`` does."""
+    stored = {key: value for key, value in values.items() if isinstance(value, Stored)}
+    found = dict(zip(stored, read(list(stored.values())), strict=True))
+    return {key: found[key] if isinstance(value, Stored) else value for key, value in values.items()}
+
+
+def _state(path: Path, file: BinaryIO) -> FileState:
+    status = os.fstat(file.fileno())
+    return FileState(path, status.st_size, status.st_mtime_ns)
+
+
+def _require_same(state: FileState, file: BinaryIO) -> None:
+    status = os.fstat(file.fileno())
+    if (status.st_size, status.st_mtime_ns) != (state.size, state.modified):
+        raise LoraError(
+            f"{state.path.name} has changed since it was loaded. Run the workflow again: it is read anew then."
+        )
+
+
+def _read_header(file: BinaryIO, size: int, source: str) -> tuple[dict, int]:
+    start = file.read(8)
+    _require(len(start) == 8, source, "it is too short to hold a header")
+    (length,) = struct.unpack("<Q", start)
+    _require(length <= MAX_HEADER_BYTES and 8 + length <= size, source, "the length of its header is wrong")
+    try:
+        text = file.read(length).decode("utf-8")
+        header = json.loads(text, object_pairs_hook=_unique_pairs)
+        if "\\u" in text:
+            _require_whole_characters(header)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(source, f"its header can't be read ({error})") from None
+    _require(isinstance(header, dict), source, "its header is not a table")
+    return header, 8 + length
+
+
+def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{twice!r} stands in it twice")
+    return table
+
+
+def _require_whole_characters(header: object) -> None:
+    """Raise ValueError where an escape of JSON spells half a character, which no file could hold again."""
+    json.dumps(header, ensure_ascii=False).encode("utf-8")
+
+
+def _entry(name: str, entry: object, source: str) -> tuple[torch.dtype, tuple[int, ...], int, int]:
+    """The dtype, shape, and begin and end of the data of one tensor, checked against each other."""
+    _require(isinstance(entry, dict), source, f"the entry of tensor {name} is not a table")
+    assert isinstance(entry, dict)
+    dtype = DTYPES.get(str(entry.get("dtype")))
+    if dtype is None:
+        raise LoraError(
+            f"{source}: tensor {name} is of a type ({entry.get('dtype')}) that can't be merged. "
+            "Choose a copy in float16, bfloat16 or float32."
+        )
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    _require(_is_counts(shape) and _is_counts(offsets), source, f"the entry of tensor {name} is malformed")
+    assert isinstance(shape, list) and isinstance(offsets, list)
+    # an empty tensor promises no data, and its other sizes may still be more than torch can count
+    small = math.prod(size or 1 for size in shape) < 2**59
+    _require(len(offsets) == 2 and small, source, f"the entry of tensor {name} is malformed")
+    begin, end = offsets
+    _require(
+        end - begin == math.prod(shape) * dtype.itemsize,
+        source,
+        f"the data of tensor {name} doesn't fit its shape",
+    )
+    return dtype, tuple(shape), begin, end
+
+
+def _is_counts(value: object) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
+
+
+def _is_text_map(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _read_tensor(file: BinaryIO, stored: Stored, source: str) -> Tensor:
+    if 0 in stored.shape:
+        return torch.empty(stored.shape, dtype=stored.dtype)
+    # by way of numpy: of a small tensor torch's calls take longer than the reading
+    numbers = np.empty(stored.shape, NUMPY_DTYPES[stored.dtype])
+    file.seek(stored.offset)
+    position = file.readinto(numbers.data)  # type: ignore[attr-defined]
+    while position < numbers.nbytes:  # a system may give 2 GB at a time
+        rest = numbers.reshape(-1).view(np.uint8)[position:]
+        count = file.readinto(rest.data)  # type: ignore[attr-defined]
+        _require(bool(count), source, "it ended while it was read")
+        position += count
+    if sys.byteorder == "big":
+        numbers.byteswap(inplace=True)
+    tensor = torch.from_numpy(numbers)
+    return tensor if tensor.dtype == stored.dtype else tensor.view(stored.dtype)
+
+
+def tensor_bytes(tensor: Tensor) -> np.ndarray:
+    """The memory of a contiguous tensor as a flat numpy array of bytes."""
+    return tensor.reshape(-1).view(torch.uint8).numpy()
+
+
+def metadata_room(tensors: Mapping[str, Tensor | Later]) -> int:
+    """How many bytes of metadata a file with these tensors can hold: what their own entries leave of its header."""
+    reserve = 4096  # the key of the metadata, the hash that is added to them, padding
+    return MAX_HEADER_BYTES - len(_header(tensors, {})) - reserve
+
+
+def write(
+    file: BinaryIO,
+    tensors: Mapping[str, Tensor | Later],
+    metadata: Mapping[str, str],
+    check: CancelCheck,
+    after_block: Callable[[], None] = lambda: None,
+    hash_key: str = "",
+    progress: Progress = no_progress,
+) -> None:
+    """Write contiguous CPU tensors in the given order; the same tensors and metadata give the same bytes.
+
+    Each tensor is made when its turn comes; hashing and writing go on in a thread of their own, which calls
+    ``after_block`` when a block of data is written. ``check`` is called before each block is handed to it, ``progress``
+    after that with the bytes handed over and those in all.
+    Under ``hash_key``, where there is one, the metadata gets the SHA-256 of the tensors' data, which is known when all
+    of it is written: the header is then written anew, at the same length.
+    Raises LoraError, before anything is written, for a header longer than ``index`` reads.
+    """
+    start = file.tell()
+    digest = sha256()
+    metadata = dict(metadata) | ({hash_key: _hash_text(digest.hexdigest())} if hash_key else {})
+    header = _header(tensors, metadata)
+    if len(header) - 8 > MAX_HEADER_BYTES:
+        raise LoraError(
+            f"The names of {len(tensors):,} tensors make a header of {len(header) / 1e6:.0f} MB, and safetensors "
+            f"allows {MAX_HEADER_BYTES / 1e6:.0f} MB. Merge fewer LoRAs into one file."
+        )
+    _write_all(file, memoryview(header))
+
+    def put(block: memoryview) -> None:
+        if hash_key:
+            digest.update(block)
+        _write_all(file, block)
+        after_block()
+
+    done, total = 0, sum(map(_size, tensors.values()))
+    with BackgroundWriter(put) as writer:
+        for name, tensor in tensors.items():
+            data = _little_endian(tensor_bytes(made(tensor)), tensor.dtype.itemsize)
+            assert len(data) == _size(tensor), name
+            for position in range(0, len(data), WRITE_BYTES):
+                check()
+                block = data[position : position + WRITE_BYTES].data
+                writer(block)
+                done += len(block)
+                progress(done, total)
+        writer.finish()
+    if hash_key:
+        metadata[hash_key] = _hash_text(digest.hexdigest())
+        end = file.tell()
+        file.seek(start)
+        _write_all(file, memoryview(_header(tensors, metadata)))
+        file.seek(end)
+
+
+def _write_all(file: BinaryIO, data: memoryview) -> None:
+    while data:  # an unbuffered file may take a part at a time
+        data = data[file.write(data) :]
+
+
+def _header(tensors: Mapping[str, Tensor | Later], metadata: Mapping[str, str]) -> bytes:
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    position = 0
+    for name, tensor in tensors.items():
+        header[name] = {
+            "dtype": DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [position, position + _size(tensor)],
+        }
+        position += _size(tensor)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    text += b" " * (-len(text) % 8)  # the format wants the data to start at a multiple of 8
+    return struct.pack("<Q", len(text)) + text
+
+
+def _hash_text(digest: str) -> str:
+    """A hash as ModelSpec writes it."""
+    return f"0x{digest}"
+
+
+def _size(tensor: Tensor | Later) -> int:
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _little_endian(data: np.ndarray, itemsize: int) -> np.ndarray:
+    if sys.byteorder == "little":
+        return data
+    return data.reshape(-1, itemsize)[:, ::-1].reshape(-1)
+
+
+def _require(good: bool, source: str, problem: str) -> None:
+    if not good:
+        raise _damaged(source, problem)
+
+
+def _damaged(source: str, problem: str) -> LoraError:
+    return LoraError(f"{source} is not a whole safetensors file: {problem}. Download or save it again.")

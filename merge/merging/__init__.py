@@ -1,0 +1,1 @@
+"""The operations on whole LoRAs: matching their weights, merging, resizing. Knows nothing of files."""

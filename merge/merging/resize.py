@@ -1,0 +1,126 @@
+"""Changing the rank of a LoRA: each module by the SVD of its two factors, never of its dense delta."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from ..adapters.base import Adapter, Lora, LowRank, Replacement, by_key, needs_model, with_block_weight
+from ..adapters.combine import low_rank
+from ..compute.context import CPU, Compute, attempt
+from ..compute.devices import on_cpu, on_device
+from ..compute.precision import full_precision
+from ..errors import LoraError
+from ..numerics import svd
+from ..numerics.buffers import Arena
+from ..numerics.finite import is_finite
+from ..provenance import metadata, recipe
+
+# Method -> what its value means, for messages and tooltips.
+METHODS: dict[str, str] = {
+    "fixed": "every module gets the new rank",
+    "sv_ratio": "keeps singular values above 1/value of the largest (value 1 or more; 2 to 20 is usual)",
+    "sv_cumulative": "keeps as many singular values as make up this share of their sum (above 0, at most 1)",
+    "sv_fro": "keeps as many as make up this share of the Frobenius norm (above 0, at most 1)",
+}
+
+
+@full_precision()
+def resize(
+    lora: Lora,
+    rank: int,
+    conv_rank: int = 0,
+    method: str = "fixed",
+    value: float = 0.9,
+    compute: Compute = CPU,
+) -> Lora:
+    """The LoRA at another rank; strengths and block weights stay as they are.
+
+    ``rank`` (for larger kernels ``conv_rank``, 0: the same) is what ``fixed`` gives and the upper bound of the other
+    methods, which take the smallest rank that meets their criterion in each module, as sd-scripts' resize_lora.py does
+    since its PR 2194. A rank above a module's own leaves it as it is: nothing is padded. Raises LoraError for unknown
+    methods and values out of their range.
+    """
+    conv_rank = conv_rank or rank
+    rules = {True: _rule(method, value, conv_rank), False: _rule(method, value, rank)}
+    for module in lora.modules.values():
+        if module.needs_base:
+            raise LoraError(f"{lora.name}: {needs_model(module)}")
+    needs = [_bytes_needed(module) for module in lora.modules.values()]
+    if compute.device.type != "cpu":
+        compute.make_room(max(needs, default=0))
+    arena, modules = Arena(), []
+    for done, (module, needed) in enumerate(zip(lora.modules.values(), needs, strict=True), 1):
+        rule = rules[module.is_convolution]
+        modules.append(attempt(compute, f"module {module.name}", needed, partial(_resized, module, rule, arena)))
+        compute.step(done, len(lora.modules))
+    settings: dict[str, object] = {"rank": rank, "conv_rank": conv_rank, "method": method}
+    if method != "fixed":
+        settings["value"] = value
+    settings["dtype"] = str(compute.dtype).removeprefix("torch.")
+    return replace(
+        lora,
+        modules=by_key(modules),
+        metadata=metadata.of_result(recipe.recipe_text("resize", settings, [lora], strengths=False), [lora]),
+        source={},
+    )
+
+
+def _bytes_needed(module: Adapter) -> int:
+    """About the most memory that a module takes on its device, besides its result: the factors in float64, or the dense
+    delta and two float64 Gram matrices of its smaller side."""
+    rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
+    if module.has_factors:
+        return 24 * module.rank * (rows + columns)
+    return 4 * rows * columns + 16 * min(rows, columns) ** 2
+
+
+def _rule(method: str, value: float, most: int) -> svd.RankRule:
+    if most < 1:
+        raise LoraError(f"The new rank is {most}; it must be at least 1.")
+    if method not in METHODS:
+        raise LoraError(f"There is no resize method {method!r}. The methods are {', '.join(METHODS)}.")
+    if method == "fixed":
+        return svd.fixed_rank(most)
+    if method == "sv_ratio":
+        if not value >= 1:
+            raise LoraError(f"The value of sv_ratio is {value}; it must be 1 or more (2 to 20 is usual).")
+        return svd.ratio_rank(value, most)
+    if not 0 < value <= 1:
+        raise LoraError(f"The value of {method} is {value}; it must be above 0 and at most 1.")
+    return (svd.cumulative_rank if method == "sv_cumulative" else svd.frobenius_rank)(value, most)
+
+
+def _resized(module: Adapter, rule: svd.RankRule, arena: Arena, compute: Compute) -> Adapter:
+    if isinstance(module, Replacement) or len(module.weight_shape) == 1:
+        return module  # replaced parameters, biases and norms have no rank: they are carried along
+    try:
+        best = _best(module, rule, compute)
+    except OverflowError:
+        raise _too_large(module, torch.float32) from None
+    rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
+    up, down = (torch.zeros(rows, 1), torch.zeros(1, columns)) if best is None else (best.up, best.down)
+    up, down = on_cpu(up, compute.dtype), on_cpu(down, compute.dtype)
+    if not (is_finite(up) and is_finite(down)):
+        raise _too_large(module, compute.dtype)
+    reshape = module.reshape if isinstance(module, LowRank) else None
+    resized = low_rank(module.name, arena.copy(up), arena.copy(down), module.weight_shape, reshape)
+    return with_block_weight(resized, module.block_weight)
+
+
+def _best(module: Adapter, rule: svd.RankRule, compute: Compute) -> svd.Truncated | None:
+    factors = module.factors()
+    if factors is None:
+        return svd.truncate_dense_by(on_device(module.dense(), compute.device), rule, compute.check)
+    up, down = (on_device(factor, compute.float64_device) for factor in factors)
+    return svd.truncate_sum([(up, down, module.scale)], rule)
+
+
+def _too_large(module: Adapter, dtype: torch.dtype) -> LoraError:
+    return LoraError(
+        f"Resizing module {module.name} gave values too large for {str(dtype).removeprefix('torch.')}. "
+        "Choose float32 or bfloat16."
+    )

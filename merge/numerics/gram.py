@@ -1,0 +1,22 @@
+"""Inner products of deltas, from their factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def delta_gram(ups: Sequence[Tensor], downs: Sequence[Tensor], gains: Sequence[float]) -> Tensor:
+    """The inner products of the deltas g * up @ down, (T, T) in float64 on the CPU, without forming a delta.
+
+    up (m, r), down (r, n); <B1 A1, B2 A2> is the sum of the elements of (B1^T B2) * (A1 A2^T).
+    """
+    up, down = torch.cat(list(ups), 1), torch.cat(list(downs), 0)
+    left, right = (gram.cpu().double() for gram in (up.mT @ up, down @ down.mT))
+    ranks = [one.shape[1] for one in ups]
+    rows = torch.stack([block.sum(0) for block in (left * right).split(ranks, 0)])
+    sums = torch.stack([block.sum(1) for block in rows.split(ranks, 1)], 1)
+    weights = torch.tensor(gains, dtype=torch.float64)
+    return sums * weights * weights[:, None]

@@ -1,0 +1,1 @@
+"""How a file was made: recipes and metadata. Knows nothing of tensors."""

@@ -1,0 +1,184 @@
+"""The metadata of what the pack writes, beside its recipe: what other programs read.
+
+The keys are those of sd-scripts (train_util.build_minimum_network_metadata) and of ModelSpec 1.0.1
+(https://github.com/Stability-AI/ModelSpec). The inputs' training metadata is not passed off as the result's own; what
+says how to use them, trigger words and tag counts, is kept under their names.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from typing import TypeVar
+
+from ..adapters.architecture import architecture_of, architectures_of
+from ..adapters.base import Adapter, Lora, LowRank
+from . import recipe
+from .base_models import base_metadata
+from .recipe_text import MAX_BYTES, size_of
+
+log = logging.getLogger(__name__)
+
+TAGS = "ss_tag_frequency"
+PHRASE = "modelspec.trigger_phrase"
+# What trainers write a LoRA's trigger words under.
+TRIGGER_KEYS = (PHRASE, "trigger_words", "trigger_word", "ss_trigger_words")
+# Ours: the trigger words by the name of their LoRA.
+TRIGGERS = f"{recipe.KEY}.trigger_words"
+# What a result has in common with its inputs, where they agree.
+SHARED = (
+    "ss_base_model_version",
+    "ss_v2",
+    "modelspec.architecture",
+    "modelspec.implementation",
+    "modelspec.resolution",
+    "modelspec.prediction_type",
+)
+# Where PEFT puts an adapter's configuration in a file's header (diffusers' LoraLoaderMixin, peft_config.py).
+ADAPTER_METADATA = "lora_adapter_metadata"
+# What holds for the tensors of one file alone.
+OF_THE_TENSORS = (
+    *("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "ss_new_sd_model_hash"),
+    ADAPTER_METADATA,  # the tensors that we write contain its scales
+)
+# The SHA-256 of a file's tensors, as ModelSpec and sd-scripts have it: of the data behind the header.
+HASH = "modelspec.hash_sha256"
+
+
+def of_result(recipe_text: str, loras: Sequence[Lora]) -> dict[str, str]:
+    """The metadata of a value made of these LoRAs: its recipe, and what of theirs is true of it too."""
+    used = [lora for lora in loras if lora.strength_model or lora.strength_clip] or loras
+    result = {"format": "pt", recipe.KEY: recipe_text}
+    for key in SHARED:
+        values = {lora.metadata[key] for lora in used if key in lora.metadata}
+        if len(values) == 1:
+            result[key] = values.pop()
+    tags = _bounded(_by_lora(_tags(lora) for lora in used), "tag counts")
+    if tags:
+        result[TAGS] = json.dumps(tags, ensure_ascii=False)
+    phrases = _bounded(_by_lora(_phrases(lora) for lora in used), "trigger words")
+    if phrases:
+        result[TRIGGERS] = json.dumps(phrases, ensure_ascii=False)
+        result[PHRASE] = ", ".join(dict.fromkeys(map(str, phrases.values())))
+    return result
+
+
+def of_file(lora: Lora, written: Lora, settings: Mapping[str, object]) -> dict[str, str]:
+    """The metadata of the file of ``written``, which ``lora`` at its strengths was turned into; its hash is missing.
+
+    A loaded LoRA keeps what its file said, except what the strengths changed.
+    """
+    modules = list(written.modules.values())
+    told = {key: value for key, value in lora.metadata.items() if key not in OF_THE_TENSORS} | _dimensions(modules)
+    plain = all(isinstance(module, LowRank) for module in modules)
+    told.setdefault("ss_network_module", "networks.lora" if plain else "lycoris.kohya")
+    for key, value in base_metadata(architecture_of(written), architectures_of(written)).items():
+        told.setdefault(key, value)
+    told.setdefault("modelspec.sai_model_spec", "1.0.1")
+    told.setdefault("modelspec.title", lora.name)
+    merged_from = _names(recipe.parsed(lora.metadata.get(recipe.KEY)))
+    if merged_from:
+        told["modelspec.merged_from"] = ", ".join(merged_from)
+    told[recipe.KEY] = recipe.saved_text(lora, settings)
+    return told
+
+
+def fitted(metadata: Mapping[str, str], room: int) -> dict[str, str]:
+    """The metadata without its longest texts, where all of it would take more than ``room`` bytes of a header."""
+    kept, left_out = _without_longest(metadata, room)
+    for key in left_out:
+        log.warning("The metadata %.200s are left out of the file: its header would be too long to be read.", key)
+    return kept
+
+
+def _dimensions(modules: Iterable[Adapter]) -> dict[str, str]:
+    """Rank and alpha as sd-scripts tells them: "Dynamic" where modules differ, as its resize_lora.py writes."""
+    plain = [module for module in modules if isinstance(module, LowRank)]
+    found = {
+        "ss_network_dim": {module.rank for module in plain},
+        "ss_network_alpha": {module.alpha * module.block_weight for module in plain},
+    }
+    return {
+        key: f"{next(iter(values)):g}" if len(values) == 1 else "Dynamic" for key, values in found.items() if values
+    }
+
+
+def _names(made: object) -> list[str]:
+    """The names of the inputs of a recipe."""
+    inputs = made.get("inputs") if isinstance(made, dict) else None
+    names = [entry.get("name") for entry in inputs if isinstance(entry, dict)] if isinstance(inputs, list) else []
+    return [name for name in names if isinstance(name, str)]
+
+
+def _tags(lora: Lora) -> dict[str, object]:
+    """The tag counts in a LoRA's metadata by the name of the LoRA that was trained with them."""
+    tables = {name: _counts(table) for name, table in _table(lora.metadata.get(TAGS)).items()}
+    if _is_result(lora):
+        return {name: counts for name, counts in tables.items() if counts}  # by LoRA already
+    total: dict[str, int] = {}
+    for counts in tables.values():  # by folder
+        for tag, number in counts.items():
+            total[tag] = total.get(tag, 0) + number
+    result: dict[str, object] = {lora.name: total}
+    return result if total else {}
+
+
+def _counts(table: object) -> dict[str, int]:
+    return {tag: n for tag, n in table.items() if isinstance(n, int)} if isinstance(table, dict) else {}
+
+
+def _is_result(lora: Lora) -> bool:
+    """Whether its metadata is of our making; a file that was only loaded and saved keeps its trainer's."""
+    made = recipe.parsed(lora.metadata.get(recipe.KEY))
+    return isinstance(made, dict) and made.get("operation") in ("merge", "merge_svd", "resize")
+
+
+def _phrases(lora: Lora) -> Mapping[str, object]:
+    """The trigger words in a LoRA's metadata by the name of the LoRA that was trained with them."""
+    ours = {name: words for name, words in _table(lora.metadata.get(TRIGGERS)).items() if isinstance(words, str)}
+    phrase = next((lora.metadata[key].strip() for key in TRIGGER_KEYS if lora.metadata.get(key, "").strip()), "")
+    return ours or ({lora.name: phrase} if phrase else {})
+
+
+def _table(text: str | None) -> dict[str, object]:
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _by_lora(tables: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """The tables in one; of two different LoRAs of one name the second gets a number."""
+    result: dict[str, object] = {}
+    for table in tables:
+        for name, value in table.items():
+            numbered = (name if number == 1 else f"{name} ({number})" for number in count(1))
+            free = next(key for key in numbered if key not in result or result[key] == value)
+            result[free] = value
+    return result
+
+
+def _bounded(tables: Mapping[str, object], what: str) -> dict[str, object]:
+    """The tables by LoRA without the longest, where all of them would be longer than a recipe may be."""
+    kept, left_out = _without_longest(tables, MAX_BYTES)
+    for name in left_out:
+        log.warning("The %s of %s are left out of the result's metadata: they are too many.", what, name)
+    return kept
+
+
+ValueT = TypeVar("ValueT")
+
+
+def _without_longest(table: Mapping[str, ValueT], room: int) -> tuple[dict[str, ValueT], list[str]]:
+    """A table without as many of its longest entries as its JSON is above ``room`` bytes, and their keys."""
+    sizes = {key: size_of(json.dumps({key: value}, ensure_ascii=False)) for key, value in table.items()}
+    total, left_out = sum(sizes.values()), []
+    for key in sorted(sizes, key=lambda key: sizes[key], reverse=True):
+        if total <= room:
+            break
+        total -= sizes[key]
+        left_out.append(key)
+    return {key: value for key, value in table.items() if key not in left_out}, left_out

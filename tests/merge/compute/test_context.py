@@ -1,0 +1,209 @@
+"""How the work runs, for every operation of the core: its precision, its progress, and whoever stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lora_pack.merge.adapters.base import Lora
+from lora_pack.merge.compute.context import Compute, attempt
+from lora_pack.merge.errors import LoraError
+from lora_pack.merge.files import load, save
+from lora_pack.merge.formats import from_state_dict, to_state_dict
+from lora_pack.merge.merging.resize import resize
+from lora_pack.merge.numerics import svd
+from lora_pack.tests.support import oracle
+from lora_pack.tests.support.makers import LINEAR, fingerprint, make_lora, of_modules, state_dict
+from lora_pack.tests.support.merging import ALL_MODES, DENSE_MODES, merge, three_loras
+from torch.overrides import TorchFunctionMode
+
+OPERATIONS: dict[str, Callable[[Compute], Lora]] = {
+    **{mode: lambda compute, mode=mode: merge(mode, three_loras("3x3"), compute=compute) for mode in ALL_MODES},
+    "resize": lambda compute: resize(make_lora(1, ranks=[5]), 3, compute=compute),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("dtype, within", [(torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+def test_the_result_is_cast_once_at_the_end(operation: str, dtype: torch.dtype, within: float):
+    whole, half = (OPERATIONS[operation](Compute(dtype=d)) for d in (torch.float32, dtype))
+    assert list(half.modules) == list(whole.modules)
+    for name, module in half.modules.items():
+        assert module.up.dtype == module.down.dtype == dtype
+        assert torch.equal(module.up, whole.modules[name].up.to(dtype))
+        assert torch.equal(module.down, whole.modules[name].down.to(dtype))
+        assert module.alpha == whole.modules[name].alpha
+        deltas = (oracle.module_delta(m) for m in (module, whole.modules[name]))
+        assert oracle.distance(*deltas) < within
+
+
+@pytest.mark.parametrize("operation", [*ALL_MODES, "resize"])
+def test_results_too_large_for_their_precision_are_refused(operation: str):
+    """Never an Inf in a value: it would be noticed in a picture, or not at all."""
+    lora = make_lora(1, shapes={LINEAR: (14, 11)}, scale=1e6)
+    half = Compute(dtype=torch.float16)
+    with pytest.raises(LoraError, match=LINEAR):
+        resize(lora, 3, compute=half) if operation == "resize" else merge(operation, [lora, lora], compute=half)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_progress_is_told_after_each_module(operation: str):
+    steps: list[tuple[int, int]] = []
+    count = len(OPERATIONS[operation](Compute(progress=lambda *step: steps.append(step))).modules)
+    assert [step for step in steps if step[0] > 0] == [(i, count) for i in range(1, count + 1)]
+
+
+class Stopped(BaseException):
+    """What ComfyUI raises when the user stops; in its newest versions it is no Exception."""
+
+
+class StopAt:
+    """A check that raises at its n-th call; 0: never."""
+
+    def __init__(self, n: int, error: type[BaseException] = Stopped):
+        self.n, self.error, self.calls = n, error, 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.calls == self.n:
+            raise self.error
+
+
+def assert_stops(work: Callable[[Callable[[], None]], object], least: int) -> None:
+    """Whichever call of check raises, that ends the work, and what was raised comes out as it is."""
+    never = StopAt(0)
+    work(never)
+    assert never.calls >= least
+    for error in (Stopped, RuntimeError, KeyboardInterrupt):
+        for n in sorted({1, 2, 3, never.calls // 2, never.calls - 1, never.calls} - {0}):
+            if n <= never.calls:
+                check = StopAt(n, error)
+                with pytest.raises(error):
+                    work(check)
+                assert check.calls == n
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_whoever_stops_an_operation_is_heard_at_once(operation: str):
+    assert_stops(lambda check: OPERATIONS[operation](Compute(check=check)), least=2)
+
+
+def test_whoever_stops_reading_a_state_dict_is_heard():
+    assert_stops(lambda check: from_state_dict(state_dict(make_lora(1)), "x", check=check), least=6)
+    assert_stops(lambda check: to_state_dict(make_lora(1), check=check), least=6)
+
+
+def test_whoever_stops_reading_or_writing_a_file_is_heard(tmp_path: Path):
+    path = save(make_lora(1), tmp_path / "a.safetensors")
+    assert_stops(lambda check: load(path, check=check), least=6)
+    assert_stops(lambda check: save(make_lora(1), path, overwrite=True, check=check), least=6)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize("mode", DENSE_MODES)
+def test_a_large_delta_asks_often_whether_to_stop(mode: str, monkeypatch: pytest.MonkeyPatch):
+    """Not only between modules: one delta can take seconds."""
+    monkeypatch.setattr(svd, "BLOCK_ELEMENTS", 400 * 20)
+    loras = [make_lora(s, shapes={LINEAR: (300, 400)}) for s in (1, 2)]
+    never = StopAt(0)
+    merge(mode, loras, 0.5, rank=8, compute=Compute(check=never))
+    passes = 3 if mode in ("ties_svd", "magnitude_prune_svd") else 1  # a threshold for each, then the merge
+    assert never.calls > 15 * passes  # the blocks of rows in a pass
+
+
+def test_an_empty_lora_is_no_trouble():
+    nothing = of_modules([])
+    assert not resize(nothing, 4).modules
+    assert not merge("ties_svd", [nothing]).modules
+
+
+# Memory
+
+CARD = Compute(device=torch.device("cuda"))
+SHORTAGES = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    MemoryError(),
+]
+
+
+def failing(times: int, error: Exception, places: list[str]) -> Callable[[Compute], str]:
+    """Work that fails on its first calls, and notes where it was called."""
+
+    def work(compute: Compute) -> str:
+        places.append(compute.device.type)
+        if len(places) <= times:
+            raise error
+        return "done"
+
+    return work
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=str)
+def test_a_full_card_is_given_room_once_and_then_up(error: Exception, caplog: pytest.LogCaptureFixture):
+    room: list[int] = []
+    card = replace(CARD, make_room=room.append)
+    for times, expected in enumerate((["cuda"], ["cuda", "cuda"], ["cuda", "cuda", "cpu"])):
+        places: list[str] = []
+        room.clear()
+        assert attempt(card, "module x", 1000, failing(times, error, places)) == "done"
+        assert places == expected and room == ([] if times == 0 else [2000])
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "module x does not fit into the memory of cuda: it is computed on the CPU."
+    ]
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=str)
+@pytest.mark.parametrize("compute, tries", [(Compute(), 1), (CARD, 3)])
+def test_too_little_main_memory_is_told(error: Exception, compute: Compute, tries: int):
+    places: list[str] = []
+    with pytest.raises(LoraError, match=r"not enough for module x \(3 MB .*Close other programs"):
+        attempt(compute, "module x", 3_000_000, failing(9, error, places))
+    assert len(places) == tries
+
+
+@pytest.mark.parametrize("error", [RuntimeError("size mismatch"), LoraError("bad"), ValueError("x"), Stopped()])
+def test_other_errors_are_not_taken_for_it(error: BaseException):
+    def work(compute: Compute) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        attempt(CARD, "module x", 1000, work)
+    assert raised.value is error
+
+
+class ShortAtSecond(TorchFunctionMode):
+    """Lets the second call of a function of torch fail for want of memory."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__()
+        self.names, self.calls = (function, f"__{function}__"), 0
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        if getattr(function, "__name__", "") in self.names:
+            self.calls += 1
+            if self.calls == 2:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_shortage_anywhere_names_the_module_and_leaves_nothing(operation: str):
+    """Wherever memory is asked for: the n-th multiplication or copy that fails."""
+    before = OPERATIONS[operation](Compute())
+    for function in ("matmul", "cat", "sum"):
+        with ShortAtSecond(function) as short:
+            try:
+                OPERATIONS[operation](Compute())
+            except LoraError as error:
+                assert short.calls == 2 and "memory is not enough for module" in str(error)
+            else:
+                assert short.calls < 2
+    after = OPERATIONS[operation](Compute())
+    assert fingerprint(after) == fingerprint(before)

@@ -1,0 +1,113 @@
+"""Memory that runs out anywhere in an operation: what was raised comes out, nothing is left, the next run is right."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lora_pack.merge.adapters.base import Lora
+from lora_pack.merge.compute.context import Compute
+from lora_pack.merge.errors import LoraError
+from lora_pack.merge.files import load, save
+from lora_pack.merge.merging.resize import METHODS, resize
+from lora_pack.tests.support.makers import fingerprint, make_lora, state_dict
+from lora_pack.tests.support.merging import ALL_MODES, merge, three_loras
+from torch.utils._python_dispatch import TorchDispatchMode
+
+CPU_FULL = (
+    "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
+)
+ERRORS = (
+    lambda: MemoryError(),
+    lambda: RuntimeError(CPU_FULL),
+    # its name before torch 2.5
+    lambda: getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)("CUDA out of memory."),
+)
+# How many of an operation's torch calls fail in turn, besides the first and last ones.
+POINTS = 8
+
+
+class FailAt(TorchDispatchMode):
+    """Fails the n-th torch call, of whatever kind; 0: none."""
+
+    def __init__(self, n: int, error: BaseException | None = None):
+        super().__init__()
+        self.n, self.error, self.calls = n, error, 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        self.calls += 1
+        if self.calls == self.n and self.error is not None:
+            raise self.error
+        return function(*arguments, **(options or {}))
+
+
+INPUTS = three_loras("3x3")
+SETTINGS = {method: 2.0 if method == "sv_ratio" else 0.9 for method in METHODS}
+OPERATIONS: dict[str, Callable[[], Lora]] = {
+    **{mode: lambda mode=mode: merge(mode, INPUTS, 0.5, rank=3, conv_rank=3) for mode in ALL_MODES},
+    **{f"resize {method}": lambda m=method: resize(INPUTS[0], 2, 2, m, SETTINGS[m]) for method in METHODS},
+    "half": lambda: merge("ties_svd", INPUTS, 0.5, rank=3, conv_rank=3, compute=Compute(dtype=torch.float16)),
+}
+
+
+def tensors_alive() -> int:
+    gc.collect()
+    return sum(1 for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
+
+
+def assert_recovers(work: Callable[[], object], clean: Callable[[], object] = lambda: None) -> None:
+    """`work` gives the same again after each failure and leaves no tensor; `clean` looks at what else it may leave."""
+    expected = work()
+    with FailAt(0) as never:
+        assert work() == expected
+    before = tensors_alive()
+    count = never.calls
+    assert count > 5
+    for n in sorted({1, 2, 3, count - 1, count, *range(1, count, max(1, count // POINTS))}):
+        error = ERRORS[n % len(ERRORS)]()
+        with pytest.raises((type(error), LoraError)) as caught, FailAt(n, error):
+            work()
+        if caught.value is not error:
+            assert "The memory is not enough for module" in str(caught.value), caught.value
+        del error, caught
+        clean()
+    assert work() == expected
+    assert tensors_alive() <= before
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation(operation: str):
+    inputs = [fingerprint(lora) for lora in INPUTS]
+    assert_recovers(lambda: fingerprint(OPERATIONS[operation]()))
+    assert [fingerprint(lora) for lora in INPUTS] == inputs
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pt"])
+def test_loading(ending: str, tmp_path: Path):
+    path = tmp_path / f"a{ending}"
+    if ending == ".pt":
+        torch.save(state_dict(make_lora(1)), path)
+    else:
+        save(make_lora(1), path)
+    assert_recovers(lambda: fingerprint(load(path)))
+    path.unlink()  # which Windows refuses for a file that is still open
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_saving(dtype: torch.dtype | None, tmp_path: Path):
+    path, lora = tmp_path / "a.safetensors", make_lora(1)
+
+    def work() -> bytes:
+        return save(lora, path, dtype, overwrite=True).read_bytes()
+
+    expected = work()
+
+    def clean() -> None:
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]
+        assert path.read_bytes() == expected
+
+    assert_recovers(work, clean)

@@ -1,0 +1,149 @@
+"""Every bad or odd file of the table in the core: what is said, what is read, and what is left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lora_pack.merge.adapters.base import Adapter, Lora
+from lora_pack.merge.errors import LoraError
+from lora_pack.merge.files import load
+from lora_pack.merge.lazy import made as made_tensor
+from lora_pack.tests.support import oracle
+from lora_pack.tests.support.bad_files import (
+    BOOM,
+    CASES,
+    DOTTED,
+    LINEAR,
+    NOTED,
+    REFUSED,
+    RIGHT,
+    Bomb,
+    Case,
+    deltas_of,
+    document,
+)
+from lora_pack.tests.support.makers import tensor_bytes
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bad-files.md"
+TOLD_TWICE = {DOTTED: LINEAR}  # another name of a weight, where a file has both
+LONGEST = 10.0  # seconds of computing that any file may take
+
+pytestmark = pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+
+refused = pytest.mark.parametrize("case", [c for c in CASES if c.outcome == REFUSED], ids=lambda case: case.file)
+read = pytest.mark.parametrize("case", [c for c in CASES if c.outcome != REFUSED], ids=lambda case: case.file)
+
+
+def made(case: Case, folder: Path) -> Path:
+    try:
+        return case.make(folder)
+    except OSError as error:
+        pytest.skip(f"This system has no such files: {error}")
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(LoraError) as caught:
+        load(path)
+    return str(caught.value)
+
+
+def open_files(path: Path) -> list[Path]:
+    handles = [handle for handle in Path("/proc/self/fd").iterdir() if handle.exists()]
+    return [handle for handle in handles if path.exists() and os.path.samefile(handle, path)]
+
+
+def delta(adapter: Adapter) -> np.ndarray:
+    """What an adapter adds, from its factors in float64 where it has some."""
+    factors = adapter.factors()
+    if factors is None:
+        return adapter.block_weight * adapter.dense().double().numpy()
+    up, down = (factor.double().numpy() for factor in factors)
+    return adapter.block_weight * adapter.scale * (up @ down)
+
+
+def contents(lora: Lora) -> list[object]:
+    """All that a LoRA holds, for comparing."""
+    tensors = [
+        (name, ending, tensor.dtype, tuple(tensor.shape), tensor_bytes(made_tensor(tensor)))
+        for name, adapter in lora.modules.items()
+        for ending, tensor in adapter.tensors()
+    ]
+    return [lora.name, lora.strength_model, lora.strength_clip, dict(lora.metadata), tensors]
+
+
+def test_names_are_told_apart():
+    assert len({case.file.lower() for case in CASES}) == len(CASES)
+    assert {case.outcome for case in CASES} == {REFUSED, RIGHT, NOTED}
+
+
+@refused
+def test_a_bad_file_is_refused(case: Case, tmp_path: Path):
+    path = made(case, tmp_path)
+    began = time.process_time()
+    message = refusal(path)
+    assert time.process_time() - began < LONGEST
+    assert case.pattern().fullmatch(message), message
+    assert case.file in message or case.loras_name in message
+    assert len(re.findall(r"[.!?](?=\s|$)", message)) <= 2, "one or two sentences"
+    assert len(message) < 2500 and message.isprintable()
+    assert refusal(path) == message
+    assert not (tmp_path / BOOM).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells")
+@refused
+def test_a_refused_file_is_closed(case: Case, tmp_path: Path):
+    path = made(case, tmp_path)
+    with pytest.raises(LoraError) as caught:
+        load(path)
+    assert open_files(path) == [], caught  # while the error, and with it what it saw, is still there
+    assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_open_files_are_seen(tmp_path: Path):
+    path = tmp_path / "a"
+    path.touch()
+    if sys.platform == "linux":
+        with path.open("rb"):
+            assert len(open_files(path)) == 1
+
+
+@read
+def test_an_odd_file_is_read_right(case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = made(case, tmp_path)
+    expected: dict[str, np.ndarray] = {}
+    for name, value in deltas_of(path).items():
+        name = TOLD_TWICE.get(name, name) if case.file == "two_names.safetensors" else name
+        expected[name] = expected.get(name, 0) + value
+    began = time.process_time()
+    with caplog.at_level(logging.INFO):
+        lora = load(path)
+    assert time.process_time() - began < LONGEST
+    assert set(lora.modules) == set(expected) != set()
+    for name, adapter in lora.modules.items():
+        assert oracle.distance(delta(adapter), expected[name]) <= 1e-6, name
+    notes = [record.getMessage() for record in caplog.records]
+    if case.outcome == NOTED:
+        assert [note for note in notes if case.pattern().fullmatch(note)], notes
+    else:
+        assert not [note for note in notes if case.loras_name in note]
+    assert contents(load(path)) == contents(lora)
+
+
+def test_the_bombs_would_go_off(tmp_path: Path):
+    pickle.loads(pickle.dumps(Bomb(tmp_path)))
+    assert (tmp_path / BOOM).exists()
+
+
+def test_the_document_says_what_the_table_says():
+    if os.environ.get("UPDATE_DOCS"):
+        DOCUMENT.write_text(document(), "utf-8", newline="\n")
+    assert DOCUMENT.read_text("utf-8") == document()

@@ -1,0 +1,159 @@
+"""How a tensor lies in memory must not change what becomes of it: views, transposes and expanded tensors merge as their
+contiguous copies do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from lora_pack.merge.adapters.base import Adapter, Lora, LowRank
+from lora_pack.merge.formats import from_state_dict
+from lora_pack.merge.merging.resize import resize
+from lora_pack.merge.methods.blocks import Blocks, MaskStream
+from lora_pack.merge.methods.sparsify import Sparsifier, dropout_rescale, keep_all, kept_count, prune_magnitude
+from lora_pack.tests.support.families import FAMILIES, State, tucker_loha
+from lora_pack.tests.support.makers import CONV3, LINEAR, make_lora, state_dict
+from lora_pack.tests.support.merging import ALL_MODES, merge
+from torch import Tensor
+
+DRAW = MaskStream(3, "model:x", 1, "up")
+
+
+def whole_numbers(*shape: int, seed: int = 0) -> Tensor:
+    """Between -3 and 3, so that many magnitudes tie."""
+    return torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed)).float()
+
+
+LAYOUTS: dict[str, Callable[[], Tensor]] = {
+    "transposed": lambda: whole_numbers(11, 14).T,
+    "a part of columns": lambda: whole_numbers(14, 30)[:, 4:15],
+    "each second row": lambda: whole_numbers(28, 11)[::2],
+    "each second column": lambda: whole_numbers(14, 22)[:, ::2],
+    "one row repeated": lambda: whole_numbers(1, 11).expand(14, 11),
+    "one column repeated": lambda: whole_numbers(14, 1).expand(14, 11),
+    "permuted": lambda: whole_numbers(11, 7, 2).permute(1, 2, 0),
+    "one column": lambda: whole_numbers(14, 11)[:, :1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("sparsify", [keep_all, prune_magnitude, dropout_rescale])
+def test_a_sparsifier_sees_numbers_and_not_strides(sparsify: Sparsifier, layout: str):
+    strided = LAYOUTS[layout]()
+    for density in (0.0, 0.1, 0.37, 0.5, 0.9, 1.0):
+        for rows in (3, 14):
+            kept = [sparse(sparsify, matrix, density, rows) for matrix in (strided, strided.contiguous())]
+            assert torch.equal(*kept), f"density {density}"
+            if sparsify is prune_magnitude:
+                least = min(kept_count(density, strided.numel()), int(strided.count_nonzero()))
+                assert int(kept[0].count_nonzero()) == least
+
+
+def sparse(sparsify: Sparsifier, matrix: Tensor, density: float, rows: int) -> Tensor:
+    blocks = Blocks(matrix.numel(), lambda: iter(matrix.split(rows)))
+    mask, at, done = sparsify(blocks, density, DRAW), 0, []
+    for block in blocks.each():
+        done.append(mask(block, at))
+        at += block.numel()
+    return torch.cat(done)
+
+
+class Contiguous(Adapter):
+    """An adapter whose factors and delta are copied into row order."""
+
+    def __init__(self, whole: Adapter) -> None:
+        self.whole = whole
+        self.name, self.block_weight, self.family = whole.name, whole.block_weight, whole.family  # type: ignore[misc]
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.whole.weight_shape
+
+    @property
+    def parameter(self) -> str:
+        return self.whole.parameter
+
+    @property
+    def rank(self) -> int:
+        return self.whole.rank
+
+    @property
+    def scale(self) -> float:
+        return self.whole.scale
+
+    @property
+    def has_factors(self) -> bool:
+        return self.whole.has_factors
+
+    def factors(self) -> tuple[Tensor, Tensor] | None:
+        factors = self.whole.factors()
+        return factors and (factors[0].contiguous(), factors[1].contiguous())
+
+    def dense(self) -> Tensor:
+        return self.whole.dense().contiguous()
+
+    def tensors(self) -> Iterator:
+        return self.whole.tensors()
+
+
+def numbers(lora: Lora) -> list[list[list]]:
+    tensors = [
+        [value if isinstance(value, Tensor) else value.make() for _, value in m.tensors()]
+        for m in lora.modules.values()
+    ]
+    return [[tensor.tolist() for tensor in module] for module in tensors]
+
+
+def with_ties(state: State) -> State:
+    return {key: t if key.endswith(".alpha") else (2 * t).round().clamp(-2, 2) for key, t in state.items()}
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_merge_sees_numbers_and_not_strides(family: str, mode: str):
+    """LoHa's and LoKr's Tucker forms give transposed factors."""
+    read = [from_state_dict(with_ties(FAMILIES[family](seed)), f"lora{seed}") for seed in (1, 40)]
+    if (
+        mode in ALL_MODES[:6]
+        and mode != "concat"
+        and not all(m.has_factors or len(m.weight_shape) == 1 for m in read[0].modules.values())
+    ):
+        return
+    copied = [
+        Lora(lora.name, {key: m if isinstance(m, LowRank) else Contiguous(m) for key, m in lora.modules.items()})
+        for lora in read
+    ]
+    assert numbers(merge(mode, read, 0.5, 3, 3)) == numbers(merge(mode, copied, 0.5, 3, 3))
+
+
+def test_pruning_a_tucker_loha_keeps_the_share_it_promises():
+    """Its up is a transpose: the zeros were written into a copy, and 79 of 96 numbers stayed instead of 48."""
+    state = with_ties(tucker_loha(1))
+    lora = from_state_dict(state, "lora")
+    (adapter,) = lora.modules.values()
+    factors = adapter.factors()
+    assert factors is not None and not factors[0].is_contiguous()
+    (merged,) = merge("magnitude_prune", [lora], 0.25).modules.values()
+    assert isinstance(merged, LowRank)
+    for factor, pruned in zip(factors, merged.factors(), strict=True):
+        assert int(factor.count_nonzero()) > factor.numel() // 4
+        assert int(pruned.count_nonzero()) == factor.numel() // 4
+
+
+@pytest.mark.parametrize("operation", [*ALL_MODES, "resize"])
+def test_a_lora_of_strided_tensors_merges_as_its_copy(operation: str):
+    """As a caller with tensors of its own may give them."""
+    shapes = {LINEAR: (14, 11), CONV3: (8, 5, 3, 3)}
+    states = [state_dict(make_lora(seed, shapes=shapes, whole=True)) for seed in (1, 2)]
+    results = []
+    for layout in (strided, Tensor.contiguous):
+        loras = [from_state_dict({k: layout(t) for k, t in state.items()}, "lora") for state in states]
+        merged = resize(loras[0], 2) if operation == "resize" else merge(operation, loras, 0.5, 3, 3)
+        results.append(numbers(merged))
+    assert results[0] == results[1]
+
+
+def strided(tensor: Tensor) -> Tensor:
+    """The same numbers with the first dimension's stride the smallest."""
+    return tensor.movedim(0, -1).contiguous().movedim(-1, 0) if tensor.ndim > 1 else tensor

@@ -1,0 +1,214 @@
+"""python -m merge: what it writes, what it prints, and that errors are one line and exit code 1."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lora_pack.merge import __main__ as cli
+from lora_pack.merge.adapters.base import Lora
+from lora_pack.merge.files import load, save
+from lora_pack.merge.merging.resize import resize
+from lora_pack.tests.support import oracle
+from lora_pack.tests.support.makers import LINEAR, SHAPES, TEXT, at, fingerprint, make_lora, of_modules
+from lora_pack.tests.support.merging import ALL_MODES, merge
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a.safetensors and b.safetensors in it."""
+    for name, seed, rank in (("a", 1, 3), ("b", 2, 4)):
+        save(make_lora(seed, name=name, ranks=[rank], alphas=[2.0]), tmp_path / f"{name}.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return cli.main(arguments)
+
+
+def inputs(*strengths: tuple[float, float]) -> list[Lora]:
+    return [at(load(Path(f"{name}.safetensors")), *s) for name, s in zip("ab", strengths, strict=False)]
+
+
+def assert_same_factors(found: Lora, expected: Lora) -> None:
+    assert list(found.modules) == list(expected.modules)
+    for name, module in found.modules.items():
+        assert torch.equal(module.up, expected.modules[name].up), name
+        assert torch.equal(module.down, expected.modules[name].down), name
+        assert module.alpha == expected.modules[name].alpha
+
+
+@pytest.mark.parametrize("mode", ALL_MODES)
+def test_every_mode(mode: str, folder: Path, capsys: pytest.CaptureFixture[str]):
+    options = ["--mode", mode, "--density", "0.5", "--rank", "3", "--conv-rank", "2", "--seed", "1"]
+    assert run("merge", "a.safetensors:0.8", "b.safetensors:-0.5", *options, "-o", "out.safetensors") == 0
+    expected = merge(mode, inputs((0.8, 0.8), (-0.5, -0.5)), 0.5, rank=3, conv_rank=2, seed=1)
+    assert_same_factors(load(folder / "out.safetensors"), expected)
+    assert "out.safetensors" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text, model, clip",
+    [
+        ("a.safetensors", 1.0, 1.0),
+        ("a.safetensors:0.8", 0.8, 0.8),
+        ("a.safetensors:0.8:0.5", 0.8, 0.5),
+        ("a.safetensors:-1", -1.0, -1.0),
+        ("a.safetensors:-.5:+2", -0.5, 2.0),
+        ("a.safetensors:1e-1:-1.5e0", 0.1, -1.5),
+        ("a.safetensors:1:0", 1.0, 0.0),
+        ("a.safetensors:0:1", 0.0, 1.0),
+        ("./a.safetensors:2.", 2.0, 2.0),
+    ],
+)
+def test_strengths(text: str, model: float, clip: float, folder: Path):
+    assert run("merge", text, "-o", "out.safetensors") == 0
+    written = load(folder / "out.safetensors")
+    lora = load(folder / "a.safetensors")
+    for name, module in lora.modules.items():
+        strength = clip if name == TEXT else model
+        if strength == 0:
+            assert name not in written.modules
+        else:
+            expected = strength * oracle.module_delta(module)
+            assert oracle.distance(oracle.module_delta(written.modules[name]), expected) < 1e-6
+
+
+def test_a_file_with_colons_in_its_folder(tmp_path: Path):
+    path = save(make_lora(1), tmp_path / "12:30" / "a.safetensors")
+    if not path.is_file():
+        pytest.skip("this system has no such names")
+    assert run("merge", f"{path}:0.5", "-o", str(tmp_path / "out.safetensors")) == 0
+    module = load(tmp_path / "out.safetensors").modules[LINEAR]
+    assert oracle.distance(oracle.module_delta(module), 0.5 * oracle.module_delta(load(path).modules[LINEAR])) < 1e-6
+
+
+@pytest.mark.parametrize("method, value", [("fixed", 0.9), ("sv_ratio", 2.0), ("sv_cumulative", 0.6), ("sv_fro", 0.8)])
+def test_resize(method: str, value: float, folder: Path):
+    options = ["--rank", "2", "--conv-rank", "3", "--method", method, "--value", str(value)]
+    assert run("resize", "b.safetensors", *options, "-o", "out.safetensors") == 0
+    expected = resize(load(folder / "b.safetensors"), 2, 3, method, value)
+    assert_same_factors(load(folder / "out.safetensors"), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("command", ["merge", "resize"])
+def test_precisions(command: str, dtype: str, folder: Path):
+    assert run(command, "a.safetensors", "--dtype", dtype, "-o", "out.safetensors") == 0
+    assert {m.up.dtype for m in load(folder / "out.safetensors").modules.values()} == {getattr(torch, dtype)}
+
+
+def test_the_output_counts_up_unless_told(folder: Path, capsys: pytest.CaptureFixture[str]):
+    for _ in range(2):
+        assert run("merge", "a.safetensors", "-o", "out.safetensors") == 0
+    assert "out_00002.safetensors" in capsys.readouterr().out
+    before = fingerprint(load(folder / "out_00002.safetensors"))
+    assert run("merge", "a.safetensors:2", "-o", "out.safetensors", "--overwrite") == 0
+    assert sorted(p.name for p in folder.glob("out*")) == ["out.safetensors", "out_00002.safetensors"]
+    assert fingerprint(load(folder / "out_00002.safetensors")) == before
+    assert fingerprint(load(folder / "out.safetensors")) != before
+
+
+def test_info(folder: Path, capsys: pytest.CaptureFixture[str]):
+    lora = make_lora(
+        3, ranks=[2, 5], alphas=[1.5], dtype=torch.float16, metadata={"ss_note": "hello", "long": "x" * 999}
+    )
+    save(lora, folder / "c.safetensors")
+    assert run("info", "a.safetensors", "c.safetensors") == 0
+    out = capsys.readouterr().out
+    first, second = out.split("c.safetensors")
+    assert "a.safetensors" in first
+    for word in ("LoRA", f"{len(SHAPES) - 1} of the model", "1 of text encoders", "2 (3x)", "5 (3x)", "1.5", "float16"):
+        assert word in second, word
+    assert "ss_note: hello" in second and "x" * 999 not in second
+
+
+ERRORS = {
+    "a missing file": (["merge", "missing.safetensors", "-o", "out.safetensors"], "missing"),
+    "a missing file with a strength": (["merge", "missing.safetensors:0.5", "-o", "out.safetensors"], "missing"),
+    "a strength that is none": (["merge", "a.safetensors:much", "-o", "out.safetensors"], "much"),
+    "a broken file": (["merge", "a.safetensors", "broken.safetensors", "-o", "out.safetensors"], "broken"),
+    "a folder": (["info", "folder.safetensors"], "folder"),
+    "a mode": (["merge", "a.safetensors", "--mode", "sum", "-o", "out.safetensors"], "sum"),
+    "a density": (["merge", "a.safetensors", "--mode", "ties", "--density", "1.5", "-o", "out.safetensors"], "1.5"),
+    "a rank": (["merge", "a.safetensors", "--mode", "ties_svd", "--rank", "-1", "-o", "out.safetensors"], "-1"),
+    "a new rank": (["resize", "a.safetensors", "--rank", "0", "-o", "out.safetensors"], "0"),
+    "a method": (["resize", "a.safetensors", "--method", "best", "-o", "out.safetensors"], "best"),
+    "a value": (["resize", "a.safetensors", "--method", "sv_fro", "--value", "7", "-o", "out.safetensors"], "7"),
+    "an ending": (["merge", "a.safetensors", "-o", "out.ckpt"], "out.ckpt"),
+    "a device": (["merge", "a.safetensors", "--device", "toaster", "-o", "out.safetensors"], "toaster"),
+    "two models": (["merge", "a.safetensors", "sdxl.safetensors", "-o", "out.safetensors"], "sdxl"),
+    "nothing to save": (["merge", "a.safetensors:0", "-o", "out.safetensors"], "nothing"),
+    "a file in the way": (["merge", "a.safetensors", "-o", "a.safetensors/out.safetensors"], "a.safetensors"),
+}
+
+
+@pytest.mark.parametrize("arguments, named", ERRORS.values(), ids=ERRORS)
+def test_errors_are_one_line(arguments: list[str], named: str, folder: Path, capsys: pytest.CaptureFixture[str]):
+    (folder / "broken.safetensors").write_bytes(b"<html>")
+    (folder / "folder.safetensors").mkdir()
+    save(of_modules(make_lora(1, shapes={LINEAR: (14, 12)}).modules.values()), folder / "sdxl.safetensors")
+    before = sorted(folder.iterdir())
+    assert run(*arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    message = [line for line in printed.err.splitlines() if "error" in line]
+    assert len(message) == 1 and named in message[0]
+    assert "Traceback" not in printed.err
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("arguments", [ERRORS["an ending"][0], ERRORS["a mode"][0], ERRORS["a density"][0]])
+def test_what_can_be_known_is_told_before_any_work(
+    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def late(*_: object) -> None:
+        raise AssertionError("the work had begun")
+
+    for work in ("lora_pack.merge.numerics.svd.stack", "lora_pack.merge.numerics.svd.truncate_sum"):
+        monkeypatch.setattr(work, late)
+    assert run(*arguments) == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["merge"], ["merge", "a.safetensors"], ["--help"]])
+def test_wrong_usage_shows_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        run(*arguments)
+    printed = capsys.readouterr()
+    assert "usage: python -m merge" in printed.out + printed.err
+
+
+def test_as_a_process(folder: Path):
+    """From the pack's folder, as the README says: exit codes, and no traceback."""
+
+    def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "merge", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    a, b, out = (str(folder / f"{name}.safetensors") for name in ("a", "b", "out"))
+    done = process(
+        "merge", f"{a}:0.8:0.5", f"{b}:-1", "--mode", "ties_svd", "--density", "0.5", "--seed", "1", "-o", out
+    )
+    assert (done.returncode, done.stdout.count("out.safetensors")) == (0, 1)
+    assert_same_factors(load(Path(out)), merge("ties_svd", inputs((0.8, 0.5), (-1, -1)), 0.5, rank=32, conv_rank=0))
+    failed = process("resize", str(folder / "missing.safetensors"), "-o", out)
+    assert failed.returncode == 1
+    assert "missing" in failed.stderr and "Traceback" not in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_whoever_reads_the_output_may_have_seen_enough(tmp_path: Path):
+    path = save(make_lora(1, metadata={str(n): "x" * 150 for n in range(2000)}), tmp_path / "a.safetensors")
+    command = [sys.executable, "-m", "merge", "info", str(path)]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout is not None and running.stderr is not None
+    running.stdout.readline()
+    running.stdout.close()
+    assert running.wait() == 1 and running.stderr.read() == ""
+    running.stderr.close()
