@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merge.adapters.base import Lora, LoraModule, LowRank
+from merge.adapters.base import Lora, LoraModule
 from merge.compute.context import Compute
 from merge.files import load, save
 from merge.merging.key_resolver import resolver_for
@@ -59,7 +59,7 @@ def as_loras(module: Module) -> list[Lora]:
     """A module's terms as LoRAs, at their strengths."""
     loras = []
     for term in module.terms:
-        adapter = LoraModule(module.name, term.up, term.down, term.scale * term.up.shape[1])
+        adapter = LoraModule.of(module.name, term.up, term.down, term.scale * term.up.shape[1])
         loras.append(Lora(str(term.number), {module.name: adapter}).with_strengths(term.strength, term.strength))
     return loras
 
@@ -67,8 +67,9 @@ def as_loras(module: Module) -> list[Lora]:
 def factors(work: Work, module: Module, setting: Setting) -> tuple[Tensor, Tensor]:
     """The result for one module: its delta is up @ down."""
     (result,) = merged(work, as_loras(module), setting).modules.values()
-    assert isinstance(result, LowRank)
-    return result.up.flatten(1).double() * result.scale, result.down.flatten(1).double()
+    assert isinstance(result, LoraModule)
+    up, down = result.factors()
+    return up.double() * result.scale, down.double()
 
 
 def largest(values: Tensor, density: float) -> Tensor:

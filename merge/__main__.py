@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from .adapters.architecture import architecture_of, architectures_of
-from .adapters.base import Lora, LowRank
+from .adapters.base import Lora, LoraModule
 from .compute.context import DTYPES, Compute
 from .compute.devices import with_index
 from .errors import LoraError
@@ -248,7 +248,7 @@ def _info(options: argparse.Namespace) -> None:
         modules = list(lora.modules.values())
         text_encoder = sum(is_text_encoder(module.name) for module in modules)
         convolutions = sum(module.is_convolution for module in modules)
-        low_rank = [module for module in modules if isinstance(module, LowRank)]
+        low_rank = [module for module in modules if isinstance(module, LoraModule)]
         dtypes = (tensor.dtype for module in modules for suffix, tensor in module.tensors() if suffix != ".alpha")
         print(text)
         architecture = architecture_of(lora)

@@ -25,6 +25,7 @@ from .io import safetensors_file
 from .io.atomic_write import refusals_named, write_whole
 from .io.hashing import Sha256
 from .io.safetensors_file import DTYPE_NAMES
+from .lazy import LazyTensor
 from .names import Style
 from .provenance import metadata as file_metadata
 
@@ -67,13 +68,18 @@ def load(
         if is_pickle:
             _require_safe_torch(path)
         with Sha256(path) as sha256:
-            tensors, metadata = (_read_pickle(path), {}) if is_pickle else safetensors_file.index(path)
+            tensors, metadata = (_read_pickle(path), {}) if is_pickle else _read_safetensors(path)
             config = _config_of(path, name) if alpha_from == "trainer" else None
             lora = from_state_dict(tensors, name, metadata, check, alpha_from, config)
             source = {"file": f"{name}{path.suffix}", "size": path.stat().st_size, "sha256": sha256.result(check)}
     if alpha_from == "tensors" and adapter_config(path) is not None:
         source["alpha_from"] = alpha_from  # the configuration might give another scale
     return replace(lora, source={**source, **lora.source})
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+    stored, metadata = safetensors_file.index(path)
+    return {key: tensor.lazy() for key, tensor in stored.items()}, metadata
 
 
 def _own_name(path: Path) -> str:
@@ -103,7 +109,7 @@ def tensors_equal(a: Path, b: Path) -> bool:
     """Whether two safetensors files hold the same tensors, bit by bit, under the same names."""
     (first, _), (second, _) = safetensors_file.index(a), safetensors_file.index(b)
 
-    def equal(one: safetensors_file.Stored, other: safetensors_file.Stored) -> bool:
+    def equal(one: safetensors_file.StoredTensor, other: safetensors_file.StoredTensor) -> bool:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return False
         here, there = (safetensors_file.tensor_bytes(safetensors_file.read([stored])[0]) for stored in (one, other))
@@ -122,7 +128,7 @@ def _require_safe_torch(path: Path) -> None:
         )
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _read_pickle(path: Path) -> dict[str, LazyTensor]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -146,7 +152,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         raise LoraError(f"{path.name} holds no table of tensors, so it is no LoRA. Choose a LoRA file.")
     tensors = [value for value in content.values() if isinstance(value, Tensor) and _is_plain(value)]
     _require_honest(path, sum(tensor.nbytes for tensor in tensors))
-    return {str(key): _tensor(str(key), value, path.name) for key, value in content.items()}
+    return {str(key): LazyTensor.of(_tensor(str(key), value, path.name)) for key, value in content.items()}
 
 
 def _require_honest(path: Path, size: int) -> None:

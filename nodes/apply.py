@@ -11,7 +11,7 @@ import comfy.sd
 import torch
 
 from ..merge.adapters.architecture import architecture_of
-from ..merge.adapters.base import WEIGHT, Adapter, Lora, LowRank
+from ..merge.adapters.base import WEIGHT, Adapter, Lora, LoraModule
 from ..merge.compute.context import Progress, no_progress
 from ..merge.formats import to_state_dict
 from ..merge.formats.key_styles import loadable_form
@@ -107,7 +107,7 @@ def _fits(module: Adapter, target: Any, shapes: Mapping[str, torch.Size]) -> boo
     key, window, _ = comfy_bridge.target_parts(target)
     if key not in shapes:
         return False
-    widens = isinstance(module, LowRank) and module.reshape is not None  # a Flux control LoRA pads its weight first
+    widens = isinstance(module, LoraModule) and module.reshape is not None  # a Flux control LoRA pads its weight first
     if widens or not module.weight_shape or module.parameter != WEIGHT:
         return True
     shape = list(shapes[key])

@@ -21,9 +21,9 @@ from ..merge.adapters.architecture import architecture_of
 from ..merge.adapters.base import Adapter, Lora
 from ..merge.adapters.combine import same_weight, shape_text
 from ..merge.errors import LoraError
-from ..merge.formats.based import WeightDependentModule
 from ..merge.formats.peft_dora import PeftDora
-from ..merge.lazy import Later
+from ..merge.formats.weight_dependent import WeightDependentModule
+from ..merge.lazy import LazyTensor
 from ..merge.merging.key_resolver import ModelNames
 from ..merge.names import Target, loadable
 from ..merge.provenance.recipe import FROM_MODEL
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 class ResolvedModule(Adapter):
     """A weight-dependent module with the weight at hand; its delta is computed when it is needed, never kept."""
 
-    family: str  # type: ignore[misc]  # that of the module it stands for
+    family: str  # that of the module it stands for
     name: str
     compute: Callable[[], Tensor]
     shape: tuple[int, ...]
@@ -56,8 +56,8 @@ class ResolvedModule(Adapter):
     def dense(self) -> Tensor:
         return self.compute().flatten(1)
 
-    def tensors(self) -> Iterator[tuple[str, Later]]:
-        yield ".diff", Later(torch.float32, self.weight_shape, lambda: self.compute() * self.block_weight)
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
+        yield ".diff", LazyTensor(torch.float32, self.weight_shape, lambda: self.compute() * self.block_weight)
 
 
 def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import LoraError
-from ..lazy import Later, made, scaled
+from ..lazy import LazyTensor
 from ..names import Architecture
 from ..names.prefixes import is_text_encoder
 
@@ -29,14 +29,11 @@ class Adapter(ABC):
     ``name`` is the module's name as the file spells it; ``block_weight`` multiplies the LoRA's strength for it.
     """
 
-    family: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    family: str
     name: str
     block_weight: float
-
-    @property
-    def parameter(self) -> str:
-        """Which parameter of the module: its weight, or its bias."""
-        return WEIGHT
+    parameter: str = WEIGHT  # which parameter of the module it changes: its weight or its bias
 
     @property
     def key(self) -> str:
@@ -89,7 +86,7 @@ class Adapter(ABC):
         return lambda start, stop: dense[start:stop]
 
     @abstractmethod
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         """What a file holds of it, by the key's ending, with the block weight in it."""
 
     def in_peft(self) -> Adapter | None:
@@ -97,104 +94,77 @@ class Adapter(ABC):
         return None
 
 
-class LowRank(Adapter):
-    """The low-rank adapter of one weight; its delta is ``alpha / rank * up @ down``.
+@dataclass(frozen=True, eq=False)
+class LoraModule(Adapter):
+    """The low-rank adapter of one weight: its delta is ``alpha / rank * up @ down``.
 
-    ``up`` has the shape (out, rank) and ``down`` (rank, in), each with the kernel's dimensions behind for a
-    convolution: up (out, rank, 1, 1), down (rank, in, kh, kw). Both are floating point, of any precision.
-    ``alpha`` is finite and may be zero or negative. ``reshape`` is the shape that the weight is first padded to with
-    zeros, for the few LoRAs that widen a layer (Flux control).
+    ``up`` is (out, rank) and ``down`` (rank, in), with the kernel's dimensions appended for a convolution:
+    up (out, rank, 1, 1), down (rank, in, kh, kw). Both are floating point, of any precision. ``alpha`` is finite and
+    may be zero or negative. ``reshape`` is the shape that the weight is padded to with zeros first, for the few LoRAs
+    that widen a layer (Flux control).
     """
 
-    family: ClassVar[str] = "LoRA"
-    up: Tensor
-    down: Tensor
+    family: str = field(default="LoRA", init=False)
+    name: str
+    up: LazyTensor
+    down: LazyTensor
     alpha: float
-    reshape: tuple[int, ...] | None
+    block_weight: float = 1.0
+    reshape: tuple[int, ...] | None = None
 
-    @property
-    def halves(self) -> tuple[Tensor | Later, Tensor | Later]:
-        """Up and down, not made yet where they are made for each use."""
-        return self.up, self.down
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        up: Tensor,
+        down: Tensor,
+        alpha: float,
+        block_weight: float = 1.0,
+        reshape: tuple[int, ...] | None = None,
+    ) -> LoraModule:
+        """A module with its factors in memory."""
+        return cls(name, LazyTensor.of(up), LazyTensor.of(down), alpha, block_weight, reshape)
 
     @property
     def rank(self) -> int:
-        return self.halves[1].shape[0]
+        return self.down.shape[0]
 
     @property
     def scale(self) -> float:
-        """The factor between ``up @ down`` and the delta, block weight not counted."""
+        """The factor between ``up @ down`` and the delta, not counting the block weight."""
         return self.alpha / self.rank
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        up, down = self.halves
-        return (up.shape[0], *down.shape[1:])
+        return (self.up.shape[0], *self.down.shape[1:])
 
     @property
     def has_factors(self) -> bool:
         return True
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        return self.up.flatten(1), self.down.flatten(1)
+        return self.up.materialize().flatten(1), self.down.materialize().flatten(1)
 
     def dense(self) -> Tensor:
         up, down = self.factors()
         return (up.float() * self.scale) @ down.float()
 
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
-        up, down = self.halves
-        yield ".lora_up.weight", up
-        yield ".lora_down.weight", down
-        yield ".alpha", torch.tensor(self.alpha * self.block_weight, dtype=torch.float32)
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
+        yield ".lora_up.weight", self.up
+        yield ".lora_down.weight", self.down
+        yield ".alpha", LazyTensor.of(torch.tensor(self.alpha * self.block_weight, dtype=torch.float32))
         if self.reshape is not None:
-            yield ".reshape_weight", torch.tensor(self.reshape)
-
-
-@dataclass(frozen=True, eq=False)
-class LoraModule(LowRank):
-    """A low-rank adapter with its factors in memory."""
-
-    name: str
-    up: Tensor
-    down: Tensor
-    alpha: float
-    block_weight: float = 1.0
-    reshape: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class LaterLoraModule(LowRank):
-    """A low-rank adapter whose factors are made for each use: read from a file, or made of others that are."""
-
-    name: str
-    up_half: Tensor | Later
-    down_half: Tensor | Later
-    alpha: float
-    block_weight: float = 1.0
-    reshape: tuple[int, ...] | None = None
-
-    @property
-    def halves(self) -> tuple[Tensor | Later, Tensor | Later]:
-        return self.up_half, self.down_half
-
-    @property
-    def up(self) -> Tensor:  # type: ignore[override]
-        return made(self.up_half)
-
-    @property
-    def down(self) -> Tensor:  # type: ignore[override]
-        return made(self.down_half)
+            yield ".reshape_weight", LazyTensor.of(torch.tensor(self.reshape))
 
 
 @dataclass(frozen=True, eq=False)
 class Difference(Adapter):
     """What is added to a parameter as it is: to a full weight (out, in[, kh, kw]), or to a bias or a norm (out,)."""
 
-    family: ClassVar[str] = "full difference"
+    family: str = field(default="full difference", init=False)
     name: str
-    value: Tensor
-    parameter: str = WEIGHT  # type: ignore[assignment]
+    value: LazyTensor
+    parameter: str = WEIGHT
     block_weight: float = 1.0
 
     @property
@@ -212,18 +182,21 @@ class Difference(Adapter):
         return self.rows()(0, self.value.shape[0])
 
     def rows(self) -> Rows:
-        value = self.value if self.value.ndim < 2 else self.value.flatten(1)
-        return lambda start, stop: value[start:stop].float()
+        def rows(start: int, stop: int) -> Tensor:
+            part = self.value.rows(start, stop)
+            return (part if part.ndim < 2 else part.flatten(1)).float()
 
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
-        yield ".diff" if self.parameter == WEIGHT else ".diff_b", scaled(self.value, self.block_weight)
+        return rows
+
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
+        yield ".diff" if self.parameter == WEIGHT else ".diff_b", self.value.scaled(self.block_weight)
 
 
 @dataclass(frozen=True, eq=False)
 class Replacement(Adapter):
     """A parameter that takes the place of the model's own, whatever the strength (ComfyUI's set_weight)."""
 
-    family: ClassVar[str] = "replaced weight"
+    family: str = field(default="replaced weight", init=False)
     name: str
     value: Tensor
     block_weight: float = 1.0
@@ -242,8 +215,8 @@ class Replacement(Adapter):
     def dense(self) -> Tensor:
         raise LoraError(f"Module {self.name} replaces the model's weight and can't be merged with a change of it.")
 
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
-        yield ".set_weight", self.value
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
+        yield ".set_weight", LazyTensor.of(self.value)
 
 
 def worth_factors(adapter: Adapter) -> bool:
@@ -256,7 +229,7 @@ AdapterT = TypeVar("AdapterT", bound=Adapter)
 
 
 def with_block_weight(adapter: AdapterT, block_weight: float) -> AdapterT:
-    return replace(adapter, block_weight=block_weight)  # type: ignore[type-var]
+    return replace(adapter, block_weight=block_weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +254,7 @@ class Lora:
     source: Mapping[str, object] = field(default_factory=dict)
     architecture: Architecture | None = None
     notes: tuple[str, ...] = ()
-    extras: Mapping[str, Tensor | Later] = field(default_factory=dict)
+    extras: Mapping[str, LazyTensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for mapping in ("modules", "metadata", "source", "extras"):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import DAMAGED, LoraError
-from ..lazy import Later, known_finite, scaled
+from ..lazy import LazyTensor
 from ..numerics import svd
 from ..numerics.finite import require_fits
-from .base import Adapter, Difference, LaterLoraModule, LoraModule, LowRank, Replacement
+from .base import Adapter, Difference, LoraModule, Replacement
 
 
 def join(first: Adapter, second: Adapter, source: str) -> Adapter:
@@ -36,15 +36,15 @@ def join(first: Adapter, second: Adapter, source: str) -> Adapter:
         return side_by_side(first.name, terms, weight_shape, reshape_of(first, second))
     value = first.dense() * first.block_weight + second.dense() * second.block_weight
     require_fits(value, source)
-    return Difference(first.name, value.reshape(weight_shape), first.parameter)
+    return Difference(first.name, LazyTensor.of(value.reshape(weight_shape)), first.parameter)
 
 
 def low_rank(
     name: str, up: Tensor, down: Tensor, weight_shape: tuple[int, ...], reshape: tuple[int, ...] | None = None
 ) -> LoraModule:
-    """A LoRA module from its factors as matrices, counting as they are: alpha is the rank."""
+    """The LoRA module of the factors up (out, r) and down (r, in * kh * kw) at scale 1: alpha is the rank."""
     rank = up.shape[1]
-    return LoraModule(
+    return LoraModule.of(
         name,
         up.reshape(up.shape[0], rank, *(1,) * (len(weight_shape) - 2)).contiguous(),
         down.reshape(rank, *weight_shape[1:]).contiguous(),
@@ -59,51 +59,54 @@ def side_by_side(
     weight_shape: tuple[int, ...],
     reshape: tuple[int, ...] | None = None,
     dtype: torch.dtype = torch.float32,
-) -> LaterLoraModule:
-    """The sum of g * up @ down over adapters that have factors, side by side as PEFT's cat: exact, the ranks add up.
+) -> LoraModule:
+    """The sum of weight * up @ down over adapters with factors, concatenated as PEFT's cat does: exact, ranks add up.
 
-    Nothing is computed before it is used. Up and down are known to be finite if they can't overflow.
+    Nothing is computed before it is used. Up and down count as finite if they can't overflow ``dtype``.
     """
-    adapters, gains = zip(*((as_low_rank(adapter), gain) for adapter, gain in terms), strict=True)
-    rank = sum(adapter.rank for adapter in adapters)
+    modules, weights = zip(*((as_low_rank(adapter), weight) for adapter, weight in terms), strict=True)
+    rank = sum(module.rank for module in modules)
     up_shape = (weight_shape[0], rank, *(1,) * (len(weight_shape) - 2))
     down_shape = (rank, *weight_shape[1:])
 
     def up() -> Tensor:
-        return svd.stack_ups([adapter.up.flatten(1) for adapter in adapters], gains, dtype).reshape(up_shape)
+        ups = [module.up.materialize().flatten(1) for module in modules]
+        return svd.stack_ups(ups, weights, dtype).reshape(up_shape)
 
     def down() -> Tensor:
-        return svd.stack_downs([adapter.down.flatten(1) for adapter in adapters], gains, dtype).reshape(down_shape)
+        downs = [module.down.materialize().flatten(1) for module in modules]
+        return svd.stack_downs(downs, weights, dtype).reshape(down_shape)
 
     finite = not _may_overflow(terms, dtype)
-    halves = Later(dtype, up_shape, up, finite), Later(dtype, down_shape, down, finite)
-    return LaterLoraModule(name, *halves, float(rank), reshape=reshape)
+    factors = LazyTensor(dtype, up_shape, up, finite), LazyTensor(dtype, down_shape, down, finite)
+    return LoraModule(name, *factors, float(rank), reshape=reshape)
 
 
-def marked_finite(module: LaterLoraModule) -> LaterLoraModule:
+def marked_finite(module: LoraModule) -> LoraModule:
     """The same module, once its factors were found to be finite."""
-    up, down = (replace(half, is_finite=True) if isinstance(half, Later) else half for half in module.halves)
-    return replace(module, up_half=up, down_half=down)
+    return replace(module, up=replace(module.up, is_finite=True), down=replace(module.down, is_finite=True))
 
 
 def _may_overflow(terms: Sequence[tuple[Adapter, float]], dtype: torch.dtype) -> bool:
-    """Whether factors can be too large for ``dtype`` side by side.
+    """Whether the concatenated factors can be too large for ``dtype``.
 
-    Those of a LoRA are finite: what their own precision holds at most tells. Those of other families are products.
+    A LoRA's factors are finite, so the largest value of their own dtype bounds them. Those of other families are
+    products, which nothing bounds.
     """
-    most = torch.finfo(dtype).max
+    largest = torch.finfo(dtype).max
 
-    def fits(half: Tensor | Later, gain: float) -> bool:
-        return known_finite(half) and torch.finfo(half.dtype).max * abs(gain) ** 0.5 <= most
+    def fits(factor: LazyTensor, weight: float) -> bool:
+        return factor.is_finite and torch.finfo(factor.dtype).max * abs(weight) ** 0.5 <= largest
 
     return not all(
-        isinstance(adapter, LowRank) and all(fits(half, gain) for half in adapter.halves) for adapter, gain in terms
+        isinstance(adapter, LoraModule) and fits(adapter.up, weight) and fits(adapter.down, weight)
+        for adapter, weight in terms
     )
 
 
-def as_low_rank(adapter: Adapter) -> LowRank:
-    """An adapter that has factors as a LoRA of them, its block weight kept. Nothing is computed before it is used."""
-    if isinstance(adapter, LowRank):
+def as_low_rank(adapter: Adapter) -> LoraModule:
+    """An adapter that has factors as a LoRA module of them, computed when used; the block weight is kept."""
+    if isinstance(adapter, LoraModule):
         return adapter
     rank, shape = adapter.rank, adapter.weight_shape
     up_shape, down_shape = (shape[0], rank, *(1,) * (len(shape) - 2)), (rank, *shape[1:])
@@ -113,17 +116,15 @@ def as_low_rank(adapter: Adapter) -> LowRank:
         assert factors is not None, adapter.name
         return factors[number].float()
 
-    halves = (
-        Later(torch.float32, up_shape, lambda: factor(0).reshape(up_shape)),
-        Later(torch.float32, down_shape, lambda: factor(1).reshape(down_shape)),
-    )
-    return LaterLoraModule(adapter.name, *halves, adapter.scale * rank, adapter.block_weight)
+    up = LazyTensor(torch.float32, up_shape, lambda: factor(0).reshape(up_shape))
+    down = LazyTensor(torch.float32, down_shape, lambda: factor(1).reshape(down_shape))
+    return LoraModule(adapter.name, up, down, adapter.scale * rank, adapter.block_weight)
 
 
-def unscaled(whole: LowRank) -> LowRank:
-    """The same change with alpha equal to the rank: the scale and the block weight are in the up factor."""
-    up, down = whole.halves
-    return LaterLoraModule(whole.name, scaled(up, whole.scale * whole.block_weight), down, float(whole.rank))
+def unscaled(module: LoraModule) -> LoraModule:
+    """The same change with alpha equal to the rank: scale and block weight are multiplied into up."""
+    up = module.up.scaled(module.scale * module.block_weight)
+    return LoraModule(module.name, up, module.down, float(module.rank))
 
 
 def reshape_of(*adapters: Adapter) -> tuple[int, ...] | None:

@@ -11,10 +11,10 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from ..lazy import Later, known_finite, made
+from ..lazy import LazyTensor
 from ..names import Target
 from ..numerics.finite import require_fits
-from .base import Adapter, Difference, LaterLoraModule
+from .base import Adapter, Difference, LoraModule
 from .combine import as_low_rank
 
 
@@ -50,11 +50,10 @@ def rows_of(adapter: Adapter, meaning: Target) -> Fraction:
 
 def _with_rows(adapter: Adapter, name: str, rows: int, change: Callable[[Tensor], Tensor]) -> Adapter:
     if adapter.has_factors:
-        whole = as_low_rank(adapter)
-        up, down = whole.halves
-        shape = (rows, *up.shape[1:])
-        changed = Later(up.dtype, shape, lambda: change(made(up)).contiguous(), known_finite(up))
-        return LaterLoraModule(name, changed, down, whole.alpha, whole.block_weight, whole.reshape)
+        module = as_low_rank(adapter)
+        up, shape = module.up, (rows, *module.up.shape[1:])
+        changed = LazyTensor(up.dtype, shape, lambda: change(up.materialize()).contiguous(), up.is_finite)
+        return LoraModule(name, changed, module.down, module.alpha, module.block_weight, module.reshape)
     value = change(adapter.dense()).reshape(rows, *adapter.weight_shape[1:]).contiguous()
     require_fits(value, f"Module {adapter.name}")
-    return Difference(name, value, adapter.parameter, adapter.block_weight)
+    return Difference(name, LazyTensor.of(value), adapter.parameter, adapter.block_weight)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ..errors import DAMAGED, INCOMPLETE, LoraError
+from ..lazy import LazyTensor
 
 ALPHA = ".alpha"
 
@@ -28,8 +29,8 @@ def read_alpha(tensors: Mapping[str, Tensor], rank: int, source: str) -> float:
     return value
 
 
-def require_float(tensor: Tensor | None, what: str) -> None:
-    if tensor is not None and not tensor.is_floating_point():
+def require_float(tensor: Tensor | LazyTensor | None, what: str) -> None:
+    if tensor is not None and not tensor.dtype.is_floating_point:
         kind = str(tensor.dtype).removeprefix("torch.")
         raise LoraError(
             f"{what} is stored as {kind}; quantised LoRAs can't be merged. "
@@ -48,5 +49,5 @@ def require_matrices(tensors: Mapping[str, Tensor], suffixes: tuple[str, ...], s
             raise LoraError(f"{source}: its {suffix.lstrip('.')} {shape} is no matrix of a rank. {DAMAGED}")
 
 
-def shape_text(tensor: Tensor) -> str:
+def shape_text(tensor: Tensor | LazyTensor) -> str:
     return "x".join(map(str, tensor.shape)) or "(a single number)"

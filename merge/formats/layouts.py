@@ -11,16 +11,14 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from ..errors import LoraError
-from ..io.safetensors_file import Stored
+from ..lazy import LazyTensor
 
 # Flux control LoRAs of Black Forest Labs are known by these two keys, in ComfyUI as here.
 BFL_MARKERS = ("img_in.lora_A.weight", "single_blocks.0.norm.key_norm.scale")
 BFL_PREFIX = "diffusion_model."
 
-Value = Tensor | Stored
 Content = TypeVar("Content")
 
 _PEFT_NAMED = re.compile(r"\.lora_([AB])\.(?!default\.)([^.]+)\.weight$")
@@ -37,7 +35,7 @@ _USO_MODULES = {
 }
 
 
-def normalised(tensors: Mapping[str, Value], source: str) -> dict[str, Value]:
+def normalised(tensors: Mapping[str, LazyTensor], source: str) -> dict[str, LazyTensor]:
     """The tensors under keys of the usual form, in the same order.
 
     Raises LoraError for a file with several PEFT adapters, which are several LoRAs, and for two names of one tensor.
@@ -66,8 +64,8 @@ def _normal_key(key: str) -> str:
     return _MAGNITUDE.sub(r"\1", _PEFT_NAMED.sub(r".lora_\1.weight", key))
 
 
-def _from_bfl(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    plain: dict[str, Value] = {}
+def _from_bfl(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    plain: dict[str, LazyTensor] = {}
     for key, tensor in tensors.items():
         if key.endswith("_norm.scale"):
             key += ".set_weight"
@@ -75,10 +73,9 @@ def _from_bfl(tensors: Mapping[str, Value]) -> dict[str, Value]:
             key = key.removesuffix(".lora_B.bias") + ".diff_b"
         plain[BFL_PREFIX + key] = tensor
     up, down = tensors.get("img_in.lora_B.weight"), tensors["img_in.lora_A.weight"]
-    if (
-        up is not None and len(up.shape) == len(down.shape) == 2
-    ):  # else the halves are refused by name where they are read
-        plain[BFL_PREFIX + "img_in.reshape_weight"] = torch.tensor((up.shape[0], down.shape[1]))
+    # anything else is refused by name where up and down are read
+    if up is not None and len(up.shape) == len(down.shape) == 2:
+        plain[BFL_PREFIX + "img_in.reshape_weight"] = LazyTensor.of(torch.tensor((up.shape[0], down.shape[1])))
     return plain
 
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from ..compute.context import CancelCheck, Progress, no_progress
 from ..errors import LoraError
-from ..lazy import Later
+from ..lazy import LazyTensor
 from . import safetensors_file
 
 # How files end that are being written: not an ending that ComfyUI lists, so one that a killed process left is never
@@ -37,7 +37,7 @@ def refusals_named(what: str, advice: str) -> Iterator[None]:
 
 def write_whole(
     path: Path,
-    contents: Mapping[str, Later],
+    contents: Mapping[str, LazyTensor],
     metadata: Mapping[str, str],
     overwrite: bool,
     check: CancelCheck,

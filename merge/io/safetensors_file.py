@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..compute.context import CancelCheck, Progress, no_progress
 from ..errors import LoraError
-from ..lazy import Later, made
+from ..lazy import LazyTensor
 from .background_writer import BackgroundWriter
 
 # The limit of the safetensors library.
@@ -75,7 +75,7 @@ class FileState:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """A tensor in its file: where it is, and what it is."""
 
     file: FileState
@@ -83,18 +83,21 @@ class Stored:
     dtype: torch.dtype
     shape: tuple[int, ...]
 
-    def shaped(self, shape: Sequence[int]) -> Stored:
-        """The same numbers under another shape of as many."""
-        assert math.prod(shape) == math.prod(self.shape)
-        return replace(self, shape=tuple(shape))
-
-    def rows(self, start: int, stop: int) -> Stored:
+    def rows(self, start: int, stop: int) -> StoredTensor:
         """The part from index start to stop of the first dimension."""
         row = math.prod(self.shape[1:]) * self.dtype.itemsize
         return replace(self, offset=self.offset + start * row, shape=(stop - start, *self.shape[1:]))
 
+    def lazy(self) -> LazyTensor:
+        """The tensor, read again at each use. Reading raises LoraError when the file has changed since ``index``."""
 
-def index(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+        def read_rows(start: int, stop: int) -> Tensor:
+            return read([self.rows(start, stop)])[0]
+
+        return LazyTensor(self.dtype, self.shape, lambda: read([self])[0], is_finite=True, read_rows=read_rows)
+
+
+def index(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """All tensors of a safetensors file, in the order of their data, and its metadata; none of them is read yet.
 
     Raises LoraError when the file is not a whole, valid safetensors file.
@@ -118,11 +121,11 @@ def index(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         path.name,
         f"its header promises {data_start + position} bytes and the file has {state.size}",
     )
-    tensors = {name: Stored(state, data_start + begin, dtype, shape) for name, dtype, shape, begin, _ in entries}
+    tensors = {name: StoredTensor(state, data_start + begin, dtype, shape) for name, dtype, shape, begin, _ in entries}
     return tensors, dict(metadata)
 
 
-def read(stored: Sequence[Stored]) -> list[Tensor]:
+def read(stored: Sequence[StoredTensor]) -> list[Tensor]:
     """Tensors of one file, each with memory of its own. Raises LoraError when the file has changed since ``index``."""
     if not stored:
         return []
@@ -138,13 +141,6 @@ def read(stored: Sequence[Stored]) -> list[Tensor]:
     except OSError as error:
         raise LoraError(f"{name} can't be read any more: {error.strerror or error}. Check the file.") from error
     return tensors
-
-
-def in_memory(values: Mapping[str, Tensor | Stored]) -> dict[str, Tensor]:
-    """The same with those read that are in a file, which is one file. Raises LoraError as ``read`` does."""
-    stored = {key: value for key, value in values.items() if isinstance(value, Stored)}
-    found = dict(zip(stored, read(list(stored.values())), strict=True))
-    return {key: found[key] if isinstance(value, Stored) else value for key, value in values.items()}
 
 
 def _state(path: Path, file: BinaryIO) -> FileState:
@@ -222,7 +218,7 @@ def _is_text_map(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
-def _read_tensor(file: BinaryIO, stored: Stored, source: str) -> Tensor:
+def _read_tensor(file: BinaryIO, stored: StoredTensor, source: str) -> Tensor:
     if 0 in stored.shape:
         return torch.empty(stored.shape, dtype=stored.dtype)
     # by way of numpy: of a small tensor torch's calls take longer than the reading
@@ -245,7 +241,7 @@ def tensor_bytes(tensor: Tensor) -> np.ndarray:
     return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
-def metadata_room(tensors: Mapping[str, Tensor | Later]) -> int:
+def metadata_room(tensors: Mapping[str, LazyTensor]) -> int:
     """How many bytes of metadata a file with these tensors can hold: what their own entries leave of its header."""
     reserve = 4096  # the key of the metadata, the hash that is added to them, padding
     return MAX_HEADER_BYTES - len(_header(tensors, {})) - reserve
@@ -253,7 +249,7 @@ def metadata_room(tensors: Mapping[str, Tensor | Later]) -> int:
 
 def write(
     file: BinaryIO,
-    tensors: Mapping[str, Tensor | Later],
+    tensors: Mapping[str, LazyTensor],
     metadata: Mapping[str, str],
     check: CancelCheck,
     after_block: Callable[[], None] = lambda: None,
@@ -289,7 +285,7 @@ def write(
     done, total = 0, sum(map(_size, tensors.values()))
     with BackgroundWriter(put) as writer:
         for name, tensor in tensors.items():
-            data = _little_endian(tensor_bytes(made(tensor)), tensor.dtype.itemsize)
+            data = _little_endian(tensor_bytes(tensor.materialize()), tensor.dtype.itemsize)
             assert len(data) == _size(tensor), name
             for position in range(0, len(data), WRITE_BYTES):
                 check()
@@ -311,7 +307,7 @@ def _write_all(file: BinaryIO, data: memoryview) -> None:
         data = data[file.write(data) :]
 
 
-def _header(tensors: Mapping[str, Tensor | Later], metadata: Mapping[str, str]) -> bytes:
+def _header(tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str]) -> bytes:
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     position = 0
     for name, tensor in tensors.items():
@@ -331,7 +327,7 @@ def _hash_text(digest: str) -> str:
     return f"0x{digest}"
 
 
-def _size(tensor: Tensor | Later) -> int:
+def _size(tensor: LazyTensor) -> int:
     return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 

@@ -11,14 +11,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..adapters.base import Adapter, Difference, Lora, LoraModule, LowRank, Rows, by_key, with_block_weight
+from ..adapters.base import Adapter, Difference, Lora, LoraModule, Rows, by_key, with_block_weight
 from ..adapters.combine import low_rank, marked_finite, side_by_side
 from ..compute.context import CPU, Compute, attempt
 from ..compute.devices import float64_device, on_cpu, on_device
 from ..compute.precision import full_precision
 from ..errors import LoraError
 from ..formats import embeddings
-from ..lazy import known_finite
+from ..lazy import LazyTensor
 from ..methods.blocks import Blocks, Mask, MaskStream
 from ..methods.consensus import weighted_sum
 from ..methods.registry import Method, delta_method, factor_method
@@ -135,9 +135,10 @@ def _each(
             module = merged(group, compute)
         except OverflowError:
             raise group.too_large_for(torch.float32) from None
-        if not isinstance(module, LoraModule):
+        if not isinstance(module, LoraModule) or module.up.held is None or module.down.held is None:
             return module
-        return replace(module, up=arena.copy(module.up), down=arena.copy(module.down))
+        up, down = arena.copy(module.up.held), arena.copy(module.down.held)
+        return replace(module, up=LazyTensor.of(up), down=LazyTensor.of(down))
 
     modules = []
     for done, (group, needed) in enumerate(zip(groups, needs, strict=True), 1):
@@ -249,7 +250,7 @@ def _on_vectors(group: WeightGroup, method: Method, density: float, seed: int, c
     merged = (method.consensus or weighted_sum)(sparse, [contribution.strength for contribution in group.contributions])
     value = on_cpu(merged, compute.dtype)
     group.require_finite(compute.dtype, value)
-    return Difference(group.name, value, group.contributions[0].adapter.parameter)
+    return Difference(group.name, LazyTensor.of(value), group.contributions[0].adapter.parameter)
 
 
 def _sparse(tensor: Tensor, method: Method, density: float, draw: MaskStream) -> Tensor:
@@ -272,7 +273,7 @@ def _float32_factors(contribution: Contribution, device: torch.device) -> tuple[
     return up.float(), down.float()
 
 
-def _side_by_side(group: WeightGroup, compute: Compute) -> LowRank:
+def _side_by_side(group: WeightGroup, compute: Compute) -> LoraModule:
     terms: list[tuple[Adapter, float]] = []
     for contribution in group.contributions:
         if contribution.effective_weight == 0:
@@ -289,8 +290,8 @@ def _side_by_side(group: WeightGroup, compute: Compute) -> LowRank:
     if not terms:
         return group.zero(compute.dtype)
     module = side_by_side(group.name, terms, group.weight_shape, group.reshape, compute.dtype)
-    if not all(map(known_finite, module.halves)):  # told now, not where the result is used
-        group.require_finite(compute.dtype, module.up, module.down)
+    if not (module.up.is_finite and module.down.is_finite):  # reported now, not where the result is used
+        group.require_finite(compute.dtype, module.up.materialize(), module.down.materialize())
         module = marked_finite(module)
     return module
 

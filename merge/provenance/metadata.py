@@ -14,7 +14,7 @@ from itertools import count
 from typing import TypeVar
 
 from ..adapters.architecture import architecture_of, architectures_of
-from ..adapters.base import Adapter, Lora, LowRank
+from ..adapters.base import Adapter, Lora, LoraModule
 from . import recipe
 from .base_models import base_metadata
 from .recipe_text import MAX_BYTES, size_of
@@ -72,7 +72,7 @@ def of_file(lora: Lora, written: Lora, settings: Mapping[str, object]) -> dict[s
     """
     modules = list(written.modules.values())
     told = {key: value for key, value in lora.metadata.items() if key not in OF_THE_TENSORS} | _dimensions(modules)
-    plain = all(isinstance(module, LowRank) for module in modules)
+    plain = all(isinstance(module, LoraModule) for module in modules)
     told.setdefault("ss_network_module", "networks.lora" if plain else "lycoris.kohya")
     for key, value in base_metadata(architecture_of(written), architectures_of(written)).items():
         told.setdefault(key, value)
@@ -95,7 +95,7 @@ def fitted(metadata: Mapping[str, str], room: int) -> dict[str, str]:
 
 def _dimensions(modules: Iterable[Adapter]) -> dict[str, str]:
     """Rank and alpha as sd-scripts tells them: "Dynamic" where modules differ, as its resize_lora.py writes."""
-    plain = [module for module in modules if isinstance(module, LowRank)]
+    plain = [module for module in modules if isinstance(module, LoraModule)]
     found = {
         "ss_network_dim": {module.rank for module in plain},
         "ss_network_alpha": {module.alpha * module.block_weight for module in plain},

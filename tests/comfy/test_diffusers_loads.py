@@ -62,7 +62,7 @@ def lora_for(pipeline: Any, seed: int) -> Lora:
             name = prefix + path.replace(".", "_")
             up = torch.randn(layer.out_features, 3, generator=noise) * 0.1
             down = torch.randn(3, layer.in_features, generator=noise) * 0.1
-            modules[name] = LoraModule(name, up, down, 1.5)
+            modules[name] = LoraModule.of(name, up, down, 1.5)
     return Lora("made", modules)
 
 

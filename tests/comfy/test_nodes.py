@@ -16,6 +16,7 @@ from lora_pack.merge.merging.merger import merge_deltas, merge_factors
 from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.provenance.recipe import KEY
 from lora_pack.tests.comfy.pictures import pixels
+from lora_pack.tests.support.makers import down_of, up_of
 from lora_pack.tools.comfy_server import NodeError, PromptRejected, Server
 from lora_pack.tools.make_lora import small_modules, write_lora
 from lora_pack.tools.workflows import CLIP, MODEL, checkpoint, lora_chain, node, picture
@@ -207,8 +208,8 @@ def assert_same_file(written: Path, expected: Lora, exact: bool = True) -> None:
     for name, module in want.modules.items():
         other = got.modules[name]
         assert other.up.dtype == module.up.dtype and other.alpha == module.alpha * module.block_weight
-        delta = module.up.flatten(1) @ module.down.flatten(1)
-        error = torch.linalg.norm(other.up.flatten(1) @ other.down.flatten(1) - delta)
+        delta = up_of(module).flatten(1) @ down_of(module).flatten(1)
+        error = torch.linalg.norm(up_of(other).flatten(1) @ down_of(other).flatten(1) - delta)
         assert float(error) <= (1e-6 if exact else 1e-3) * float(torch.linalg.norm(delta)) + 1e-12, name
     assert {**want.metadata, KEY: got.metadata[KEY]}.items() <= got.metadata.items()
 

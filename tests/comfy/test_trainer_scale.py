@@ -227,7 +227,7 @@ TARGETS: dict[str, Any] = {
 
 def dora_of(rows: int, shape: tuple[int, ...], name: str, block_weight: float = 1.0) -> PeftDora:
     kernel = (1,) * (len(shape) - 1)
-    direction = LoraModule(name, values(rows, 2, *kernel, seed=1, scale=1), values(2, *shape, seed=2, scale=1), 3.0)
+    direction = LoraModule.of(name, values(rows, 2, *kernel, seed=1, scale=1), values(2, *shape, seed=2, scale=1), 3.0)
     return PeftDora(name, direction, values(rows, seed=3, scale=1).abs(), block_weight)
 
 
@@ -309,7 +309,7 @@ def test_patches_go_to_the_model_and_the_encoder_at_their_strengths(
     assert [(list(patches), strength) for patches, strength in model.patches] == [([TARGETS[name]], 0.4)]
     assert [(list(patches), strength) for patches, strength in clip.patches] == [(["te.weight"], -2.0)]
     with_patches(model, None, Lora("a", {encoder: modules[1]}))
-    with_patches(model, None, of_modules([LoraModule("x", torch.ones(2, 1), torch.ones(1, 2), 1.0)]))
+    with_patches(model, None, of_modules([LoraModule.of("x", torch.ones(2, 1), torch.ones(1, 2), 1.0)]))
     assert len(model.patches) == 1
 
 

@@ -14,6 +14,7 @@ from lora_pack.merge.merging.resize import resize
 from lora_pack.tests.cuda.card import Card
 from lora_pack.tests.cuda.results import left_to_cpu
 from lora_pack.tests.support.families import State, named, normal
+from lora_pack.tests.support.makers import down_of, up_of
 
 # The largest weight of SDXL.
 ROWS, COLUMNS = 10240, 1280
@@ -123,7 +124,7 @@ def peaks(card: Card) -> list[CancelCheck]:
 
 
 def _bytes(found: Lora) -> list[bytes]:
-    tensors = (tensor for module in found.modules.values() for tensor in (module.up, module.down))  # type: ignore[attr-defined]
+    tensors = (tensor for module in found.modules.values() for tensor in (up_of(module), down_of(module)))  # type: ignore[attr-defined]
     return [tensor.numpy().tobytes() for tensor in tensors]
 
 

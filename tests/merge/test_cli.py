@@ -13,7 +13,7 @@ from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.files import load, save
 from lora_pack.merge.merging.resize import resize
 from lora_pack.tests.support import oracle
-from lora_pack.tests.support.makers import LINEAR, SHAPES, TEXT, at, fingerprint, make_lora, of_modules
+from lora_pack.tests.support.makers import LINEAR, SHAPES, TEXT, at, down_of, fingerprint, make_lora, of_modules, up_of
 from lora_pack.tests.support.merging import ALL_MODES, merge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,8 +39,8 @@ def inputs(*strengths: tuple[float, float]) -> list[Lora]:
 def assert_same_factors(found: Lora, expected: Lora) -> None:
     assert list(found.modules) == list(expected.modules)
     for name, module in found.modules.items():
-        assert torch.equal(module.up, expected.modules[name].up), name
-        assert torch.equal(module.down, expected.modules[name].down), name
+        assert torch.equal(up_of(module), up_of(expected.modules[name])), name
+        assert torch.equal(down_of(module), down_of(expected.modules[name])), name
         assert module.alpha == expected.modules[name].alpha
 
 

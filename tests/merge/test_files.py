@@ -30,11 +30,14 @@ from lora_pack.tests.support.makers import (
     SHAPES,
     TEXT,
     at,
+    down_of,
     each_module,
     fingerprint,
     make_lora,
     of_modules,
     state_dict,
+    up_of,
+    with_factors,
 )
 from torch import Tensor
 
@@ -118,7 +121,7 @@ def test_pickles_of_plain_weights(ending: str, old: bool, nested: bool, tmp_path
     loaded = load(path)
     assert fingerprint(loaded) == fingerprint(lora)
     for module in loaded.modules.values():
-        assert module.up.untyped_storage().nbytes() == module.up.nbytes, "no view of the file's storage"
+        assert up_of(module).untyped_storage().nbytes() == up_of(module).nbytes, "no view of the file's storage"
 
 
 class Bomb:
@@ -239,7 +242,10 @@ def test_there_and_back(dtype: torch.dtype | None, tmp_path: Path):
     assert names(tmp_path) == ["a.safetensors"]
     loaded = load(path)
     assert {"a": "1", "b": "2"}.items() <= loaded.metadata.items()
-    cast = each_module(lora, lambda m: replace(m, up=m.up.to(dtype or m.up.dtype), down=m.down.to(dtype or m.up.dtype)))
+    cast = each_module(
+        lora,
+        lambda m: with_factors(m, up=up_of(m).to(dtype or m.up.dtype), down=down_of(m).to(dtype or m.up.dtype)),
+    )
     assert fingerprint(loaded) == fingerprint(replace(cast, metadata=loaded.metadata))
     assert set(safetensors.torch.load_file(path)) == set(state_dict(lora))
 
@@ -267,7 +273,7 @@ def test_an_empty_lora_is_refused(lora: Lora, tmp_path: Path):
 
 
 def test_values_too_large_for_the_precision_leave_no_file(tmp_path: Path):
-    lora = of_modules([LoraModule(LINEAR, torch.full((4, 2), 1e5), torch.ones(2, 3), 2.0)])
+    lora = of_modules([LoraModule.of(LINEAR, torch.full((4, 2), 1e5), torch.ones(2, 3), 2.0)])
     with pytest.raises(LoraError, match=LINEAR):
         save(lora, tmp_path / "a.safetensors", torch.float16)
     assert names(tmp_path) == []
@@ -471,4 +477,4 @@ def test_a_model_larger_than_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(safetensors_file, "WRITE_BYTES", 333)
     lora = make_lora(1, shapes={LINEAR: (90, 130)})
     tensors: dict[str, Tensor] = safetensors.torch.load_file(save(lora, tmp_path / "a.safetensors"))
-    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], lora.modules[LINEAR].up)
+    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], up_of(lora.modules[LINEAR]))

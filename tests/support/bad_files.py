@@ -122,7 +122,12 @@ CHECKPOINT = zeros(
     "cond_stage_model.transformer.text_model.encoder.layers.0.self_attn.q_proj.weight",
     "alphas_cumprod",
 )
-VAE = zeros("encoder.conv_in.weight", "decoder.up.0.block.0.norm1.bias", "quant_conv.weight", "post_quant_conv.weight")
+VAE = zeros(
+    "encoder.conv_in.weight",
+    "decoder.up.0.block.0.norm1.bias",
+    "quant_conv.weight",
+    "post_quant_conv.weight",
+)
 CONTROL_NET = zeros(
     "control_model.input_blocks.0.0.weight",
     "control_model.zero_convs.0.0.weight",
@@ -638,7 +643,7 @@ CASES: tuple[Case, ...] = (
         "lokr_empty.safetensors",
         "a LoKr matrix without rows",
         REFUSED,
-        MODULE + ": its lokr_w1 0x2 is no matrix. " + DAMAGED,
+        MODULE + ": its lokr_w1 0x2 is not a matrix. " + DAMAGED,
         tensors_of({f"{LINEAR}.lokr_w1": torch.zeros(0, 2), f"{LINEAR}.lokr_w2": normal(3, 5)}),
     ),
     Case(

@@ -19,7 +19,7 @@ TEXT_ENCODER = "lora_te_text_model_encoder_layers_0_mlp_fc1"
 
 def make_lora(*names: str, name: str = "some.safetensors") -> Lora:
     modules = {
-        n: LoraModule(n, torch.zeros(rows, 1), torch.zeros(1, columns), 1.0) for n, (rows, columns) in shapes(names)
+        n: LoraModule.of(n, torch.zeros(rows, 1), torch.zeros(1, columns), 1.0) for n, (rows, columns) in shapes(names)
     }
     return Lora(name, modules, strength_model=0.7, strength_clip=0.6, metadata={"k": "v"})
 

@@ -30,7 +30,7 @@ def lora(seed: int, modules: int = 4) -> Lora:
     noise = torch.Generator().manual_seed(seed)
     names = [f"lora_unet_{number}" for number in range(modules)]
     made = {
-        name: LoraModule(
+        name: LoraModule.of(
             name, torch.randn(600, 8, generator=noise), torch.randn(8, 600, generator=noise), 8.0 + seed % 2
         )
         for name in names

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lora_pack.merge.adapters.base import Lora, LowRank
+from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.numerics.finite import require_finite
 from lora_pack.tests.support import oracle
@@ -21,8 +21,10 @@ from lora_pack.tests.support.makers import (
     SHAPES,
     TEXT,
     as_matrix,
+    down_of,
     make_lora,
     make_module,
+    up_of,
 )
 
 
@@ -54,8 +56,11 @@ def test_shapes(name: str):
     assert (module.rank, module.scale, module.weight_shape) == (3, 0.5, SHAPES[name])
     assert module.is_convolution == (name in (CONV3, CONV_1D, CONV_3D))
     rows, columns = SHAPES[name][0], math.prod(SHAPES[name][1:])
-    assert module.up.flatten(1).shape == (rows, 3) and module.down.flatten(1).shape == (3, columns)
-    delta = module.scale * module.up.flatten(1).double() @ module.down.flatten(1).double()
+    assert up_of(module).flatten(1).shape == (rows, 3) and down_of(module).flatten(1).shape == (
+        3,
+        columns,
+    )
+    delta = module.scale * up_of(module).flatten(1).double() @ down_of(module).flatten(1).double()
     assert oracle.distance(delta.numpy(), oracle.module_delta(module)) < 1e-12
     assert not as_matrix(make_module(CONV1, SHAPES[CONV1], 3, 1)).is_convolution
 
@@ -76,7 +81,7 @@ def test_baked():
     assert (baked.strength_model, baked.strength_clip) == (1.0, 1.0)
     assert list(baked.modules) == [name for name in SHAPES if name != TEXT], "what counts nothing is left out"
     assert {module.block_weight for module in baked.modules.values()} == {1.0}
-    assert lora.baked().modules[LINEAR].up is lora.modules[LINEAR].up, "no tensor is copied"
+    assert up_of(lora.baked().modules[LINEAR]) is up_of(lora.modules[LINEAR]), "no tensor is copied"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e5m2])
@@ -97,4 +102,4 @@ def test_require_finite(dtype: torch.dtype, value: float):
 
 def test_an_error_is_a_value_error():
     assert issubclass(LoraError, ValueError)
-    assert isinstance(make_lora(1).modules[LINEAR], LowRank)
+    assert isinstance(make_lora(1).modules[LINEAR], LoraModule)

@@ -38,6 +38,7 @@ from lora_pack.tests.support.block_loras import (
     weigh,
     weights,
 )
+from lora_pack.tests.support.makers import up_of
 
 
 @pytest.mark.parametrize(("family", "modules"), DRAWN, ids=lambda x: x.name if isinstance(x, Family) else "")
@@ -322,7 +323,7 @@ def test_blocks_in_one_row(names: list[str], blocks: int):
 
 def test_the_shape_tells_the_sizes_of_one_kin_apart():
     for width, length in ((5120, 41), (1536, 31), (3072, 31)):
-        module = LoraModule(WAN[0], torch.zeros(width, 1), torch.zeros(1, width), alpha=1.0)
+        module = LoraModule.of(WAN[0], torch.zeros(width, 1), torch.zeros(1, width), alpha=1.0)
         lora = Lora("wan", {WAN[0]: module})
         assert weights(with_block_weights(lora, "1,0.5" + ",0" * (length - 2), {})) == {WAN[0]: 0.5}
         with pytest.raises(LoraError, match=f"takes {length} for Wan"):
@@ -330,7 +331,7 @@ def test_the_shape_tells_the_sizes_of_one_kin_apart():
 
 
 def test_names_of_a_known_model_with_other_shapes_are_of_an_unknown_one():
-    module = LoraModule(WAN[0], torch.zeros(999, 1), torch.zeros(1, 999), alpha=1.0)
+    module = LoraModule.of(WAN[0], torch.zeros(999, 1), torch.zeros(1, 999), alpha=1.0)
     with pytest.raises(LoraError, match=r"block weights are known for .* and this is none"):
         with_block_weights(Lora("wan", {WAN[0]: module}), "%block1=0.5", {})
 
@@ -363,7 +364,7 @@ def test_weights_multiply_and_nothing_else_changes():
     assert weights(lora) == dict.fromkeys([*SD_ATTENTION, TEXT_ENCODER], 1.0)
     assert (result.name, result.strength_model, result.strength_clip) == (lora.name, 0.7, 0.6)
     assert result.metadata == {"k": "v"}
-    assert all(result.modules[name].up is module.up for name, module in lora.modules.items())
+    assert all(up_of(result.modules[name]) is up_of(module) for name, module in lora.modules.items())
 
 
 def test_a_weight_of_zero_takes_the_module_out_and_order_stays():

@@ -17,7 +17,7 @@ from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.numerics import svd
 from lora_pack.tests.support import oracle
-from lora_pack.tests.support.makers import LINEAR, fingerprint, make_lora, of_modules, state_dict
+from lora_pack.tests.support.makers import LINEAR, down_of, fingerprint, make_lora, of_modules, state_dict, up_of
 from lora_pack.tests.support.merging import ALL_MODES, DENSE_MODES, merge, three_loras
 from torch.overrides import TorchFunctionMode
 
@@ -34,8 +34,8 @@ def test_the_result_is_cast_once_at_the_end(operation: str, dtype: torch.dtype, 
     assert list(half.modules) == list(whole.modules)
     for name, module in half.modules.items():
         assert module.up.dtype == module.down.dtype == dtype
-        assert torch.equal(module.up, whole.modules[name].up.to(dtype))
-        assert torch.equal(module.down, whole.modules[name].down.to(dtype))
+        assert torch.equal(up_of(module), up_of(whole.modules[name]).to(dtype))
+        assert torch.equal(down_of(module), down_of(whole.modules[name]).to(dtype))
         assert module.alpha == whole.modules[name].alpha
         deltas = (oracle.module_delta(m) for m in (module, whole.modules[name]))
         assert oracle.distance(*deltas) < within

@@ -15,7 +15,6 @@ import pytest
 from lora_pack.merge.adapters.base import Adapter, Lora
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load
-from lora_pack.merge.lazy import made as made_tensor
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.bad_files import (
     BOOM,
@@ -72,7 +71,7 @@ def delta(adapter: Adapter) -> np.ndarray:
 def contents(lora: Lora) -> list[object]:
     """All that a LoRA holds, for comparing."""
     tensors = [
-        (name, ending, tensor.dtype, tuple(tensor.shape), tensor_bytes(made_tensor(tensor)))
+        (name, ending, tensor.dtype, tuple(tensor.shape), tensor_bytes(tensor.materialize()))
         for name, adapter in lora.modules.items()
         for ending, tensor in adapter.tensors()
     ]

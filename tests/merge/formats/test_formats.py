@@ -19,11 +19,13 @@ from lora_pack.tests.support.makers import (
     LINEAR,
     SHAPES,
     TEXT,
+    down_of,
     each_module,
     fingerprint,
     make_lora,
     of_modules,
     state_dict,
+    up_of,
 )
 from torch import Tensor
 
@@ -71,8 +73,8 @@ def test_seven_spellings(spelling: tuple[str, str], prefix: str):
     tensors = tensors_of(prefix, spelling)
     (module,) = read(tensors).modules.values()
     assert module.name == prefix
-    assert torch.equal(module.up, tensors[prefix + spelling[0]])
-    assert torch.equal(module.down, tensors[prefix + spelling[1]])
+    assert torch.equal(up_of(module), tensors[prefix + spelling[0]])
+    assert torch.equal(down_of(module), tensors[prefix + spelling[1]])
     assert (module.rank, module.alpha, module.block_weight) == (3, 3.0, 1.0)
 
 
@@ -114,8 +116,8 @@ def test_every_kind_of_weight(name: str):
     lora = make_lora(1, shapes={name: SHAPES[name]}, alphas=[2.5])
     module = read(state_dict(lora)).modules[name]
     assert module.weight_shape == SHAPES[name]
-    assert torch.equal(module.up, lora.modules[name].up)
-    assert torch.equal(module.down, lora.modules[name].down)
+    assert torch.equal(up_of(module), up_of(lora.modules[name]))
+    assert torch.equal(down_of(module), down_of(lora.modules[name]))
     assert module.alpha == 2.5
 
 
@@ -129,7 +131,7 @@ def test_tensors_keep_their_precision(dtype: torch.dtype):
 def test_eight_bit_floats_can_be_read():
     tensors = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors_of("lora_unet_x").items()}
     module = read(tensors).modules["lora_unet_x"]
-    assert torch.equal(module.up.float(), tensors["lora_unet_x.lora_up.weight"].float())
+    assert torch.equal(up_of(module).float(), tensors["lora_unet_x.lora_up.weight"].float())
 
 
 def test_modules_are_in_the_order_of_the_file():
@@ -354,8 +356,8 @@ def test_written_tensors_have_kohyas_names():
         f"{name}.{suffix}" for name in lora.modules for suffix in ("lora_up.weight", "lora_down.weight", "alpha")
     }
     for name, module in lora.modules.items():
-        assert torch.equal(tensors[f"{name}.lora_up.weight"], module.up)
-        assert torch.equal(tensors[f"{name}.lora_down.weight"], module.down)
+        assert torch.equal(tensors[f"{name}.lora_up.weight"], up_of(module))
+        assert torch.equal(tensors[f"{name}.lora_down.weight"], down_of(module))
         alpha = tensors[f"{name}.alpha"]
         assert (alpha.dtype, alpha.dim(), float(alpha)) == (torch.float32, 0, module.alpha)
     assert all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in tensors.values())
@@ -390,7 +392,7 @@ def test_the_precision_written(dtype: torch.dtype | None):
             assert tensor.dtype == torch.float32, "12.8 in bfloat16 would be 12.8125"
         else:
             assert tensor.dtype == (dtype or torch.float16)
-    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], lora.modules[LINEAR].up.to(dtype or torch.float16))
+    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], up_of(lora.modules[LINEAR]).to(dtype or torch.float16))
 
 
 def test_block_weights_are_in_the_alphas_and_strengths_are_not():
@@ -403,8 +405,8 @@ def test_block_weights_are_in_the_alphas_and_strengths_are_not():
 
 @pytest.mark.parametrize("side", ["up", "down"])
 def test_values_too_large_for_the_precision_are_refused(side: str):
-    module = LoraModule(LINEAR, torch.ones(4, 2), torch.ones(2, 3), 2.0)
-    getattr(module, side)[0, 0] = 7e4
+    module = LoraModule.of(LINEAR, torch.ones(4, 2), torch.ones(2, 3), 2.0)
+    getattr(module, side).materialize()[0, 0] = 7e4
     lora = of_modules([module], "too large")
     with pytest.raises(LoraError, match=LINEAR):
         to_state_dict(lora, torch.float16)
@@ -420,12 +422,12 @@ def test_there_and_back():
 def test_writing_leaves_the_lora_alone_and_strided_factors_become_contiguous():
     lora = each_module(
         make_lora(1, shapes={LINEAR: (7, 5)}),
-        lambda m: LoraModule(m.name, m.up.T.contiguous().T, m.down.T.contiguous().T, m.alpha),
+        lambda m: LoraModule.of(m.name, up_of(m).T.contiguous().T, down_of(m).T.contiguous().T, m.alpha),
     )
     before = fingerprint(lora)
     tensors = to_state_dict(lora)
     assert all(tensor.is_contiguous() for tensor in tensors.values())
-    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], lora.modules[LINEAR].up)
+    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], up_of(lora.modules[LINEAR]))
     assert fingerprint(lora) == before
 
 

@@ -33,6 +33,7 @@ from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load
 from lora_pack.merge.formats import FAMILIES, from_state_dict, peft_config, to_state_dict, unsupported
 from lora_pack.merge.io import safetensors_file
+from lora_pack.merge.lazy import LazyTensor
 from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.merge.provenance.metadata import ADAPTER_METADATA
 from lora_pack.merge.provenance.recipe import KEY, recipe_text
@@ -109,7 +110,7 @@ def assert_usable(lora: Lora) -> None:
     tensors = value_or_refusal(lambda: to_state_dict(lora))
     if tensors is not None:
         file = io.BytesIO()
-        safetensors_file.write(file, tensors, lora.metadata, no_cancel)
+        safetensors_file.write(file, lazy(tensors), lora.metadata, no_cancel)
         again = tensors_in(file.getvalue())
         assert again is not None and again.keys() == tensors.keys()
         assert all(tensor_bytes(again[name]) == tensor_bytes(tensor) for name, tensor in tensors.items())
@@ -119,10 +120,14 @@ def assert_usable(lora: Lora) -> None:
 # safetensors
 
 
+def lazy(tensors: dict[str, Tensor]) -> dict[str, LazyTensor]:
+    return {key: LazyTensor.of(tensor) for key, tensor in tensors.items()}
+
+
 def good_file(**texts: str) -> bytes:
     file = io.BytesIO()
     safetensors_file.write(
-        file, state_dict(make_lora(1, shapes={LINEAR: (3, 2), TEXT: (2, 2)}, ranks=[1])), texts, no_cancel
+        file, lazy(state_dict(make_lora(1, shapes={LINEAR: (3, 2), TEXT: (2, 2)}, ranks=[1]))), texts, no_cancel
     )
     return file.getvalue()
 

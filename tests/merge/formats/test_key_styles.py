@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_pack.merge.adapters.base import Difference, Lora, LowRank
+from lora_pack.merge.adapters.base import Difference, Lora, LoraModule
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict
@@ -15,6 +15,7 @@ from lora_pack.merge.formats.key_styles import STYLES, convert_keys
 from lora_pack.merge.merging.merger import merge_factors
 from lora_pack.merge.names import Style, recognise, target
 from lora_pack.tests.merge.merging.test_aliases import H, acts, close, fused, lora, module, split
+from lora_pack.tests.support.makers import down_of, up_of
 from lora_pack.tools.make_lora import sd15_modules
 from safetensors import safe_open
 from torch import Tensor
@@ -39,8 +40,8 @@ NAMES: dict[Style, list[str]] = {
 }
 
 
-def as_lora(m: object) -> LowRank:
-    assert isinstance(m, LowRank)
+def as_lora(m: object) -> LoraModule:
+    assert isinstance(m, LoraModule)
     return m
 
 
@@ -145,7 +146,7 @@ def test_loha_becomes_two_factors_in_peft_s_style():
     state = {f"{name}.hada_w{n}_a": values(320, 2) for n in (1, 2)}
     state |= {f"{name}.hada_w{n}_b": values(2, 768) for n in (1, 2)} | {f"{name}.alpha": torch.tensor(1.0)}
     for m in SD15[1:]:
-        state |= {f"{m.name}.lora_up.weight": m.up, f"{m.name}.lora_down.weight": m.down}
+        state |= {f"{m.name}.lora_up.weight": up_of(m), f"{m.name}.lora_down.weight": down_of(m)}
     found = from_state_dict(state, "a")
     plain = as_lora(convert_keys(found, "peft").modules[NAMES["peft"][0]])
     wanted = found.modules[name].dense()

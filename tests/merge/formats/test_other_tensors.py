@@ -13,7 +13,6 @@ from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.lazy import made
 from lora_pack.merge.merging.merger import merge_deltas, merge_factors
 from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.replay import replay
@@ -123,7 +122,7 @@ def test_an_embedding_stays_in_its_file_until_it_is_written(tmp_path: Path):
     assert not any(isinstance(value, Tensor) for value in lora.extras.values())
     write(tmp_path, "a", 2)
     with pytest.raises(LoraError, match="changed since it was loaded"):
-        made(next(iter(lora.extras.values())))
+        next(iter(lora.extras.values())).materialize()
 
 
 # --- lightx2v's and others' ---

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from lora_pack.merge.__main__ import main
-from lora_pack.merge.adapters.base import Lora, LowRank
+from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict
@@ -51,7 +51,7 @@ def header(component: str = "unet", **options: Any) -> dict[str, str]:
 
 
 def scales(lora: Lora) -> dict[str, float]:
-    return {m.name: m.scale for m in lora.modules.values() if isinstance(m, LowRank)}
+    return {m.name: m.scale for m in lora.modules.values() if isinstance(m, LoraModule)}
 
 
 def scale_of(metadata: Mapping[str, str], rank: int = 16, **endings: Tensor) -> float:

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.io.safetensors_file import index, read, write
+from lora_pack.merge.lazy import LazyTensor
 from lora_pack.tests.support.bad_files import entry, framed
 from lora_pack.tests.support.makers import examples, tensor_bytes
 from torch import Tensor
@@ -45,9 +46,13 @@ def some_tensors() -> dict[str, Tensor]:
     return tensors
 
 
+def lazy(tensors: dict[str, Tensor]) -> dict[str, LazyTensor]:
+    return {key: LazyTensor.of(tensor) for key, tensor in tensors.items()}
+
+
 def to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
     file = io.BytesIO()
-    write(file, tensors, metadata or {}, no_cancel)
+    write(file, lazy(tensors), metadata or {}, no_cancel)
     return file.getvalue()
 
 
@@ -142,7 +147,7 @@ def test_large_tensors_are_read_and_written_in_pieces(monkeypatch: pytest.Monkey
     tensors = {"a": torch.randn(123, 45), "b": torch.randn(7)}
     calls: list[None] = []
     file = io.BytesIO()
-    write(file, tensors, {}, lambda: calls.append(None))
+    write(file, lazy(tensors), {}, lambda: calls.append(None))
     assert len(calls) >= tensors["a"].nbytes // 1000
     assert_equal(read_bytes(file.getvalue(), tmp_path)[0], tensors)
 
@@ -374,4 +379,4 @@ def test_whoever_stops_the_writing_is_heard(monkeypatch: pytest.MonkeyPatch):
 
     for n in (1, 2, 5):
         with pytest.raises(Stopped):
-            write(io.BytesIO(), {"a": torch.zeros(100), "b": torch.zeros(100)}, {}, stopping_at(n))
+            write(io.BytesIO(), lazy({"a": torch.zeros(100), "b": torch.zeros(100)}), {}, stopping_at(n))

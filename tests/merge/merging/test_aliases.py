@@ -7,12 +7,13 @@ from fractions import Fraction
 
 import pytest
 import torch
-from lora_pack.merge.adapters.base import Lora, LoraModule, LowRank
+from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.merging.key_resolver import ModelNames
 from lora_pack.merge.merging.merger import merge_deltas, merge_factors
 from lora_pack.merge.names import Target
+from lora_pack.tests.support.makers import down_of, up_of
 from torch import Tensor
 
 # One attention layer of SD 1.5 and one of its text encoder, as trainers and ComfyUI spell them.
@@ -36,7 +37,7 @@ H = 3072  # Flux
 
 def module(name: str, rows: int, columns: int, seed: int, rank: int = 2) -> LoraModule:
     noise = torch.Generator().manual_seed(seed)
-    return LoraModule(
+    return LoraModule.of(
         name, torch.randn(rows, rank, generator=noise), torch.randn(rank, columns, generator=noise), rank * 0.5
     )
 
@@ -45,19 +46,19 @@ def lora(name: str, *modules: LoraModule, strength: float = 1.0) -> Lora:
     return Lora(name, {m.name: m for m in modules}, strength, strength)
 
 
-def acts(found: LowRank, seed: int = 9) -> Tensor:
+def acts(found: LoraModule, seed: int = 9) -> Tensor:
     """What the delta makes of some inputs, in float64: large deltas are never formed."""
     inputs = torch.randn(found.down.shape[1], 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return found.scale * found.up.flatten(1).double() @ (found.down.flatten(1).double() @ inputs)
+    return found.scale * up_of(found).flatten(1).double() @ (down_of(found).flatten(1).double() @ inputs)
 
 
 def close(got: Tensor, want: Tensor) -> bool:
     return bool(torch.linalg.norm(got - want) <= 1e-5 * torch.linalg.norm(want))
 
 
-def only(merged: Lora) -> LowRank:
+def only(merged: Lora) -> LoraModule:
     (found,) = merged.modules.values()
-    assert isinstance(found, LowRank)
+    assert isinstance(found, LoraModule)
     return found
 
 
@@ -103,7 +104,7 @@ def test_parts_join_a_fused_weight(parts: str):
     merged = merge_factors([lora("a", *a), lora("b", *b, strength=0.5)])
     for block in (0, 18):
         whole = merged.modules[a[block].name]
-        assert isinstance(whole, LowRank)
+        assert isinstance(whole, LoraModule)
         assert whole.rank == 1 + len(parts)
         assert close(acts(whole), acts(a[block]) + 0.5 * rows_of(b, block))
     assert len(merged.modules) == 19 + 1
@@ -113,7 +114,7 @@ def test_a_fused_weight_is_cut_for_one_that_comes_in_parts():
     a, b = split(50), fused(1)
     merged = merge_factors([lora("a", *a), lora("b", *b, strength=0.5)])
     assert set(merged.modules) == {m.name for m in a}
-    got = [m for m in merged.modules.values() if isinstance(m, LowRank)]
+    got = [m for m in merged.modules.values() if isinstance(m, LoraModule)]
     assert {m.rank for m in got} == {1, 2}
     for block in (0, 18):
         assert close(rows_of(got, block), rows_of(a, block) + 0.5 * acts(b[block]))
@@ -124,7 +125,7 @@ def test_what_has_only_some_parts_first_makes_a_fused_weight():
     merged = merge_deltas([lora("a", *a), lora("b", *b)], "add_svd", rank=8)
     for block in (0, 18):
         whole = merged.modules[b[block].name]
-        assert isinstance(whole, LowRank)
+        assert isinstance(whole, LoraModule)
         assert close(acts(whole), rows_of(a, block) + acts(b[block]))
 
 
@@ -141,9 +142,9 @@ def test_swapped_halves_are_put_in_order():
     swapped = acts(b[-1]).roll(H, 0)
     merged = merge_factors([lora("a", *a), lora("b", *b)])
     first = merged.modules[own]
-    assert isinstance(first, LowRank) and close(acts(first), acts(a[-1]) + swapped)
+    assert isinstance(first, LoraModule) and close(acts(first), acts(a[-1]) + swapped)
     again = merge_factors([lora("b", *b), lora("a", *a)]).modules[theirs]
-    assert isinstance(again, LowRank) and close(acts(again).roll(H, 0), acts(a[-1]) + swapped)
+    assert isinstance(again, LoraModule) and close(acts(again).roll(H, 0), acts(a[-1]) + swapped)
 
 
 def test_two_kinds_of_models_are_named():

@@ -95,7 +95,7 @@ mode, count, rows, columns, rank, modules = json.loads(sys.argv[1])
 
 def lora(seed, rows, columns, modules):
     noise = torch.Generator().manual_seed(seed)
-    return Lora(f"l{seed}", {f"lora_unet_{i}": LoraModule(f"lora_unet_{i}", torch.randn(rows, rank, generator=noise),
+    return Lora(f"l{seed}", {f"lora_unet_{i}": LoraModule.of(f"lora_unet_{i}", torch.randn(rows, rank, generator=noise),
         torch.randn(rank, columns, generator=noise), float(rank)) for i in range(modules)})
 
 def status(what):
@@ -109,7 +109,7 @@ work([lora(s, 160, 140, 1) for s in range(count)])  # libraries, threads and the
 inputs = [lora(s, rows, columns, modules) for s in range(count)]
 before = status("VmRSS")
 result = work(inputs)
-output = sum(t.nbytes for m in result.modules.values() for t in (m.up, m.down))
+output = sum(t.nbytes for m in result.modules.values() for t in (up_of(m), down_of(m)))
 print(status("VmHWM") - before - output)
 """
 

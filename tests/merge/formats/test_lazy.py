@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from lora_pack.merge.adapters.base import Adapter, Lora, LoraModule, LowRank, Replacement, with_block_weight
+from lora_pack.merge.adapters.base import Adapter, Lora, LoraModule, Replacement, with_block_weight
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
-from lora_pack.merge.formats import from_state_dict, stored, to_state_dict
+from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.formats.key_styles import convert_keys
-from lora_pack.merge.formats.stored import StoredAdapter
 from lora_pack.merge.io import background_writer, safetensors_file
-from lora_pack.merge.lazy import Later, made
-from lora_pack.tests.support.makers import make_lora
+from lora_pack.merge.lazy import LazyTensor
+from lora_pack.tests.support.makers import down_of, make_lora, up_of
 from lora_pack.tests.support.merging import merge
 from torch import Tensor
 
@@ -75,7 +74,7 @@ def assert_same(found: Adapter, wanted: Adapter) -> None:
     assert ours is None or theirs is None or all(map(torch.equal, ours, theirs))
     for (suffix, one), (other_suffix, other) in zip(found.tensors(), wanted.tensors(), strict=True):
         assert (suffix, one.dtype, tuple(one.shape)) == (other_suffix, other.dtype, tuple(other.shape))
-        assert torch.equal(made(one), made(other)) and made(one).dtype == one.dtype
+        assert torch.equal(one.materialize(), other.materialize()) and one.materialize().dtype == one.dtype
 
 
 @each_kind
@@ -83,19 +82,15 @@ def assert_same(found: Adapter, wanted: Adapter) -> None:
 def test_an_adapter_in_its_file_is_as_one_in_memory(tensors: dict[str, Tensor], block_weight: float, tmp_path: Path):
     stored, in_memory = both(tensors, tmp_path)
     assert stored.modules.keys() == in_memory.modules.keys()
-    assert isinstance(stored.modules[NAME], StoredAdapter)
     for key in stored.modules:
         assert_same(*(with_block_weight(lora.modules[key], block_weight) for lora in (stored, in_memory)))
 
 
 @each_kind
-def test_it_holds_no_numbers(tensors: dict[str, Tensor], tmp_path: Path):
-    stored, _ = both(tensors, tmp_path)
-    adapter = stored.modules[NAME]
-    assert isinstance(adapter, StoredAdapter)
-    held = [value for value in adapter.members.values() if isinstance(value, Tensor)]
+def test_tensors_stay_in_the_file(tensors: dict[str, Tensor], tmp_path: Path):
+    adapter = both(tensors, tmp_path)[0].modules[NAME]
+    held = [value.held for _, value in adapter.tensors() if value.held is not None]
     assert sum(value.numel() for value in held) <= 1  # alpha
-    assert all(shell.is_meta for suffix, shell in adapter.shells.items() if suffix != ".alpha")
     (tmp_path / "a.safetensors").unlink()
     with pytest.raises(LoraError, match="a.safetensors is gone"):
         adapter.dense()
@@ -157,8 +152,8 @@ SPLIT["transformer.single_transformer_blocks.0.norm.linear"] = (9216, 3072)  # t
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is read of LoRAs' files and what is written, in its order."""
     events: list[str] = []
-    read, write = stored.read, safetensors_file._write_all
-    monkeypatch.setattr(stored, "read", lambda places: events.append("read") or read(places))
+    read, write = safetensors_file.read, safetensors_file._write_all
+    monkeypatch.setattr(safetensors_file, "read", lambda places: events.append("read") or read(places))
     monkeypatch.setattr(safetensors_file, "_write_all", lambda *what: events.append("write") or write(*what))
     monkeypatch.setattr(background_writer, "HANDED_OVER", 1)
     monkeypatch.setattr(background_writer, "MOST_WAITING", 1)
@@ -192,8 +187,8 @@ def test_exact_work_reads_nothing_before_it_is_saved_and_then_one_module_at_a_ti
 
 def held(module: Adapter) -> LoraModule:
     """The same LoRA module with its factors in memory."""
-    assert isinstance(module, LowRank)
-    return LoraModule(module.name, module.up, module.down, module.alpha)
+    assert isinstance(module, LoraModule)
+    return LoraModule.of(module.name, up_of(module), down_of(module), module.alpha)
 
 
 def test_a_merge_tells_at_once_what_does_not_fit(tmp_path: Path):
@@ -233,9 +228,9 @@ def watched(count: int, shape: tuple[int, int], broken: int = -1) -> tuple[Lora,
         def tensors(self):  # noqa: ANN202
             for suffix, value in super().tensors():
                 number = int(self.name.rsplit("_", 1)[1])
-                yield suffix, Later(value.dtype, tuple(value.shape), maker(number)) if "up" in suffix else value
+                yield suffix, LazyTensor(value.dtype, tuple(value.shape), maker(number)) if "up" in suffix else value
 
-    modules = [Made(f"lora_unet_{n}", torch.ones(shape), torch.ones(shape[1], 3), 1.0) for n in range(count)]
+    modules = [Made.of(f"lora_unet_{n}", torch.ones(shape), torch.ones(shape[1], 3), 1.0) for n in range(count)]
     return Lora("watched", {module.name: module for module in modules}), alive
 
 
