@@ -118,7 +118,7 @@ def _table(options: argparse.Namespace, setting: Setting) -> list[Path]:
         replace(job, threads=options.threads)
         for job in jobs(files, options.works, options.peers, setting, new_rank, options.full)
     ]
-    what += f"; cut to rank {setting.rank}, resized to {new_rank}"
+    what += f"; truncated to rank {setting.rank}, resized to {new_rank}"
     described = machine.describe(options.device, options.threads)
     name += "-" + setting.device.replace(":", "")
     results, written = [], []

@@ -27,8 +27,8 @@ def markdown(results: Sequence[Result], what: str, machine: str) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |\n")
     lines.append(
-        "\nMemory: the peak beyond inputs and output. Error: times the least possible one of the rank, or where "
-        "nothing need be lost the relative error; the worst over one module of each shape.\n"
+        "\nMemory: the peak beyond inputs and output. Error: as a multiple of the least possible at that "
+        "rank or, if nothing has to be lost, relative to the whole; the worst over one module of each shape.\n"
     )
     return "".join(lines)
 

@@ -1,1 +1,1 @@
-"""Where numbers are computed and how precisely: devices, TF32, progress, full memory. Knows nothing of LoRAs."""
+"""How to compute: device, precision, progress, cancelling, running out of memory. Knows nothing about LoRAs."""

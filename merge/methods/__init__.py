@@ -1,1 +1,1 @@
-"""Merge methods: pure functions on tensors, and their registry. Knows nothing of LoRAs or files."""
+"""Merge methods: pure functions on tensors, and their registry. Knows nothing about LoRAs or files."""

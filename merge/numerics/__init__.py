@@ -1,1 +1,1 @@
-"""Linear algebra: SVDs of factors and of dense deltas, finite checks, buffers. Knows nothing of files or names."""
+"""Linear algebra: SVDs of factors and dense deltas, finite checks, buffers. Knows nothing about files or names."""
