@@ -1,4 +1,4 @@
-"""Several adapters of one weight as one, and whether two can be of one weight at all."""
+"""Combining several adapters of one weight, and checking that they can be of one weight at all."""
 
 from __future__ import annotations
 
@@ -17,19 +17,17 @@ from .base import Adapter, Difference, LoraModule, Replacement
 
 
 def join(first: Adapter, second: Adapter, source: str) -> Adapter:
-    """The sum of two adapters of one parameter of one LoRA, exact: factors side by side, or dense deltas added.
+    """The exact sum of two adapters of one parameter: factors concatenated, or dense deltas added.
 
-    Keeps the first's name. Raises LoraError, naming ``source``, where they can't be added.
+    The result has the first adapter's name. Raises LoraError, naming ``source``, if they can't be added.
     """
     if not same_weight(first.weight_shape, second.weight_shape):
         shapes = f"{shape_text(first.weight_shape)} and {shape_text(second.weight_shape)}"
-        raise LoraError(f"{source} is adapted twice, for weights of the shapes {shapes}. {DAMAGED}")
+        raise LoraError(f"{source} is adapted twice, for weights of different shapes, {shapes}. {DAMAGED}")
     for adapter in (first, second):
         if adapter.needs_base or isinstance(adapter, Replacement):
             families = f"{first.family} and {second.family}"
-            raise LoraError(
-                f"{source} is changed twice, by {families}, which can't be made into one. Leave this file out."
-            )
+            raise LoraError(f"{source} is changed twice, by {families}, which can't be combined. Leave this file out.")
     weight_shape = max(first.weight_shape, second.weight_shape, key=len)
     if first.has_factors and second.has_factors:
         terms = [(adapter, adapter.scale * adapter.block_weight) for adapter in (first, second)]
@@ -83,7 +81,7 @@ def side_by_side(
 
 
 def marked_finite(module: LoraModule) -> LoraModule:
-    """The same module, once its factors were found to be finite."""
+    """The same module, with its factors marked as checked."""
     return replace(module, up=replace(module.up, is_finite=True), down=replace(module.down, is_finite=True))
 
 
@@ -128,12 +126,12 @@ def unscaled(module: LoraModule) -> LoraModule:
 
 
 def reshape_of(*adapters: Adapter) -> tuple[int, ...] | None:
-    """The shape that the first of them that has one pads the weight to."""
+    """The first adapter's shape to pad the weight to, if any has one."""
     return next((r for r in (getattr(adapter, "reshape", None) for adapter in adapters) if r is not None), None)
 
 
 def same_weight(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Whether two shapes can be of one weight: equal, or the one is the other as a matrix (1x1 kernels)."""
+    """Whether two shapes fit one weight: equal, or one is the other as a matrix (1x1 kernels)."""
     if len(a) == len(b):
         return a == b
     return len(a) > 1 and len(b) > 1 and a[0] == b[0] and math.prod(a[1:]) == math.prod(b[1:])

@@ -1,4 +1,4 @@
-"""What every family asks of its tensors."""
+"""Checks that every family makes on its tensors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ALPHA = ".alpha"
 
 
 def read_alpha(tensors: Mapping[str, Tensor], rank: int, source: str) -> float:
-    """The alpha among a module's tensors; absent, it is the rank, so that the scale is 1.
+    """A module's alpha; without one it is the rank, so that the scale is 1.
 
-    Raises LoraError when it is not a single finite number; zero and negative ones are valid.
+    Raises LoraError unless it is a single finite number. Zero and negative alphas are valid.
     """
     alpha = tensors.get(ALPHA)
     if alpha is None:
@@ -39,14 +39,14 @@ def require_float(tensor: Tensor | LazyTensor | None, what: str) -> None:
 
 
 def require_matrices(tensors: Mapping[str, Tensor], suffixes: tuple[str, ...], source: str) -> None:
-    """Raise LoraError when one of these factors is missing, no float, no matrix, or empty."""
+    """Raise LoraError if one of these factors is missing, not floating point, not a matrix, or empty."""
     for suffix in suffixes:
         if suffix not in tensors:
             raise LoraError(f"{source} lacks {suffix.lstrip('.')}. {INCOMPLETE}")
         require_float(tensors[suffix], f"{source}: its {suffix.lstrip('.')}")
         if tensors[suffix].ndim != 2 or 0 in tensors[suffix].shape:
             shape = shape_text(tensors[suffix])
-            raise LoraError(f"{source}: its {suffix.lstrip('.')} {shape} is no matrix of a rank. {DAMAGED}")
+            raise LoraError(f"{source}: its {suffix.lstrip('.')} {shape} is not a matrix with a rank. {DAMAGED}")
 
 
 def shape_text(tensor: Tensor | LazyTensor) -> str:

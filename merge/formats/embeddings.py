@@ -1,7 +1,7 @@
 """Embeddings in a LoRA's file (OneTrainer, A1111): `bundle_emb.<name in the prompt>.<part>`.
 
-They are trained words, not changes of a weight. A1111 reads them, ComfyUI ignores them. We pass them through unchanged:
-a merge has the embeddings of all its LoRAs, unless two of one name differ.
+They are trained words, not changes of a weight. A1111 reads them, ComfyUI ignores them. The pack passes them through
+unchanged: a merge keeps the embeddings of all its LoRAs, except those whose name stands for two different ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PREFIX = "bundle_emb."
 
 
 def together(loras: Iterable[Lora]) -> tuple[dict[str, LazyTensor], list[str]]:
-    """The embeddings of several LoRAs, and a note on each name that stands for different ones."""
+    """The embeddings of several LoRAs, and a note on each name that is left out because its embeddings differ."""
     kept: dict[str, dict[str, LazyTensor]] = {}
     owner: dict[str, str] = {}
     clashing: dict[str, list[str]] = {}
@@ -41,7 +41,7 @@ def together(loras: Iterable[Lora]) -> tuple[dict[str, LazyTensor], list[str]]:
 
 
 def in_file(lora: Lora, style: str | None) -> dict[str, LazyTensor]:
-    """The embeddings as a file contains them. None in PEFT's style: diffusers refuses files that have any."""
+    """The embeddings for a file. None in PEFT's style: diffusers refuses files that contain any."""
     if unwritten(lora, style):
         log.warning("%s", unwritten(lora, style))
         return {}
@@ -49,7 +49,7 @@ def in_file(lora: Lora, style: str | None) -> dict[str, LazyTensor]:
 
 
 def unwritten(lora: Lora, style: str | None) -> str | None:
-    """The note on embeddings that a style can't contain."""
+    """The note on embeddings that files of a style can't contain."""
     if style != "peft" or not lora.extras:
         return None
     words = ", ".join(_by_word(lora.extras))

@@ -1,7 +1,7 @@
-"""Full differences and replaced parameters: tensors that stand for themselves.
+"""Full differences and replaced parameters, stored without factors.
 
-`.diff` and `.w_norm` are added to the weight of their module, `.diff_b` and `.b_norm` to its bias; `.set_weight` takes
-the weight's place (comfy/lora.py, load_lora).
+`.diff` and `.w_norm` are added to the module's weight, `.diff_b` and `.b_norm` to its bias; `.set_weight` replaces the
+weight (comfy/lora.py, load_lora).
 """
 
 from __future__ import annotations

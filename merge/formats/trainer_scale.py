@@ -30,7 +30,7 @@ AS_BEFORE = "rslora"
 CONFIG_HASH = "adapter_config"
 
 # Tensors whose first dimension is the rank of their module, in order of precedence.
-_RANKED = (*(down for _, down in lora.SPELLINGS), loha.MATRICES[1], lokr.W2_B, lokr.W1_B)
+_RANKED = (*(down for _, down in lora.PAIRS), loha.MATRICES[1], lokr.W2_B, lokr.W1_B)
 
 Group = Mapping[str, Tensor] | Mapping[str, LazyTensor]
 
@@ -173,5 +173,5 @@ def _is_whole_lokr(group: Group) -> bool:
 
 def _is_as_before(tensors: Mapping[str, Tensor], rank: int | None, source: str) -> bool:
     """Whether AS_BEFORE counts a header here: for LoRAs whose alpha is missing or equals the rank."""
-    is_lora = any(down in tensors for _, down in lora.SPELLINGS) and weight_dependent.DORA not in tensors
+    is_lora = any(down in tensors for _, down in lora.PAIRS) and weight_dependent.DORA not in tensors
     return is_lora and (ALPHA not in tensors or read_alpha(tensors, 0, source) == rank)

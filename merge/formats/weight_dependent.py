@@ -1,7 +1,7 @@
 """Families whose change depends on the model's own weight: DoRA, GLoRA, OFT and BOFT.
 
-Without the model they can only be carried: loaded, applied and saved as they are. The node side computes their deltas
-where a model is connected (nodes/base_weights.py), with ComfyUI's own code.
+Without the model they can only be loaded, applied and saved unchanged. With a model connected, nodes/base_weights.py
+computes their deltas with ComfyUI's own code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SUFFIXES = (DORA, *GLORA, *OFT)
 
 @dataclass(frozen=True, eq=False)
 class WeightDependentModule(Adapter):
-    """The tensors of one module as the file holds them, by suffix."""
+    """The tensors of one module as in the file, by suffix; ``family`` is DoRA, GLoRA, OFT or BOFT."""
 
     family: str
     name: str

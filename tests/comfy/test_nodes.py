@@ -393,7 +393,7 @@ def test_an_empty_merge_applies_as_nothing_and_is_not_saved(server: Server):
 def test_a_broken_file_fails_at_its_loader_and_the_queue_lives_on(server: Server):
     whole = (server.loras / "a.safetensors").read_bytes()
     (server.loras / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(NodeError, match="cut.* is not a whole safetensors file") as caught:
+    with pytest.raises(NodeError, match="cut.* is not a complete safetensors file") as caught:
         server.run(
             {"a": loader("cut.safetensors"), "b": loader("b.safetensors"), "m": merger("a", "b"), "s": saver("m", "x")}
         )

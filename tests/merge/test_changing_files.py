@@ -111,7 +111,7 @@ def test_what_was_loaded_is_used_or_the_change_is_told(use: str, ending: str, tm
             result = USES[use](loaded, tmp_path)
         except LoraError as error:
             assert f"a{ending} " in str(error), f"{change.__name__}: {error}"
-            assert re.search("has changed|is gone|can't be read any more", str(error)), f"{change.__name__}: {error}"
+            assert re.search("has changed|is gone|can no longer be read", str(error)), f"{change.__name__}: {error}"
         else:
             assert result == expected, change.__name__
 

@@ -144,7 +144,7 @@ ERRORS = {
     "an ending": (["merge", "a.safetensors", "-o", "out.ckpt"], "out.ckpt"),
     "a device": (["merge", "a.safetensors", "--device", "toaster", "-o", "out.safetensors"], "toaster"),
     "two models": (["merge", "a.safetensors", "sdxl.safetensors", "-o", "out.safetensors"], "sdxl"),
-    "nothing to save": (["merge", "a.safetensors:0", "-o", "out.safetensors"], "nothing"),
+    "nothing to save": (["merge", "a.safetensors:0", "-o", "out.safetensors"], "no weights to save"),
     "a file in the way": (["merge", "a.safetensors", "-o", "a.safetensors/out.safetensors"], "a.safetensors"),
 }
 

@@ -240,12 +240,12 @@ def a_folder(path: Path) -> None:
 
 # Messages
 
-BROKEN = "FILE is not a whole safetensors file: {}. Download or save it again."
+BROKEN = "FILE is not a complete safetensors file: {}. Download or save it again."
 NO_PICKLE = (
-    "FILE can't be read as a file of plain weights: it is damaged, or holds more than that. Get it as .safetensors: "
-    "other formats can hold programs and are only read where they hold none."
+    "FILE can't be read as plain weights: it is damaged or contains more than weights. Get it as .safetensors: "
+    "other formats can contain programs, and are only read if they don't."
 )
-UNFOLDS = "FILE would unfold to ... MB, which no LoRA does. Choose another file."
+UNFOLDS = "FILE would expand to ... MB, implausible for its size. Choose another file."
 NO_LORA = "FILE holds no LoRA weights (it holds {} ...). Choose a LoRA file."
 STRANGER = (
     "FILE: tensor {} is part of an adapter, but neither this pack nor ComfyUI's own loader knows what it does; ComfyUI "
@@ -261,7 +261,7 @@ NO_NUMBERS = (
 QUANTISED = (
     MODULE + ": its {} is stored as {}; quantised LoRAs can't be merged. Choose a copy in float16, bfloat16 or float32."
 )
-NO_TYPE = "FILE: tensor ... is of a type ({}) that can't be merged. Choose a copy in float16, bfloat16 or float32."
+NO_TYPE = "FILE: tensor ... has the type {}, which can't be merged. Choose a copy in float16, bfloat16 or float32."
 
 
 CASES: tuple[Case, ...] = (
@@ -279,14 +279,14 @@ CASES: tuple[Case, ...] = (
         "data_cut.safetensors",
         "a download that ended within the data",
         REFUSED,
-        BROKEN.format("its header promises ... bytes and the file has ..."),
+        BROKEN.format("its header describes ... bytes, but the file has ..."),
         raw(BYTES[:-3]),
     ),
     Case(
-        "data_behind.safetensors",
-        "bytes behind the data",
+        "trailing_data.safetensors",
+        "bytes after the data",
         REFUSED,
-        BROKEN.format("its header promises ... bytes and the file has ..."),
+        BROKEN.format("its header describes ... bytes, but the file has ..."),
         raw(BYTES + b"\0\0\0\0"),
     ),
     Case(
@@ -356,7 +356,7 @@ CASES: tuple[Case, ...] = (
         "name_twice.safetensors",
         "a tensor that stands in the header twice",
         REFUSED,
-        BROKEN.format(f"its header can't be read ('{UP}' stands in it twice)"),
+        BROKEN.format(f"its header can't be read ('{UP}' occurs twice)"),
         raw(TWICE),
     ),
     Case(
@@ -391,7 +391,7 @@ CASES: tuple[Case, ...] = (
         "metadata_of_lists.safetensors",
         "metadata that are no texts",
         REFUSED,
-        BROKEN.format("its metadata is not a table of texts"),
+        BROKEN.format("its metadata is not a table of strings"),
         raw(framed(two(__metadata__={"tags": ["a", "b"]}), DATA)),
     ),
     Case(
@@ -463,7 +463,7 @@ CASES: tuple[Case, ...] = (
         "embedding.pt",
         "a textual inversion of the first kind",
         REFUSED,
-        "FILE: entry string_to_token is a dict, not a tensor, so this is no LoRA. Choose a LoRA file.",
+        "FILE: entry string_to_token is a dict, not a tensor, so this is not a LoRA. Choose a LoRA file.",
         pickled(EMBEDDING),
     ),
     Case("controlnet.safetensors", "a ControlNet", REFUSED, NO_LORA.format("..."), tensors_of(CONTROL_NET)),
@@ -491,7 +491,7 @@ CASES: tuple[Case, ...] = (
         "name_half.pt",
         "a name with half a character",
         REFUSED,
-        "FILE: the name \\ud800.alpha holds half a character, which no file can. " + DAMAGED,
+        "FILE: the key \\ud800.alpha contains an unpaired surrogate and can't be stored as UTF-8. " + DAMAGED,
         pickled(pair() | {"\ud800.alpha": torch.tensor(1.0)}),
     ),
     Case("bomb.pt", "a program that runs on loading", REFUSED, NO_PICKLE, bomb()),
@@ -504,7 +504,7 @@ CASES: tuple[Case, ...] = (
         "list.pt",
         "a list of tensors",
         REFUSED,
-        "FILE holds no table of tensors, so it is no LoRA. Choose a LoRA file.",
+        "FILE doesn't contain a table of tensors, so it is not a LoRA. Choose a LoRA file.",
         pickled([torch.zeros(2)]),
     ),
     Case(
@@ -518,14 +518,14 @@ CASES: tuple[Case, ...] = (
         "sparse.pt",
         "a sparse tensor",
         REFUSED,
-        f"FILE: entry {UP} is a tensor of a kind that no LoRA has. Get it as .safetensors.",
+        f"FILE: entry {UP} is an unsupported kind of tensor. Get the LoRA as .safetensors.",
         pickled({UP: torch.eye(3).to_sparse()}),
     ),
     Case(
         "meta.pt",
         "tensors without their values",
         REFUSED,
-        "FILE... Get it as .safetensors...",  # some versions of torch refuse it themselves
+        "FILE... as .safetensors...",  # some versions of torch refuse it themselves
         pickled({UP: torch.empty(3, 3, device="meta")}),
     ),
     # Values
@@ -539,12 +539,12 @@ CASES: tuple[Case, ...] = (
     ),
     Case("float64.safetensors", "64-bit floats", RIGHT, "", tensors_of(cast(GOOD, torch.float64))),
     Case("float8.safetensors", "8-bit floats", RIGHT, "", tensors_of(cast(GOOD, torch.float8_e4m3fn))),
-    Case("int8.safetensors", "int8", REFUSED, QUANTISED.format("up half", "int8"), tensors_of(whole(pair()))),
+    Case("int8.safetensors", "int8", REFUSED, QUANTISED.format("up factor", "int8"), tensors_of(whole(pair()))),
     Case(
         "uint8.safetensors",
         "bytes",
         REFUSED,
-        QUANTISED.format("down half", "uint8"),
+        QUANTISED.format("down factor", "uint8"),
         tensors_of(pair() | {DOWN: torch.ones(2, 5, dtype=torch.uint8)}),
     ),
     Case("nf4.safetensors", "NF4 of bitsandbytes", REFUSED, STRANGER.format(f"{UP}.absmax"), tensors_of(NF4)),
@@ -569,35 +569,35 @@ CASES: tuple[Case, ...] = (
         NO_TYPE.format("Q7"),
         raw(framed(two(dtype="Q7"), DATA)),
     ),
-    # Shapes and halves
+    # Shapes and factors
     Case(
         "rank_0.safetensors",
         "a rank of zero",
         REFUSED,
-        MODULE + " has factors without rank: up 6x0, down 0x5. " + DAMAGED,
+        MODULE + " has factors without a rank: up 6x0, down 0x5. " + DAMAGED,
         tensors_of(pair(TEXT) | pair(rank=0)),
     ),
     Case("rank_large.safetensors", "a rank above the matrix's size", RIGHT, "", tensors_of(pair(rank=40))),
     Case("ranks_mixed.safetensors", "a rank for each module", RIGHT, "", tensors_of(pair(rank=3) | pair(TEXT, rank=1))),
     Case(
         "no_down.safetensors",
-        "an up half without its down half",
+        "an up factor without its down factor",
         REFUSED,
-        MODULE + " has lora_up.weight without its other half. " + INCOMPLETE,
+        MODULE + " has lora_up.weight without its counterpart. " + INCOMPLETE,
         tensors_of(pair(TEXT) | {UP: normal(6, 2)}),
     ),
     Case(
         "no_up.safetensors",
-        "a down half without its up half",
+        "a down factor without its up factor",
         REFUSED,
-        MODULE + " has lora_down.weight without its other half. " + INCOMPLETE,
+        MODULE + " has lora_down.weight without its counterpart. " + INCOMPLETE,
         tensors_of(pair(TEXT) | {DOWN: normal(2, 5)}),
     ),
     Case(
         "dora_half.safetensors",
-        "a DoRA without its down half",
+        "a DoRA without its down factor",
         REFUSED,
-        MODULE + " has lora_up.weight without its other half. " + INCOMPLETE,
+        MODULE + " has lora_up.weight without its counterpart. " + INCOMPLETE,
         tensors_of(pair(TEXT) | {UP: normal(6, 2), f"{LINEAR}.dora_scale": torch.ones(6, 1)}),
     ),
     Case(
@@ -611,7 +611,7 @@ CASES: tuple[Case, ...] = (
         "transposed.safetensors",
         "transposed factors",
         REFUSED,
-        MODULE + ": its halves disagree, up 2x6 has 6 columns and down 5x2 has 5 rows. The file is damaged or its "
+        MODULE + ": its factors disagree, up 2x6 has 6 columns and down 5x2 has 5 rows. The file is damaged or its "
         "factors are transposed: download or save it again.",
         tensors_of(pair(TEXT) | {UP: normal(2, 6), DOWN: normal(5, 2)}),
     ),
@@ -619,14 +619,14 @@ CASES: tuple[Case, ...] = (
         "reshape_number.safetensors",
         "a shape for the weight that is a single number",
         REFUSED,
-        MODULE + ": its reshape_weight is no shape of a weight. " + DAMAGED,
+        MODULE + ": its reshape_weight is not the shape of a weight. " + DAMAGED,
         tensors_of(pair(TEXT) | pair(reshape_weight=torch.tensor(6))),
     ),
     Case(
         "reshape_huge.safetensors",
         "a shape for the weight of 10^30 rows",
         REFUSED,
-        MODULE + ": its reshape_weight is no shape of a weight. " + DAMAGED,
+        MODULE + ": its reshape_weight is not the shape of a weight. " + DAMAGED,
         tensors_of(pair(TEXT) | pair(reshape_weight=torch.tensor([1e30, 5.0]))),
     ),
     Case(
@@ -648,9 +648,9 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "bfl_cut.safetensors",
-        "a Flux control LoRA without a half of its first layer",
+        "a Flux control LoRA without a factor of its first layer",
         REFUSED,
-        "FILE: module diffusion_model.img_in has lora_A.weight without its other half. " + INCOMPLETE,
+        "FILE: module diffusion_model.img_in has lora_A.weight without its counterpart. " + INCOMPLETE,
         tensors_of({"img_in.lora_A.weight": normal(2, 5), "single_blocks.0.norm.key_norm.scale": normal(3)}),
     ),
     # Alphas

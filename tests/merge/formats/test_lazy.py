@@ -155,8 +155,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read, write = safetensors_file.read, safetensors_file._write_all
     monkeypatch.setattr(safetensors_file, "read", lambda places: events.append("read") or read(places))
     monkeypatch.setattr(safetensors_file, "_write_all", lambda *what: events.append("write") or write(*what))
-    monkeypatch.setattr(background_writer, "HANDED_OVER", 1)
-    monkeypatch.setattr(background_writer, "MOST_WAITING", 1)
+    monkeypatch.setattr(background_writer, "BATCH_BYTES", 1)
+    monkeypatch.setattr(background_writer, "MAX_WAITING", 1)
     return events
 
 

@@ -15,7 +15,7 @@ import torch
 from lora_pack.merge.adapters.base import Adapter, Lora, LoraModule
 from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.errors import LoraError
-from lora_pack.merge.files import MOST_CONFIG_BYTES, load, save
+from lora_pack.merge.files import MAX_CONFIG_BYTES, load, save
 from lora_pack.merge.formats.peft_dora import PeftDora
 from lora_pack.merge.merging.merger import merge_deltas, merge_factors
 from lora_pack.merge.merging.resize import resize
@@ -214,7 +214,7 @@ def test_options_without_influence_on_the_scale_are_ignored(tmp_path: Path):
 
 
 def test_a_huge_configuration_is_not_read(tmp_path: Path):
-    path = configured(tmp_path, b" " * (MOST_CONFIG_BYTES + 1))
+    path = configured(tmp_path, b" " * (MAX_CONFIG_BYTES + 1))
     with pytest.raises(LoraError, match=r"adapter_config\.json is larger"):
         load(path)
 
@@ -283,7 +283,7 @@ def test_a_dora_without_its_model_says_what_to_connect(tmp_path: Path):
     for work in (lambda: merge_deltas([found]), lambda: merge_factors([found]), lambda: resize(found, 2)):
         with pytest.raises(LoraError, match=r"DoRA of PEFT module .*Connect the model"):
             work()
-    with pytest.raises(LoraError, match="only be written at strength 1"):
+    with pytest.raises(LoraError, match="only be saved at strength 1"):
         save(found.with_strengths(0.5, 0.5), tmp_path / "half.safetensors")
 
 
@@ -319,13 +319,13 @@ def test_a_magnitude_is_read_under_all_its_names(ending: str, name: str, tmp_pat
         (lambda t, m: t | {m: torch.ones(4, 4)}, "isn't one number for each of its 16 rows"),
         (lambda t, m: t | {m: torch.full((16,), math.nan)}, "NaN"),
         (lambda t, m: t | {m: torch.ones(16, dtype=torch.int32)}, "int32"),
-        (lambda t, m: {k: v for k, v in t.items() if "down.lora_B" not in k}, "other half"),
+        (lambda t, m: {k: v for k, v in t.items() if "down.lora_B" not in k}, "counterpart"),
         (
             lambda t, m: {k: v for k, v in t.items() if "down.lora_A" not in k and "down.lora_B" not in k},
             "the one LoRA",
         ),
-        (lambda t, m: t | {m + ".weight": torch.ones(16)}, "two names of one tensor"),
-        (lambda t, m: t | {m + ".other.weight": torch.ones(16)}, "two names of one tensor"),
+        (lambda t, m: t | {m + ".weight": torch.ones(16)}, "two keys for one tensor"),
+        (lambda t, m: t | {m + ".other.weight": torch.ones(16)}, "two keys for one tensor"),
     ],
 )
 def test_a_broken_dora_is_refused_by_name(change_it: Callable[..., Any], words: str, tmp_path: Path):

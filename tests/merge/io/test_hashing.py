@@ -26,7 +26,7 @@ class Stopped(BaseException):
 def test_whoever_stops_while_it_is_waited_for_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a"
     path.write_bytes(bytes(64 * HASH_BYTES))  # a tenth of a second's work
-    monkeypatch.setattr("lora_pack.merge.io.hashing.LOOK_SECONDS", 1e-4)
+    monkeypatch.setattr("lora_pack.merge.io.hashing.WAIT_SECONDS", 1e-4)
 
     def stop() -> None:
         raise Stopped

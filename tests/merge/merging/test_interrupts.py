@@ -73,7 +73,7 @@ def test_a_merge_or_a_resize(operation: str):
 @pytest.mark.parametrize("ending", [".safetensors", ".pt"])
 def test_a_load(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # how often it looks while it waits for the hash depends on the time
-    monkeypatch.setattr("lora_pack.merge.io.hashing.LOOK_SECONDS", 60)
+    monkeypatch.setattr("lora_pack.merge.io.hashing.WAIT_SECONDS", 60)
     path, lora = tmp_path / f"a{ending}", make_lora(1)
     if ending == ".pt":
         torch.save(state_dict(lora), path)
