@@ -28,7 +28,7 @@ from lora_pack.tests.support.makers import (
 )
 
 
-def test_values_are_frozen():
+def test_adapters_and_loras_are_immutable():
     lora = make_lora(1, metadata={"a": "1"})
     module = lora.modules[LINEAR]
     for value, name in ((lora, "name"), (lora, "strength_model"), (module, "alpha"), (module, "up")):
@@ -41,7 +41,7 @@ def test_values_are_frozen():
             del mapping[next(iter(mapping))]
 
 
-def test_the_mappings_that_made_a_lora_are_not_its_own():
+def test_a_lora_copies_its_mappings():
     modules: dict[str, Any] = {LINEAR: make_module(LINEAR, (4, 3), 2, 1)}
     metadata = {"a": "1"}
     lora = Lora("x", modules, metadata=metadata)
@@ -51,7 +51,7 @@ def test_the_mappings_that_made_a_lora_are_not_its_own():
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_shapes(name: str):
+def test_shapes_rank_and_scale_of_a_module(name: str):
     module = make_module(name, SHAPES[name], 3, 1, alpha=1.5)
     assert (module.rank, module.scale, module.weight_shape) == (3, 0.5, SHAPES[name])
     assert module.is_convolution == (name in (CONV3, CONV_1D, CONV_3D))
@@ -65,7 +65,7 @@ def test_shapes(name: str):
     assert not as_matrix(make_module(CONV1, SHAPES[CONV1], 3, 1)).is_convolution
 
 
-def test_strengths():
+def test_strengths_and_block_weights_multiply():
     lora = make_lora(1, strength_model=0.5, strength_clip=-3.0, block_weight=2.0)
     assert {name: lora.strength_of(module) for name, module in lora.modules.items()} == {
         name: -6.0 if name == TEXT else 1.0 for name in SHAPES
@@ -75,7 +75,7 @@ def test_strengths():
     assert (lora.strength_model, lora.strength_clip) == (0.5, -3.0), "the value it was made from stays"
 
 
-def test_baked():
+def test_baking_moves_strengths_into_block_weights():
     lora = make_lora(1, strength_model=0.5, strength_clip=0.0, block_weight=2.0)
     baked = lora.baked()
     assert (baked.strength_model, baked.strength_clip) == (1.0, 1.0)
@@ -86,7 +86,7 @@ def test_baked():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e5m2])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_require_finite(dtype: torch.dtype, value: float):
+def test_nan_and_inf_are_refused_in_every_dtype(dtype: torch.dtype, value: float):
     good = torch.tensor([1.0, -2.0, 0.0]).to(dtype)
     require_finite(good, "it")
     require_finite(torch.empty(0, dtype=dtype), "it")

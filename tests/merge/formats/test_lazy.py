@@ -79,7 +79,7 @@ def assert_same(found: Adapter, wanted: Adapter) -> None:
 
 @each_kind
 @pytest.mark.parametrize("block_weight", [1.0, -0.5])
-def test_an_adapter_in_its_file_is_as_one_in_memory(tensors: dict[str, Tensor], block_weight: float, tmp_path: Path):
+def test_a_lazy_adapter_equals_one_in_memory(tensors: dict[str, Tensor], block_weight: float, tmp_path: Path):
     stored, in_memory = both(tensors, tmp_path)
     assert stored.modules.keys() == in_memory.modules.keys()
     for key in stored.modules:
@@ -98,7 +98,7 @@ def test_tensors_stay_in_the_file(tensors: dict[str, Tensor], tmp_path: Path):
 
 @each_kind
 @pytest.mark.parametrize("mode", ["concat", "add_svd", "ties_svd"])
-def test_merges_and_files_of_both_are_equal(tensors: dict[str, Tensor], mode: str, tmp_path: Path):
+def test_lazy_and_in_memory_loras_merge_and_save_equal(tensors: dict[str, Tensor], mode: str, tmp_path: Path):
     found, wanted = (
         merge(mode, [lora, lora.with_strengths(0.5, 0.5)], 0.5, rank=4) for lora in both(tensors, tmp_path)
     )
@@ -108,7 +108,7 @@ def test_merges_and_files_of_both_are_equal(tensors: dict[str, Tensor], mode: st
     assert equal(*map(safetensors.torch.load_file, files))
 
 
-def test_a_replaced_weight_keeps_its_kind(tmp_path: Path):
+def test_a_replaced_weight_stays_a_replacement(tmp_path: Path):
     value = values(ROWS, COLUMNS, seed=1)
     stored, _ = both({"set_weight": value}, tmp_path)
     assert isinstance(stored.modules[NAME], Replacement)
@@ -123,7 +123,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @each_kind
 @pytest.mark.parametrize("step", [1, 5, 7, 24])
-def test_rows_are_those_of_the_delta(tensors: dict[str, Tensor], step: int, tmp_path: Path):
+def test_rows_equal_those_of_the_dense_delta(tensors: dict[str, Tensor], step: int, tmp_path: Path):
     for lora in both(tensors, tmp_path):
         adapter = lora.modules[NAME]
         whole, rows = adapter.dense(), adapter.rows()
@@ -170,7 +170,7 @@ EXACT: dict[str, Callable[[list[Lora]], Lora]] = {
 
 
 @pytest.mark.parametrize("operation", EXACT.values(), ids=EXACT)
-def test_exact_work_reads_nothing_before_it_is_saved_and_then_one_module_at_a_time(
+def test_exact_operations_read_nothing_until_saved_then_one_module_at_a_time(
     operation: Callable[[list[Lora]], Lora], reads: list[str], tmp_path: Path
 ):
     """Fused and split modules meet in it: rows are cut out and set into."""
@@ -191,7 +191,7 @@ def held(module: Adapter) -> LoraModule:
     return LoraModule.of(module.name, up_of(module), down_of(module), module.alpha)
 
 
-def test_a_merge_tells_at_once_what_does_not_fit(tmp_path: Path):
+def test_a_merge_reports_overflow_at_once(tmp_path: Path):
     shapes = {"lora_unet_one": (6, 5)}
     loras = [make_lora(seed, shapes=shapes, scale=1e6, name=f"a{seed}") for seed in (1, 2)]
     for lora in (loras, [load(save(lora, tmp_path / f"{lora.name}.safetensors")) for lora in loras]):
@@ -234,14 +234,14 @@ def watched(count: int, shape: tuple[int, int], broken: int = -1) -> tuple[Lora,
     return Lora("watched", {module.name: module for module in modules}), alive
 
 
-def test_saving_holds_few_tensors_at_a_time(tmp_path: Path):
+def test_saving_holds_few_tensors_in_memory(tmp_path: Path):
     lora, alive = watched(60, (50, 4))
     written = save(lora, tmp_path / "out.safetensors")
     assert len(alive) == 60 and max(alive) <= 12
     assert torch.equal(load(written).modules["lora_unet_59"].dense(), torch.full((50, 3), 1.0))
 
 
-def test_what_does_not_fit_is_told_while_writing_and_leaves_nothing(tmp_path: Path):
+def test_overflow_while_writing_is_reported_and_leaves_no_file(tmp_path: Path):
     lora, alive = watched(6, (50, 4), broken=4)
     with pytest.raises(LoraError, match=r"watched: module lora_unet_4 holds values too large for float16"):
         save(lora, tmp_path / "out.safetensors", torch.float16)

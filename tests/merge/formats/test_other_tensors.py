@@ -49,7 +49,7 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
     return found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
-def test_a_lora_with_an_embedding_merges_as_without(tmp_path: Path):
+def test_an_embedding_does_not_change_the_merge(tmp_path: Path):
     plain, bundled = (load(write(tmp_path, name, 1, more)) for name, more in (("a", {}), ("b", embedding("cat"))))
     other = load(write(tmp_path, "c", 2))
     for merge in (merge_factors, merge_deltas):
@@ -80,9 +80,7 @@ def test_an_embedding_passes_through_unchanged(work: Any, dtype: Any, style: Any
     assert repeated.read_bytes() == written.read_bytes()
 
 
-def test_a_merge_has_all_embeddings_and_of_two_with_one_name_only_equal_ones(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_a_merge_keeps_all_embeddings_but_drops_conflicting_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     first = load(write(tmp_path, "first", 1, embedding("cat", 1), embedding("dog", 2)))
     second = load(write(tmp_path, "second", 2, embedding("cat", 1), embedding("fox", 3)))
     third = load(write(tmp_path, "third", 3, embedding("dog", 4)))

@@ -106,7 +106,7 @@ def assert_peft_s(found: Lora, weights: dict[str, tuple[Tensor, Tensor]]) -> Non
 
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_it_equals_what_peft_merges(config: Callable[[], Any], safe: bool, tmp_path: Path):
+def test_the_delta_equals_pefts(config: Callable[[], Any], safe: bool, tmp_path: Path):
     weights = adapter_folder(tmp_path / "mine", config(), safe)
     (file,) = (tmp_path / "mine").glob("adapter_model.*")
     found = load(file)
@@ -121,7 +121,7 @@ def test_it_equals_what_peft_merges(config: Callable[[], Any], safe: bool, tmp_p
         assert float((ours - theirs).norm() / theirs.norm()) <= 1e-6, other.name
 
 
-def test_without_its_configuration_it_is_what_comfyui_makes_of_it(tmp_path: Path):
+def test_without_the_configuration_the_scale_is_comfyuis(tmp_path: Path):
     weights = adapter_folder(tmp_path, lora(lora_alpha=16))
     plain = load(tmp_path / "adapter_model.safetensors", alpha_from="tensors")
     (tmp_path / "adapter_config.json").unlink()
@@ -139,7 +139,7 @@ def test_a_lokr_of_a_one_dimensional_convolution_is_refused(tmp_path: Path):
         load(tmp_path / "adapter_model.safetensors")
 
 
-def test_only_the_file_that_peft_writes_has_one(tmp_path: Path):
+def test_only_files_with_pefts_name_have_a_configuration(tmp_path: Path):
     adapter_folder(tmp_path, lora(lora_alpha=16))
     other = shutil.copy(tmp_path / "adapter_model.safetensors", tmp_path / "other.safetensors")
     assert load(Path(other)).notes == ()
@@ -219,7 +219,7 @@ def test_a_huge_configuration_is_not_read(tmp_path: Path):
         load(path)
 
 
-def test_a_bias_that_peft_trained_along_is_refused(tmp_path: Path):
+def test_a_trained_bias_is_refused(tmp_path: Path):
     adapter_folder(tmp_path, lora(bias="all"))
     with pytest.raises(LoraError, match=r"conv\.base_layer\.bias"):
         load(tmp_path / "adapter_model.safetensors")
@@ -238,7 +238,7 @@ def test_a_bias_that_peft_trained_along_is_refused(tmp_path: Path):
         (lambda: peft.OFTConfig(oft_block_size=4, target_modules=["down"]), "OFT or BOFT .* doesn't load it either"),
     ],
 )
-def test_kinds_that_no_loader_reads_right_are_refused_with_true_advice(
+def test_unsupported_peft_adapters_are_refused_with_correct_advice(
     config: Callable[[], Any], words: str, tmp_path: Path
 ):
     """Without the configuration too: as many pass such files on."""
@@ -337,7 +337,7 @@ def test_a_broken_dora_is_refused_by_name(change_it: Callable[..., Any], words: 
     assert words in str(refused.value)
 
 
-def test_a_row_of_nothing_stays_nothing():
+def test_a_row_of_zeros_stays_zero():
     module = PeftDora("x", LoraModule.of("x", torch.zeros(2, 1), torch.zeros(1, 2), 1.0), torch.tensor([2.0, 3.0]))
     weight = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     assert torch.allclose(module.change_of(weight), torch.tensor([[0.0, 0.0], [-1.2, -1.6]]))

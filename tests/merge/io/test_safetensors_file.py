@@ -77,7 +77,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 # Good files
 
 
-def test_what_the_library_writes_we_read(tmp_path: Path):
+def test_files_of_the_safetensors_library_are_read(tmp_path: Path):
     tensors = some_tensors()
     path = tmp_path / "file.safetensors"
     safetensors.torch.save_file(tensors, path, {"b": "2", "a": "1", "ü": "日本\n\0"})
@@ -88,7 +88,7 @@ def test_what_the_library_writes_we_read(tmp_path: Path):
     assert read_all(path)[1] == {}
 
 
-def test_what_we_write_the_library_reads(tmp_path: Path):
+def test_the_safetensors_library_reads_our_files(tmp_path: Path):
     tensors = some_tensors()
     path = tmp_path / "file.safetensors"
     path.write_bytes(to_bytes(tensors, {"b": "2", "a": "1", "ü": "日本\n\0"}))
@@ -99,19 +99,19 @@ def test_what_we_write_the_library_reads(tmp_path: Path):
 
 
 @pytest.mark.parametrize("tensors", [{}, {"": torch.ones(2)}, {'ü/日本 "\\\n\0': torch.ones(2)}])
-def test_odd_names_there_and_back(tensors: dict[str, Tensor], tmp_path: Path):
+def test_unusual_keys_survive_a_round_trip(tensors: dict[str, Tensor], tmp_path: Path):
     data = to_bytes(tensors)
     assert_equal(read_bytes(data, tmp_path)[0], tensors)
     assert_equal(safetensors.torch.load(data), tensors)
 
 
-def test_tensors_come_in_the_order_of_their_data(tmp_path: Path):
+def test_tensors_are_listed_in_the_order_of_their_data(tmp_path: Path):
     names = ["z", "a", "m", "b"]
     data = to_bytes({name: torch.full((3,), i) for i, name in enumerate(names)})
     assert list(read_bytes(data, tmp_path)[0]) == names
 
 
-def test_equal_values_are_equal_bytes():
+def test_equal_tensors_give_equal_files():
     tensors = some_tensors()
     expected = to_bytes(tensors, {"b": "2", "a": "1"})
     assert to_bytes({name: tensor.clone() for name, tensor in tensors.items()}, {"a": "1", "b": "2"}) == expected
@@ -221,7 +221,7 @@ BAD: dict[str, bytes] = {
 }
 
 
-def test_the_pattern_of_the_bad_files_is_good(tmp_path: Path):
+def test_the_template_of_the_bad_files_is_valid(tmp_path: Path):
     assert set(read_bytes(GOOD, tmp_path)[0]) == set(safetensors.torch.load(GOOD)) == {"a", "b"}
 
 
@@ -261,14 +261,14 @@ def test_unusual_files_are_read_where_the_library_reads_them(data: bytes, tmp_pa
         assert_equal(read_bytes(data, tmp_path)[0], expected)
 
 
-def test_a_name_twice_is_refused_although_the_library_takes_the_last(tmp_path: Path):
+def test_a_duplicate_key_is_refused_although_the_library_takes_the_last(tmp_path: Path):
     """Which of the two is meant nobody knows."""
     entries = [b'"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'] * 2
     with pytest.raises(LoraError, match="'a'"):
         read_bytes(framed(b"{" + b", ".join(entries) + b"}", bytes(4)), tmp_path)
 
 
-def test_a_header_that_claims_too_much_costs_no_memory(tmp_path: Path):
+def test_an_oversized_header_length_allocates_nothing(tmp_path: Path):
     """The library's limit is 100 MB."""
     path = tmp_path / "bad.safetensors"
     with path.open("wb") as file:
@@ -326,7 +326,7 @@ def change_and_read(path: Path, change: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("data", [bytes(8), to_bytes({"a": torch.ones(3)}), to_bytes({"a": torch.zeros(2)})])
-def test_a_file_that_was_written_to_since_is_refused(data: bytes, tmp_path: Path):
+def test_a_file_changed_since_indexing_is_refused(data: bytes, tmp_path: Path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(to_bytes({"a": torch.zeros(3)}))
     os.utime(path, ns=(1, 1))
@@ -335,7 +335,7 @@ def test_a_file_that_was_written_to_since_is_refused(data: bytes, tmp_path: Path
         change_and_read(path, lambda: path.write_bytes(data))
 
 
-def test_a_file_that_is_gone_is_named(tmp_path: Path):
+def test_a_deleted_file_is_named(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(to_bytes({"a": torch.zeros(3)}))
     with pytest.raises(LoraError, match=r"a\.safetensors is gone"):
@@ -365,7 +365,7 @@ class Stopped(BaseException):
     pass
 
 
-def test_whoever_stops_the_writing_is_heard(monkeypatch: pytest.MonkeyPatch):
+def test_writing_can_be_cancelled_at_any_block(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lora_pack.merge.io.safetensors_file.WRITE_BYTES", 64)
 
     def stopping_at(n: int) -> Callable[[], None]:
