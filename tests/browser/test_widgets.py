@@ -70,10 +70,10 @@ def test_the_nodes_show_what_they_did(canvas: Canvas):
     canvas.until("/safetensors$/.test(pm.widget(argument, 'result')?.value)", save)
     canvas.until("pm.widget(argument, 'result').value", merger)
     assert f"84 modules, rank {rank}, " in canvas.call("widgets", merger)["result"]
-    assert canvas.call("widgets", merger)["result"].endswith("% lost to the rank")
+    assert canvas.call("widgets", merger)["result"].endswith("% lost to truncation")
     assert f"{canvas.kind}" in canvas.call("widgets", save)["result"]
     if canvas.kind == NODES2:
-        canvas.until("pm.drawn(argument).some(text => text.endsWith('lost to the rank'))", merger)
+        canvas.until("pm.drawn(argument).some(text => text.endsWith('lost to truncation'))", merger)
     canvas.screenshot(SCREENSHOTS / f"results-{canvas.kind}.png")
     assert "result" not in canvas.prompt()[str(save)]["inputs"]
     saved = {node["id"]: node["widgets_values"] for node in canvas.call("serialize")["nodes"]}

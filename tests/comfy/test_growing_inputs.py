@@ -91,7 +91,7 @@ def test_a_node_that_is_not_there_at_lora7(server: Server, kind: str):
 
 @pytest.mark.parametrize("kind", MERGERS)
 def test_text_at_lora7(server: Server, kind: str):
-    with pytest.raises(NodeError, match="connected to lora7 is no LoRA"):
+    with pytest.raises(NodeError, match="lora7: expected a LoRA from this pack, got str"):
         server.run(prompt_of(kind, "text"))
 
 

@@ -82,10 +82,10 @@ def test_a_stack_as_other_packs_make_it(server: Server):
 
 def test_what_is_wrong_with_a_stack_is_named(server: Server):
     good = ["a.safetensors", 1.0, 1.0]
-    assert "there is no file gone.safetensors" in error(server, given(good, ["gone.safetensors", 1.0, 1.0], good))
+    assert "have no file gone.safetensors" in error(server, given(good, ["gone.safetensors", 1.0, 1.0], good))
     assert "entry 2 is 5" in error(server, given(good, 5, good))
-    assert "entry 1 (a.safetensors) has the strengths 'x' and 1.0" in error(server, given(["a.safetensors", "x", 1.0]))
-    assert "is no LoRA stack but a int" in error(server, 7)
+    assert "entry 1 (a.safetensors): the strengths 'x' and 1.0" in error(server, given(["a.safetensors", "x", 1.0]))
+    assert "lora_stack: expected a LoRA stack, got int" in error(server, 7)
     assert "No LoRA is connected" in error(server, given())
     (server.loras / "torn.safetensors").write_bytes(b"torn")
     assert "torn" in error(server, given(good, ["torn.safetensors", 1.0, 1.0]))
@@ -136,7 +136,7 @@ def test_folders_are_listed(server: Server, epochs: list[str]):
 
 def test_a_folder_without_a_file_that_fits(server: Server, epochs: list[str]):
     message = error(server, ["folder", 0], {"folder": folder("run", pattern="none-*")})
-    assert "The folder run holds no LoRA file whose name fits 'none-*'" in message
+    assert "No LoRA file in the folder run matches 'none-*'" in message
 
 
 def test_a_changed_file_in_a_folder_is_read_again(server: Server, epochs: list[str]):
@@ -166,7 +166,7 @@ def test_a_changed_file_of_another_packs_stack_is_read_again(server: Server, kin
         contents.append(saved(server, nodes, {"lora_stack": ["stack", 0]}, kind))
     assert contents[0] != contents[1] and contents[0] == contents[2]
     (server.loras / changing).unlink()
-    with pytest.raises(NodeError, match=f"there is no file {changing}"):
+    with pytest.raises(NodeError, match=f"loras folders have no file {changing}"):
         saved(server, nodes, {"lora_stack": ["stack", 0]}, kind)
 
 

@@ -443,7 +443,10 @@ def test_faults_show_in_the_xy_node(pack: Pack, server: Server, settings: dict[s
 
 @pytest.mark.parametrize(
     ("modes", "message"),
-    [("add, tie", "no mode tie. The modes are add,.*ties_svd"), (" , ", "no modes to plot. Write some of add")],
+    [
+        ("add, tie", "Unknown mode: tie. The modes are add,.*ties_svd"),
+        (" , ", "No modes to plot. List one or more of add"),
+    ],
 )
 def test_faults_in_the_modes(pack: Pack, modes: str, message: str):
     with pytest.raises(LoraError, match=message):

@@ -245,7 +245,7 @@ def test_the_plot_with_its_labels(server: Server):
 
 
 def test_faults_show_in_our_node_and_the_next_plot_runs(server: Server, own: Cells):
-    with pytest.raises(NodeError, match="no mode tie") as caught:
+    with pytest.raises(NodeError, match="Unknown mode: tie") as caught:
         plot(server, {"10": modes(modes="tie")}, OF_A, None, 1)
     assert caught.value.node_type == "XY: PM LoRA Modes"
     assert_same(plot(server, XY, OF_A, OF_B, 2), own)

@@ -193,8 +193,8 @@ def test_a_model_that_efficiency_cannot_encode_for(server: Server, sd3: dict[str
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"clip": None}, "The positive and the negative text can't be encoded, since no clip is connected"),
-        ({"X": ["words", 0]}, "X is to replace 'dog' in the positive prompt, but that isn't in it"),
+        ({"clip": None}, "The positive and negative text can't be encoded because no clip is connected"),
+        ({"X": ["words", 0]}, "X replaces 'dog' in the positive prompt, but the prompt doesn't contain it"),
         ({"X": ["words", 0], "positive_cond": ["cond", 0]}, "a conditioning is connected to positive_cond"),
     ],
 )
@@ -215,7 +215,7 @@ def test_faults_are_told_before_anything_is_sampled(server: Server, settings: di
     [
         ("cfg", "4, much", "value 'much', which is not a number"),
         ("steps", "0", "must be between 1 and 10000"),
-        ("sampler", "euler, oiler", "no sampler 'oiler'. There are euler,"),
+        ("sampler", "euler, oiler", "Unknown sampler 'oiler'. Choose from euler,"),
         ("seed +", " , ", "no values"),
     ],
 )
@@ -229,7 +229,7 @@ def test_faults_of_the_merge_show_in_its_xy_node(server: Server):
     (server.loras / "xy_torn.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     for xy, message in (
         (strengths(lora_b="xy_torn.safetensors"), "xy_torn"),
-        (modes(modes="add, tie"), "no mode tie"),
+        (modes(modes="add, tie"), "Unknown mode: tie"),
         (ranks(min_rank=9), r"min_rank \(9\) is above max_rank \(8\)"),
     ):
         with pytest.raises(NodeError, match=message) as caught:

@@ -203,10 +203,10 @@ def test_labels(runs: Runs):
 @pytest.mark.parametrize(
     ("axis", "message"),
     [
-        (("Checkpoint", [("a", None, None)]), "X is an axis of the type Checkpoint, which PM XY Grid doesn't draw"),
+        (("Checkpoint", [("a", None, None)]), "X is an axis of type Checkpoint, which PM XY Grid can't plot"),
         (("XY_Capsule", []), "The axis connected to X has no values"),
-        (("XY_Capsule", ["text"]), "X holds a str, which is no XY capsule: it has no getLabel"),
-        ("text", "What is connected to X is no XY axis but a str"),
+        (("XY_Capsule", ["text"]), "X contains a str, which isn't an XY capsule: it has no getLabel"),
+        ("text", "X: expected an XY axis, got str"),
     ],
 )
 def test_axes_that_are_refused(runs: Runs, axis: Any, message: str):
