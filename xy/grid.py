@@ -125,9 +125,9 @@ class XyGrid:
     ) -> dict[str, Any]:
         x, y = read_axis("X", X), read_axis("Y", Y)
         base = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
-        given = {"positive": positive_cond, "negative": negative_cond}
-        _require_texts(x, y, given)
-        inputs = Inputs(model, clip, vae, _first(latent_image), given)
+        conditioning = {"positive": positive_cond, "negative": negative_cond}
+        _require_prompts_in_use(x, y, conditioning)
+        inputs = Inputs(model, clip, vae, _first(latent_image), conditioning)
         grid, cells = draw_grid(inputs, x, y, base)
         return {"ui": comfy_sampling.show(grid, prompt, extra_pnginfo), "result": (grid, cells)}
 
@@ -144,11 +144,11 @@ def draw_grid(inputs: Inputs, x: GridAxis, y: GridAxis, base: Sampling) -> tuple
     return labelled_grid(cells, len(x.values), x.labels(base), y.labels(base)), cells
 
 
-def _require_texts(x: GridAxis, y: GridAxis, given: dict[str, Any]) -> None:
+def _require_prompts_in_use(x: GridAxis, y: GridAxis, conditioning: dict[str, Any]) -> None:
     """Raise LoraError if an axis replaces words in a prompt that a connected conditioning overrides."""
     for name, axis in (("X", x), ("Y", y)):
         text = axis.sampling.prompt if axis.sampling else None
-        if text and given[text] is not None:
+        if text and conditioning[text] is not None:
             raise LoraError(
                 f"{name} replaces words in the {text} prompt, but a conditioning is connected to {text}_cond, so "
                 "that prompt isn't used. Disconnect one of them."

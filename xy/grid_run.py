@@ -28,7 +28,7 @@ class Inputs:
     clip: Any
     vae: Any
     latent: dict[str, Any]
-    given: dict[str, Any]  # "positive" and "negative": a conditioning that replaces the text, or None to encode it
+    conditioning: dict[str, Any]  # for "positive" and "negative": replaces the text; None: encode it
 
 
 @dataclass
@@ -83,7 +83,7 @@ def sample_cells(
 
 
 def _require_clip(inputs: Inputs) -> None:
-    texts = [prompt for prompt, conditioning in inputs.given.items() if conditioning is None]
+    texts = [prompt for prompt, given in inputs.conditioning.items() if given is None]
     if texts and inputs.clip is None:
         raise LoraError(
             f"The {' and '.join(texts)} text can't be encoded because no clip is connected. Connect clip, or a "
@@ -94,26 +94,25 @@ def _require_clip(inputs: Inputs) -> None:
 def _group_by_capsules(x: GridAxis, y: GridAxis, places: list[Place]) -> list[list[Place]]:
     groups: dict[tuple[int, int], list[Place]] = {}
     for column, row in sorted(places):
-        of_x = -1 if x.capsule(column) is None else column
-        of_y = -1 if y.capsule(row) is None else row
-        groups.setdefault((of_x, of_y), []).append((column, row))
+        key = (-1 if x.capsule(column) is None else column), (-1 if y.capsule(row) is None else row)
+        groups.setdefault(key, []).append((column, row))
     return list(groups.values())
 
 
-def _patch(inputs: Inputs, of_x: Any, of_y: Any, y: GridAxis) -> Patched:
+def _patch(inputs: Inputs, x_capsule: Any, y_capsule: Any, y: GridAxis) -> Patched:
     """Patch as Efficiency's KSampler does, except that our X capsule is also applied if Y is from another pack."""
     model, clip = inputs.model.clone(), None if inputs.clip is None else inputs.clip.clone()
     vae = inputs.vae
-    inner = of_x if of_y is None else of_y
+    inner = x_capsule if y_capsule is None else y_capsule
     if inner is None:
         return Patched(model, clip, vae, None)
-    if of_x is not None and of_y is not None:
-        if isinstance(of_x, Capsule) and not isinstance(of_y, Capsule):
-            model, clip, vae = of_x.pre_define_model(model, clip, vae)
-        of_y.set_x_capsule(of_x)
+    if x_capsule is not None and y_capsule is not None:
+        if isinstance(x_capsule, Capsule) and not isinstance(y_capsule, Capsule):
+            model, clip, vae = x_capsule.pre_define_model(model, clip, vae)
+        y_capsule.set_x_capsule(x_capsule)
     model, clip, vae = inner.pre_define_model(model, clip, vae)
     # next to an axis of another type, a capsule on X can't tell the rows apart: don't ask it for results
-    return Patched(model, clip, vae, inner if of_y is not None or y.sampling is None else None)
+    return Patched(model, clip, vae, inner if y_capsule is not None or y.sampling is None else None)
 
 
 def _sample(inputs: Inputs, patched: Patched, encoder: Encoder, sampling: Sampling, progress: GridProgress) -> Tensor:
@@ -124,7 +123,7 @@ def _sample(inputs: Inputs, patched: Patched, encoder: Encoder, sampling: Sampli
                 return _one_picture(result[0])
     positive, negative = (
         encoder.encode(patched.clip, getattr(sampling, prompt)) if given is None else given
-        for prompt, given in inputs.given.items()
+        for prompt, given in inputs.conditioning.items()
     )
     with progress.sampling(sampling.steps):
         latent = comfy_sampling.sample(patched.model, sampling, positive, negative, inputs.latent)

@@ -29,14 +29,14 @@ class LoraFile:
         self.name = display_name(lora_name)
         self.file = lora_name
         self._lora: Lora | None = None
-        self._read_as: tuple[int, ...] | None = None
+        self._loaded_state: tuple[int, ...] | None = None
 
     def lora(self) -> Lora:
         """Raises LoraError if the file is damaged or isn't a LoRA, FileNotFoundError if it is gone."""
         state = comfy_bridge.file_state(self.file)
-        if self._lora is None or state != self._read_as:
+        if self._lora is None or state != self._loaded_state:
             self._lora = load(comfy_bridge.lora_path(self.file), self.name, comfy_bridge.check_interrupt)
-            self._read_as = state
+            self._loaded_state = state
         return self._lora
 
 
