@@ -56,7 +56,7 @@ def test_no_python_with_the_device_is_said_plainly(pythons, monkeypatch, capsys:
     ran = answering(monkeypatch, "", pythons)
     assert run.test(["--device", "xpu"]) == 1
     said = capsys.readouterr().out
-    assert "No Python here has a torch that can use the device xpu" in said
+    assert "No Python found whose torch can use the device xpu" in said
     assert said.count("no such device") == 3 and len(ran) == 3
 
 
