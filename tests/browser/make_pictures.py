@@ -1,9 +1,9 @@
-"""Make example_workflows/ and the pictures of the help pages in a real browser on a real ComfyUI.
+"""Generates example_workflows/ and the pictures of the help pages, in a real browser on a real ComfyUI.
 
     COMFYUI_PATH=... COMFYUI_PYTHON=... python -m pytest tests/browser/make_pictures.py
 
-To be run by hand when nodes look different; pytest takes it only when it is named. A scene is a list of nodes (name,
-id, place, widgets, links), each link being input=(name, output).
+Run it by hand when the nodes look different; pytest collects it only if it is named. A scene is a list of nodes (name,
+id, position, widgets, links), where links map an input to (name, output).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIZES = {"MarkdownNote": (300, 330), "CLIPTextEncode": (320, 150)}
 
 
 def note(text: str, place: tuple[int, int] = (LEFT, TOP)) -> Node:
-    return ("note", "MarkdownNote", place, {"": text}, {})  # its widget has other names on other front ends
+    return ("note", "MarkdownNote", place, {"": text}, {})  # the widget's name differs between front ends
 
 
 def loader(name: str, file: str, row: int, lbw: str = "", strength: float = 1.0, column: int = 1) -> Node:
@@ -249,7 +249,7 @@ def build(page: Canvas, nodes: list[Node]) -> None:
 
 
 def picture(page: Canvas, wide: bool = True) -> Image.Image:
-    """The nodes on the screen, at 16:9 if wide."""
+    """A screenshot of the nodes, in 16:9 if ``wide``."""
     bounds = "[...(app.rootGraph ?? app.graph).nodes].map(n => [n.pos[0], n.pos[1] - 34, n.size[0], n.size[1] + 34])"
     boxes = page.page.evaluate(bounds)
     x, y = min(box[0] for box in boxes) - 20, min(box[1] for box in boxes) - 16
@@ -272,7 +272,7 @@ def picture(page: Canvas, wide: bool = True) -> Image.Image:
 
 
 def laid_out(workflow: dict[str, Any]) -> str:
-    """The workflow with a node or a link a line, without what only this machine's session knows."""
+    """The workflow as JSON with one node or link per line, without session-specific properties."""
     for node in workflow["nodes"]:
         node["properties"] = {"Node name for S&R": node["type"]}
     head = {key: workflow[key] for key in ("last_node_id", "last_link_id")}

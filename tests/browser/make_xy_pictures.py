@@ -1,8 +1,8 @@
-"""Make the XY examples in example_workflows/ and the grids of the XY help pages, as make_pictures.py does the others.
+"""Generates the XY examples in example_workflows/ and the grids of the XY help pages; see make_pictures.py.
 
     COMFYUI_PATH=... COMFYUI_PYTHON=... EFFICIENCY_NODES_PATH=... python -m pytest tests/browser/make_xy_pictures.py
 
-The examples for KSampler (Efficient) need efficiency-nodes-comfyui; the grids need nothing else.
+Only the examples for KSampler (Efficient) need efficiency-nodes-comfyui.
 """
 
 from __future__ import annotations

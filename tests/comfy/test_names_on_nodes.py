@@ -65,7 +65,7 @@ def test_apply_says_how_much_was_applied(server: Server, files: dict[str, str]):
     assert text(server, {"a": loader("a.safetensors", 0.11), "p": apply("a")}, "p") == "84 of 84 modules applied."
     shown = text(server, {"a": loader(files["half"]), "p": apply("a")}, "p")
     assert shown.startswith(
-        "83 of 85 modules applied. 1 have no weight in this model (lora_unet_imagined). 1 differ in"
+        "83 of 85 modules applied. 1 has no matching weight in this model (lora_unet_imagined). 1 has a different shape"
     )
 
 
@@ -73,10 +73,10 @@ def test_apply_names_both_models_where_nothing_fits(server: Server, files: dict[
     shown = text(server, {"a": loader(files["sdxl"]), "p": apply("a")}, "p")
     assert shown.startswith("0 of 1 modules applied.")
     # the small checkpoint has fewer blocks than SD 1.5, so that its family is not known
-    assert "sdxl_names is for SDXL, the model is of another kind." in shown
+    assert "sdxl_names is for SDXL, but this model is of another kind." in shown
 
 
 def test_apply_says_that_a_text_encoder_is_missing(server: Server):
     inputs = node("PM LoRA Apply", model=["checkpoint", 0], lora=["a", 0])
     shown = text(server, {"a": loader("a.safetensors", 0.12), "p": inputs}, "p")
-    assert "text encoder modules are not applied: no clip is connected." in shown
+    assert "text encoder modules not applied because no clip is connected." in shown

@@ -122,7 +122,7 @@ def test_the_nodes_themselves_do_not_either(
     assert len(LoadLora().load_lora("a.safetensors", 1.0, 1.0)[0].modules) == len(small_modules())
     with pytest.raises((LoraError, FileNotFoundError, ValueError), match="secret|not found"):
         LoadLora().load_lora(name, 1.0, 1.0)
-    with pytest.raises(LoraError, match="there is no file"):
+    with pytest.raises(LoraError, match="folders have no file"):
         stacked_loras([(name, 1.0, 1.0)])
 
 
