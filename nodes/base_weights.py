@@ -25,7 +25,7 @@ from ..merge.formats.based import WeightDependentModule
 from ..merge.formats.peft_dora import PeftDora
 from ..merge.lazy import Later
 from ..merge.merging.key_resolver import ModelNames
-from ..merge.names import Target, loadable
+from ..merge.names import ALL_ROWS, RowRange, Target, loadable
 from ..merge.provenance.recipe import FROM_MODEL
 from . import comfy_bridge
 
@@ -95,19 +95,19 @@ def model_names(model: Any, clip: Any) -> ModelNames | None:
     weights = comfy_bridge.base_weights(model, clip)
     architecture = comfy_bridge.architecture_of_model(model)
 
-    def meaning(name: str) -> Target | None:
+    def resolve(name: str) -> Target | None:
         found = targets.get(name, targets.get(loadable(name, architecture)))
         if found is None:
             return None
         key, window, function = comfy_bridge.target_parts(found)
-        start, stop = Fraction(0), Fraction(1)
+        rows = ALL_ROWS
         if window is not None:
-            rows = weights[key].shape[window[0]]
-            start, stop = Fraction(window[1], rows), Fraction(window[1] + window[2], rows)
+            height = weights[key].shape[window[0]]
+            rows = RowRange(Fraction(window[1], height), Fraction(window[1] + window[2], height))
         # the only function in ComfyUI's maps swaps shift and scale
-        return Target(key.removesuffix(".weight"), start, stop, function is not None)
+        return Target(key.removesuffix(".weight"), rows, function is not None)
 
-    return ModelNames(architecture, meaning)
+    return ModelNames(architecture, resolve)
 
 
 def _resolved(

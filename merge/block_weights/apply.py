@@ -33,7 +33,7 @@ from pathlib import Path
 
 from ..adapters.base import Lora, with_block_weight
 from ..errors import LoraError
-from ..names import Architecture, candidates, likely, target
+from ..names import Architecture, candidates, likely, resolve
 from ..names.prefixes import canonical
 from .layouts import BASE, FAMILIES, Family, names_a_block
 from .notation import BadNotation, PercentForm, Unsupported, is_value, parse, quoted
@@ -186,7 +186,7 @@ def _readings(lora: Lora) -> list[Reading]:
 
 
 def _path(name: str, architecture: Architecture) -> str | None:
-    part, path = target(name, architecture).weight.split(":", 1)
+    part, path = resolve(name, architecture).weight.split(":", 1)
     return path if part == "model" else None
 
 

@@ -23,7 +23,7 @@ from ..compute.precision import full_precision
 from ..errors import DAMAGED, INCOMPLETE, LoraError
 from ..io.safetensors_file import Stored, in_memory
 from ..lazy import Later, known_finite, made
-from ..names import Target, cleaned, recognise, target
+from ..names import Target, cleaned, recognise, resolve
 from ..numerics.finite import is_finite, require_finite, require_fits
 from . import based, embeddings, full, layouts, loha, lokr, lora, peft_dora, trainer_scale, unsupported
 from .checks import ALPHA
@@ -129,7 +129,7 @@ def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
     architecture = recognise({adapter.name: adapter.weight_shape for adapter in adapters})
     by_weight: dict[tuple[Target, str], Adapter] = {}
     for adapter in adapters:
-        weight = (target(adapter.name, architecture), adapter.parameter)
+        weight = (resolve(adapter.name, architecture), adapter.parameter)
         if weight in by_weight:
             log.warning(
                 "%s changes one weight twice, as %s and as %s: both count; ComfyUI's own loader keeps one.",

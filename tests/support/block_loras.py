@@ -9,7 +9,7 @@ from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.block_weights.apply import with_block_weights
 from lora_pack.merge.block_weights.layouts import FAMILIES, Family
 from lora_pack.merge.errors import LoraError
-from lora_pack.merge.names import ARCHITECTURES, Architecture, candidates, likely, target
+from lora_pack.merge.names import ARCHITECTURES, Architecture, candidates, likely, resolve
 
 FAMILY = {family.name: family for family in FAMILIES}
 ARCHITECTURE = {architecture.name: architecture for architecture in ARCHITECTURES}
@@ -33,15 +33,15 @@ def shapes(names: tuple[str, ...]) -> list[tuple[str, tuple[int, int]]]:
 def shape(name: str, architecture: Architecture | None) -> tuple[int, int]:
     if "SelfAttention" in name:
         return 4096, 4096  # T5
-    meaning = target(name, architecture)
-    found = architecture.own.find(meaning.weight.split(":")[1]) if architecture else None
+    target = resolve(name, architecture)
+    found = architecture.own_paths.find(target.weight.split(":")[1]) if architecture else None
     rows, columns = architecture.shapes.get(found[0], (2, 2)) if architecture and found else (2, 2)
-    return int(rows * (meaning.stop - meaning.start)), columns
+    return int(rows * target.rows.size), columns
 
 
 def path_of(name: str, family: Family) -> str:
     """The path in ComfyUI's model, whatever spelling the name has."""
-    return target(name, family.architectures[0]).weight.split(":", 1)[1]
+    return resolve(name, family.architectures[0]).weight.split(":", 1)[1]
 
 
 def weights(lora: Lora) -> dict[str, float]:
