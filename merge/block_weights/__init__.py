@@ -1,1 +1,1 @@
-"""Block weights (lbw): their notation, the layouts of blocks, applying them. Knows nothing of files or merging."""
+"""Block weights (lbw), one for each block of the model: notation, presets, layouts, and applying them to a LoRA."""
