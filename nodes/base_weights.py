@@ -25,7 +25,7 @@ from ..merge.formats.peft_dora import PeftDora
 from ..merge.formats.weight_dependent import WeightDependentModule
 from ..merge.lazy import LazyTensor
 from ..merge.merging.key_resolver import ModelNames
-from ..merge.names import Target, loadable
+from ..merge.names import ALL_ROWS, RowRange, Target, loadable
 from ..merge.provenance.recipe import FROM_MODEL
 from . import comfy_bridge
 
@@ -101,13 +101,13 @@ def model_names(model: Any, clip: Any) -> ModelNames | None:
         if found is None:
             return None
         key, row_range, function = comfy_bridge.target_parts(found)
-        start, stop = Fraction(0), Fraction(1)
+        rows = ALL_ROWS
         if row_range is not None:
             dim, first, length = row_range
-            rows = weights[key].shape[dim]
-            start, stop = Fraction(first, rows), Fraction(first + length, rows)
+            height = weights[key].shape[dim]
+            rows = RowRange(Fraction(first, height), Fraction(first + length, height))
         # the only function in ComfyUI's key maps swaps shift and scale
-        return Target(key.removesuffix(".weight"), start, stop, function is not None)
+        return Target(key.removesuffix(".weight"), rows, function is not None)
 
     return ModelNames(architecture, resolve)
 

@@ -9,13 +9,8 @@ from typing import get_args
 
 from ..merge.adapters.architecture import architecture_of
 from ..merge.adapters.base import Lora
-from ..merge.block_weights.apply import (
-    PACK_USER_PRESETS,
-    USER_PRESETS_NAME,
-    preset_files,
-    read_presets,
-    with_block_weights,
-)
+from ..merge.block_weights.apply import with_block_weights
+from ..merge.block_weights.presets import PACK_USER_PRESETS, USER_PRESETS_NAME, preset_files, read_presets
 from ..merge.errors import LoraError
 from ..merge.files import load
 from ..merge.formats.trainer_scale import AlphaFrom

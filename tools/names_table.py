@@ -50,9 +50,9 @@ def _size(architecture: Architecture) -> str:
 def _example(architecture: Architecture) -> tuple[str, str, tuple[str, ...]]:
     """A weight whose path differs elsewhere, if there is one: its own path, the other, and the other's prefixes."""
     for pattern in architecture.weights:
-        for rule in architecture.spellings.get(pattern, ()):
-            if rule.usual and rule.alias != rule.weight and pattern in architecture.shapes:
-                return fill(pattern, NUMBERS), fill(rule.alias, NUMBERS), rule.prefixes
+        for alias in architecture.aliases_by_weight.get(pattern, ()):
+            if alias.in_use and alias.path != alias.weight and pattern in architecture.shapes:
+                return fill(pattern, NUMBERS), fill(alias.path, NUMBERS), alias.prefixes
     shaped = next((pattern for pattern in architecture.weights if pattern in architecture.shapes), "")
     return fill(shaped, NUMBERS), "", ()
 

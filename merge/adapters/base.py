@@ -167,6 +167,11 @@ class Difference(Adapter):
     parameter: str = WEIGHT
     block_weight: float = 1.0
 
+    @classmethod
+    def of(cls, name: str, value: Tensor, parameter: str = WEIGHT, block_weight: float = 1.0) -> Difference:
+        """A difference in memory."""
+        return cls(name, LazyTensor.of(value), parameter, block_weight)
+
     @property
     def rank(self) -> int:
         return min(self.value.shape[0], math.prod(self.value.shape[1:]))

@@ -34,7 +34,7 @@ def join(first: Adapter, second: Adapter, source: str) -> Adapter:
         return side_by_side(first.name, terms, weight_shape, reshape_of(first, second))
     value = first.dense() * first.block_weight + second.dense() * second.block_weight
     require_fits(value, source)
-    return Difference(first.name, LazyTensor.of(value.reshape(weight_shape)), first.parameter)
+    return Difference.of(first.name, value.reshape(weight_shape), first.parameter)
 
 
 def low_rank(

@@ -21,7 +21,7 @@ from ..compute.context import CancelCheck, no_cancel
 from ..compute.precision import full_precision
 from ..errors import DAMAGED, INCOMPLETE, LoraError
 from ..lazy import LazyTensor
-from ..names import Target, cleaned, recognise, target
+from ..names import Target, cleaned, recognise, resolve
 from ..numerics.finite import require_finite, require_fits
 from . import embeddings, full, layouts, loha, lokr, lora, peft_dora, trainer_scale, unsupported, weight_dependent
 from .checks import ALPHA
@@ -120,7 +120,7 @@ def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
     architecture = recognise({adapter.name: adapter.weight_shape for adapter in adapters})
     by_weight: dict[tuple[Target, str], Adapter] = {}
     for adapter in adapters:
-        weight = (target(adapter.name, architecture), adapter.parameter)
+        weight = (resolve(adapter.name, architecture), adapter.parameter)
         if weight in by_weight:
             log.warning(
                 "%s changes one weight twice, as %s and as %s: both count; ComfyUI's own loader keeps one.",

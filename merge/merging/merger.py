@@ -250,7 +250,7 @@ def _on_vectors(group: WeightGroup, method: Method, density: float, seed: int, c
     merged = (method.consensus or weighted_sum)(sparse, [contribution.strength for contribution in group.contributions])
     value = on_cpu(merged, compute.dtype)
     group.require_finite(compute.dtype, value)
-    return Difference(group.name, LazyTensor.of(value), group.contributions[0].adapter.parameter)
+    return Difference.of(group.name, value, group.contributions[0].adapter.parameter)
 
 
 def _sparse(tensor: Tensor, method: Method, density: float, draw: MaskStream) -> Tensor:
