@@ -116,12 +116,12 @@ def modules_of(files: Sequence[Mapping[str, Tensor]]) -> list[Module]:
 
 def first_terms(modules: Sequence[Module]) -> list[Module]:
     """Only the first LoRA's terms, at strength 1: the input of a resize."""
-    alone = []
+    firsts = []
     for module in modules:
         term = module.terms[0]
         if term.input_index == 1:
-            alone.append(Module(module.name, (Term(term.up, term.down, term.scale, 1.0, 1),)))
-    return alone
+            firsts.append(Module(module.name, (Term(term.up, term.down, term.scale, 1.0, 1),)))
+    return firsts
 
 
 def one_of_each(modules: Sequence[Module]) -> list[tuple[Module, int]]:

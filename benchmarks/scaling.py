@@ -70,7 +70,7 @@ def measure(
         for work in works:
             if WORKS[work].kind == "resize" and axis == "loras":
                 continue  # resizes only the first LoRA
-            cut = replace(setting, rank=max(1, rank // 2) if WORKS[work].kind == "resize" else rank)
+            of_work = replace(setting, rank=max(1, rank // 2) if WORKS[work].kind == "resize" else rank)
             for name in (ours.NAME, *(peer for peer in tools if work in peers.PEERS[peer].works)):
                 same = (rank, count, modules, work, name)
                 if same not in known:
@@ -79,7 +79,7 @@ def measure(
                         in_cache = True
                     log(f"{AXES[axis]} {value}, {work}: {name}")
                     paths = tuple(str(file) for file in files)
-                    job = Job(paths, work, name, cut, whole=True, sample=False, accuracy=False, threads=threads)
+                    job = Job(paths, work, name, of_work, whole=True, sample=False, accuracy=False, threads=threads)
                     known[same] = run(job)
                 points.append(Point(axis, value, known[same]))
     return points

@@ -28,8 +28,8 @@ def jobs(
 ) -> Iterator[Job]:
     """The jobs, with this pack first in each work. All tools merge the same files. ``new_rank`` is for resize."""
     for work in works:
-        cut = replace(setting, rank=new_rank) if WORKS[work].kind == "resize" else setting
-        job = Job(tuple(str(file) for file in files), work, ours.NAME, cut, whole=True, sample=True)
+        of_work = replace(setting, rank=new_rank) if WORKS[work].kind == "resize" else setting
+        job = Job(tuple(str(file) for file in files), work, ours.NAME, of_work, whole=True, sample=True)
         yield job
         for name in tools:
             peer = peers.PEERS[name]

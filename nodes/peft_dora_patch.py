@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class PeftDoraPatch(WeightAdapterBase):
-    """The adapter that ComfyUI calls to patch a weight. ``weights``: the last arguments of peft_dora.change()."""
+    """The adapter that ComfyUI calls to patch a weight. ``weights``: up, down, scale, magnitude."""
 
     name = "dora of peft"
 
-    # this signature because ComfyUI reconstructs adapters with their tensors on another device
+    # ComfyUI recreates adapters with this signature when it moves their tensors
     def __init__(self, loaded_keys: set[str], weights: tuple[Tensor, Tensor, float, Tensor]) -> None:
         self.loaded_keys = loaded_keys
         self.weights = weights  # type: ignore[assignment]

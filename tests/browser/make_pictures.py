@@ -51,9 +51,9 @@ def saver(column: int, source: str, name: str, row: int = 0, **widgets: Any) -> 
 EXAMPLE_SCENES: dict[str, list[Node]] = {
     "merge_two_and_save": [
         note(
-            "## Merge two LoRAs and save\n\nChoose your two LoRAs and their strengths, then run. **concat** is exact: "
-            "the file does what both LoRAs do one after the other.\n\nConnect a third LoRA to the free input: "
-            "another appears. The file lands in ComfyUI's loras folder."
+            "## Merge two LoRAs and save\n\nChoose two LoRAs and their strengths, then run. **concat** is exact: the "
+            "saved file has the same effect as loading both LoRAs one after the other.\n\nConnect a third LoRA to the "
+            "free input and another input appears. The file is saved to ComfyUI's loras folder."
         ),
         loader("a", A, 0),
         loader("b", B, 1, strength=0.7),
@@ -62,9 +62,9 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
     ],
     "svd_merge_and_resize": [
         note(
-            "## SVD merge and resize\n\n**add_svd** adds the LoRAs exactly, whatever their ranks, and cuts the sum to "
-            "svd_rank with the least possible loss; the node shows what the cut took away.\n\n**PM Resize LoRA** then "
-            "keeps in each module as much rank as holds 95 % of its strength."
+            "## SVD merge and resize\n\n**add_svd** adds the LoRAs exactly, whatever their ranks, and truncates the "
+            "sum to svd_rank with the least possible loss. The node shows how much was lost.\n\n**PM Resize LoRA** "
+            "then gives each module just the rank it needs to keep 95 % of its norm."
         ),
         loader("a", A, 0),
         loader("b", B, 1),
@@ -80,9 +80,9 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
     ],
     "block_weighted_merge": [
         note(
-            "## Merge with block weights\n\nOne LoRA for the composition, one for the look: the first counts in the "
-            "input and middle blocks, the second in the output blocks.\n\nChoose presets with **lbw preset** (these "
-            "are for SD 1.5; take the SDXL or FLUX ones for other models) and change the numbers in **lbw**."
+            "## Merge with block weights\n\nOne LoRA for composition, one for style: the first is active in the input "
+            "and middle blocks, the second in the output blocks.\n\nChoose presets with **lbw preset** (these are for "
+            "SD 1.5; use the SDXL or FLUX ones for other models) and adjust the numbers in **lbw**."
         ),
         loader("a", A, 0, "%default=0,base=1,in=1,mid=1"),
         loader("b", B, 1, "SD-OUT:1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"),
@@ -91,9 +91,9 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
     ],
     "merge_and_apply": [
         note(
-            "## Merge and look at it\n\nThe merged LoRA goes straight to a picture, with no file in between.\n\n"
-            "**ties** is for LoRAs that fight each other: it keeps the largest values of each (**density**), and where "
-            "they disagree the majority decides."
+            "## Merge and preview\n\nThe merged LoRA is applied directly, without saving it first.\n\n**ties** is for "
+            "LoRAs that conflict: it keeps the largest values of each LoRA (**density**), and where signs disagree the "
+            "majority wins."
         ),
         ("checkpoint", "CheckpointLoaderSimple", (LEFT, TOP + 380), {"ckpt_name": CHECKPOINT}, {}),
         loader("a", A, 0),

@@ -55,9 +55,9 @@ def test_the_first_python_with_the_device_runs_the_check(able: str, tried: int, 
 def test_without_a_suitable_python_the_reasons_are_printed(pythons, monkeypatch, capsys: pytest.CaptureFixture[str]):
     ran = answering(monkeypatch, "", pythons)
     assert run.test(["--device", "xpu"]) == 1
-    said = capsys.readouterr().out
-    assert "No Python found whose torch can use the device xpu" in said
-    assert said.count("no such device") == 3 and len(ran) == 3
+    printed = capsys.readouterr().out
+    assert "No Python found whose torch can use the device xpu" in printed
+    assert printed.count("no such device") == 3 and len(ran) == 3
 
 
 def test_device_option_without_a_name_is_rejected():
