@@ -1,1 +1,1 @@
-"""Block weights (lbw), one for each block of the model: notation, presets, layouts, and applying them to a LoRA."""
+"""Block weights (lbw): notation, block layouts, applying them. Knows nothing about LoRA files or merging."""

@@ -1,1 +1,1 @@
-"""How a file was made: the recipe, and the metadata that other programs read."""
+"""How a file was made: recipes and metadata. Knows nothing about tensors."""
