@@ -25,6 +25,8 @@ ELSEWHERE = (
     "tuners/lora/",
     "resize_lora.py",
     "lora_merge.py",
+    "lora_optimizer.py",
+    "loralib/",
 )
 # Files that a reader writes, or that another program has.
 EXAMPLES = ("NAME", "ID", "block_presets.user.txt")

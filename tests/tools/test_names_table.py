@@ -1,4 +1,4 @@
-"""What the docs say about families is what the data says."""
+"""The docs about families agree with the data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lora_pack.merge.names import Architecture, RowRange, mapped_names, resolve
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_table_in_the_docs_is_made_from_the_families():
+def test_the_table_in_the_docs_is_up_to_date():
     code = subprocess.run([sys.executable, "-m", "tools.names_table", "--check"], cwd=ROOT).returncode
     assert code == 0, "docs/names.md is older than merge/names: run python -m tools.names_table"
 
 
-def test_the_family_in_the_guide_reads_as_the_guide_says():
+def test_the_example_family_of_the_guide_resolves_as_described():
     guide = (ROOT / "docs" / "adding-a-family.md").read_text("utf-8")
     (table,) = re.findall(r'TABLE = """(.*?)"""', guide, re.DOTALL)
     example = Architecture("Example", table, sizes={"w": 2048}, blocks={"blocks": 24})
