@@ -205,6 +205,7 @@ def test_python_m_merge_works_from_the_repository(folder: Path, monkeypatch: pyt
     assert len(failed.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_info_without_a_traceback(tmp_path: Path):
     path = save(make_lora(1, metadata={str(n): "x" * 150 for n in range(2000)}), tmp_path / "a.safetensors")
     command = [sys.executable, "-m", "merge", "info", str(path)]

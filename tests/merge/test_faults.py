@@ -55,6 +55,7 @@ def listed(files: dict[str, str]) -> dict[str, str]:
 
 
 @needs_fork
+@pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("links", [True, False])
 def test_a_save_killed_at_any_point_leaves_the_old_file_or_the_new_one(overwrite: bool, links: bool, tmp_path: Path):
@@ -78,6 +79,7 @@ def test_a_save_killed_at_any_point_leaves_the_old_file_or_the_new_one(overwrite
 
 
 @needs_fork
+@pytest.mark.slow
 def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path: Path):
     first, second, *killed = reports("moments", tmp_path, 60)
     assert len(killed) == 60 and all(run["killed"] for run in killed)
@@ -233,6 +235,7 @@ def test_save_reports_a_file_where_a_folder_should_be(name: str, tmp_path: Path)
 # Two writers at once
 
 
+@pytest.mark.slow
 def test_two_processes_saving_to_one_name_lose_nothing(tmp_path: Path):
     count, folder = 20, tmp_path / "loras"
     processes = {seed: start_saving("many", folder, seed, count) for seed in (1, 2)}

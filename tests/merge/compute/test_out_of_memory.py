@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,15 @@ OPERATIONS: dict[str, Callable[[], Lora]] = {
     **{f"resize {method}": lambda m=method: resize(INPUTS[0], 2, 2, m, SETTINGS[m]) for method in METHODS},
     "half": lambda: merge("ties_svd", INPUTS, 0.5, rank=3, conv_rank=3, compute=Compute(dtype=torch.float16)),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """Nothing from before these tests is looked at when garbage is collected and tensors are counted."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def tensors_alive() -> int:

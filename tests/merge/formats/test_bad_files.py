@@ -34,11 +34,19 @@ from lora_pack.tests.support.makers import tensor_bytes
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bad-files.md"
 TOLD_TWICE = {DOTTED: LINEAR}  # two names of one weight in one file
 LONGEST = 10.0  # seconds of computing that any file may take
+SLOW = ("many_modules.safetensors",)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 
 refused = pytest.mark.parametrize("case", [c for c in CASES if c.outcome == REFUSED], ids=lambda case: case.file)
-read = pytest.mark.parametrize("case", [c for c in CASES if c.outcome != REFUSED], ids=lambda case: case.file)
+read = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.file, marks=[pytest.mark.slow] if case.file in SLOW else [])
+        for case in CASES
+        if case.outcome != REFUSED
+    ],
+)
 
 
 def made(case: Case, folder: Path) -> Path:
