@@ -4,6 +4,7 @@
     python run.py demo [FILE ...]     merge two generated LoRAs, or the given ones, in a real ComfyUI
     python run.py comfyui [ARGS ...]  start ComfyUI with the pack and print its address
     python run.py test                lint, check types, run every test
+    python run.py test --core         only the core, within a minute: no lint, no ComfyUI, no browser
     python run.py test ARGS ...       only pytest, with these arguments
     python run.py test --efficiency PATH   test the XY nodes with this copy of efficiency-nodes-comfyui
     python run.py test --device cuda       check the core on this machine's GPU (or mps, xpu): results, memory, times;
@@ -42,11 +43,16 @@ def demo(args: list[str]) -> int:
     return 0
 
 
+CORE = ["-m", "not (slow or fuzz or comfy)", "tests/merge"]
+
+
 def test(args: list[str]) -> int:
     if "--device" in args:
         return check_device(args)
     environment = prepare(tests=True)
     python = str(environment.python)
+    if "--core" in args:
+        args = [*CORE, *(arg for arg in args if arg != "--core")]
     # What the fixtures in tests/comfy start. Relative paths on the command line mean the repository.
     variables = os.environ | {
         "COMFYUI_PATH": str(environment.comfyui),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,9 +16,9 @@ from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.numerics import svd
 from lora_pack.tests.support import oracle
+from lora_pack.tests.support.faults import Fault, Stopped, points
 from lora_pack.tests.support.makers import LINEAR, down_of, fingerprint, make_lora, of_modules, state_dict, up_of
 from lora_pack.tests.support.merging import ALL_MODES, DENSE_MODES, merge, three_loras
-from torch.overrides import TorchFunctionMode
 
 OPERATIONS: dict[str, Callable[[Compute], Lora]] = {
     **{mode: lambda compute, mode=mode: merge(mode, three_loras("3x3"), compute=compute) for mode in ALL_MODES},
@@ -57,34 +56,17 @@ def test_progress_is_told_after_each_module(operation: str):
     assert [step for step in steps if step[0] > 0] == [(i, count) for i in range(1, count + 1)]
 
 
-class Stopped(BaseException):
-    """What ComfyUI raises when the user stops; in its newest versions it is no Exception."""
-
-
-class StopAt:
-    """A check that raises at its n-th call; 0: never."""
-
-    def __init__(self, n: int, error: type[BaseException] = Stopped):
-        self.n, self.error, self.calls = n, error, 0
-
-    def __call__(self) -> None:
-        self.calls += 1
-        if self.calls == self.n:
-            raise self.error
-
-
 def assert_stops(work: Callable[[Callable[[], None]], object], least: int) -> None:
     """Whichever call of check raises, that ends the work, and what was raised comes out as it is."""
-    never = StopAt(0)
+    never = Fault()
     work(never)
     assert never.calls >= least
     for error in (Stopped, RuntimeError, KeyboardInterrupt):
-        for n in sorted({1, 2, 3, never.calls // 2, never.calls - 1, never.calls} - {0}):
-            if n <= never.calls:
-                check = StopAt(n, error)
-                with pytest.raises(error):
-                    work(check)
-                assert check.calls == n
+        for n in points(never.calls):
+            check = Fault(error, at=n)
+            with pytest.raises(error):
+                work(check)
+            assert check.calls == n
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -109,7 +91,7 @@ def test_a_large_delta_asks_often_whether_to_stop(mode: str, monkeypatch: pytest
     """Not only between modules: one delta can take seconds."""
     monkeypatch.setattr(svd, "BLOCK_ELEMENTS", 400 * 20)
     loras = [make_lora(s, shapes={LINEAR: (300, 400)}) for s in (1, 2)]
-    never = StopAt(0)
+    never = Fault()
     merge(mode, loras, 0.5, rank=8, compute=Compute(check=never))
     passes = 3 if mode in ("ties_svd", "magnitude_prune_svd") else 1  # a threshold for each, then the merge
     assert never.calls > 15 * passes  # the blocks of rows in a pass
@@ -178,27 +160,13 @@ def test_other_errors_are_not_taken_for_it(error: BaseException):
     assert raised.value is error
 
 
-class ShortAtSecond(TorchFunctionMode):
-    """Lets the second call of a function of torch fail for want of memory."""
-
-    def __init__(self, function: str) -> None:
-        super().__init__()
-        self.names, self.calls = (function, f"__{function}__"), 0
-
-    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        if getattr(function, "__name__", "") in self.names:
-            self.calls += 1
-            if self.calls == 2:
-                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return function(*arguments, **(options or {}))
-
-
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_shortage_anywhere_names_the_module_and_leaves_nothing(operation: str):
     """Wherever memory is asked for: the n-th multiplication or copy that fails."""
     before = OPERATIONS[operation](Compute())
     for function in ("matmul", "cat", "sum"):
-        with ShortAtSecond(function) as short:
+        short = Fault(RuntimeError("DefaultCPUAllocator: can't allocate memory"), at=2)
+        with short.in_function(function):
             try:
                 OPERATIONS[operation](Compute())
             except LoraError as error:

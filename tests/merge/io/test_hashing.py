@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from lora_pack.merge.compute.context import no_cancel
 from lora_pack.merge.io.hashing import HASH_BYTES, Sha256, sha256_of
+from lora_pack.tests.support.faults import Fault, Stopped
 
 
 @pytest.mark.parametrize("size", [0, 1, HASH_BYTES, 2 * HASH_BYTES + 7])
@@ -19,21 +20,14 @@ def test_sha256_equals_hashlibs(size: int, tmp_path: Path):
     assert sha256_of(path, no_cancel) == hashlib.sha256(data[:size]).hexdigest()
 
 
-class Stopped(BaseException):
-    pass
-
-
 def test_waiting_for_the_hash_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a"
     path.write_bytes(bytes(64 * HASH_BYTES))  # a tenth of a second's work
     monkeypatch.setattr("lora_pack.merge.io.hashing.WAIT_SECONDS", 1e-4)
 
-    def stop() -> None:
-        raise Stopped
-
     before = threading.active_count()
     with pytest.raises(Stopped):
-        sha256_of(path, stop)
+        sha256_of(path, Fault(Stopped, at=1))
     assert threading.active_count() == before, "its thread has ended"
 
 

@@ -22,6 +22,7 @@ from lora_pack.merge.errors import LoraError
 from lora_pack.merge.io.safetensors_file import index, read, write
 from lora_pack.merge.lazy import LazyTensor
 from lora_pack.tests.support.bad_files import entry, framed
+from lora_pack.tests.support.faults import Fault, Stopped
 from lora_pack.tests.support.makers import examples, tensor_bytes
 from torch import Tensor
 
@@ -361,22 +362,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 # Writing
 
 
-class Stopped(BaseException):
-    pass
-
-
 def test_writing_can_be_cancelled_at_any_block(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lora_pack.merge.io.safetensors_file.WRITE_BYTES", 64)
-
-    def stopping_at(n: int) -> Callable[[], None]:
-        count = iter(range(1, n + 1))
-
-        def check() -> None:
-            if next(count) == n:
-                raise Stopped
-
-        return check
-
     for n in (1, 2, 5):
         with pytest.raises(Stopped):
-            write(io.BytesIO(), lazy({"a": torch.zeros(100), "b": torch.zeros(100)}), {}, stopping_at(n))
+            write(io.BytesIO(), lazy({"a": torch.zeros(100), "b": torch.zeros(100)}), {}, Fault(Stopped, at=n))
