@@ -227,7 +227,7 @@ TARGETS: dict[str, Any] = {
 
 def dora_of(rows: int, shape: tuple[int, ...], name: str, block_weight: float = 1.0) -> PeftDora:
     kernel = (1,) * (len(shape) - 1)
-    direction = LoraModule(name, values(rows, 2, *kernel, seed=1, scale=1), values(2, *shape, seed=2, scale=1), 3.0)
+    direction = LoraModule.of(name, values(rows, 2, *kernel, seed=1, scale=1), values(2, *shape, seed=2, scale=1), 3.0)
     return PeftDora(name, direction, values(rows, seed=3, scale=1).abs(), block_weight)
 
 

@@ -223,6 +223,6 @@ def test_a_file_with_too_many_tensors_for_its_header_is_refused(tmp_path: Path, 
     path = save(sd15(1), tmp_path / "x.safetensors")
     before = path.read_bytes()
     monkeypatch.setattr(safetensors_file, "MAX_HEADER_BYTES", 500)
-    with pytest.raises(LoraError, match=r"6 tensors make a header of .* Merge fewer"):
+    with pytest.raises(LoraError, match=r"6 tensors need a header of .* Merge fewer"):
         save(sd15(1), path, overwrite=True)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
