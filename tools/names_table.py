@@ -48,7 +48,7 @@ def _size(architecture: Architecture) -> str:
 
 
 def _example(architecture: Architecture) -> tuple[str, str, tuple[str, ...]]:
-    """A weight with an alias if there is one: its own path, the alias, and the prefixes that ComfyUI maps that under."""
+    """A weight with an alias if there is one: its own path, the alias, and the prefixes that ComfyUI maps it under."""
     for pattern in architecture.weights:
         for alias in architecture.aliases_by_weight.get(pattern, ()):
             if alias.in_use and alias.path != alias.weight and pattern in architecture.shapes:
