@@ -87,7 +87,7 @@ def _make_up_the_weight(parts: Sequence[RowRange]) -> bool:
 
 
 def _is_mapped(weight: str, rows: RowRange, architecture: Architecture | None) -> bool:
-    """Whether ComfyUI maps a name to these rows. Without an architecture, the names are those that a model maps."""
+    """Whether ComfyUI maps a name to these rows. Without an architecture, all names are from a model's key map."""
     return architecture is None or any(mapped_names(Target(weight, rows), architecture))
 
 
