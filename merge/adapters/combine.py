@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import DAMAGED, LoraError
 from ..lazy import Later, known_finite, scaled
-from ..numerics import svd
 from ..numerics.finite import require_fits
+from ..numerics.stacking import stack_downs, stack_ups
 from .base import Adapter, Difference, LaterLoraModule, LoraModule, LowRank, Replacement
 
 
@@ -70,10 +70,10 @@ def side_by_side(
     down_shape = (rank, *weight_shape[1:])
 
     def up() -> Tensor:
-        return svd.stack_ups([adapter.up.flatten(1) for adapter in adapters], gains, dtype).reshape(up_shape)
+        return stack_ups([adapter.up.flatten(1) for adapter in adapters], gains, dtype).reshape(up_shape)
 
     def down() -> Tensor:
-        return svd.stack_downs([adapter.down.flatten(1) for adapter in adapters], gains, dtype).reshape(down_shape)
+        return stack_downs([adapter.down.flatten(1) for adapter in adapters], gains, dtype).reshape(down_shape)
 
     finite = not _may_overflow(terms, dtype)
     halves = Later(dtype, up_shape, up, finite), Later(dtype, down_shape, down, finite)
