@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import DAMAGED, LoraError
 from ..lazy import LazyTensor
-from ..numerics import svd
 from ..numerics.finite import require_fits
+from ..numerics.stacking import stack_downs, stack_ups
 from .base import Adapter, Difference, LoraModule, Replacement
 
 
@@ -69,11 +69,11 @@ def side_by_side(
 
     def up() -> Tensor:
         ups = [module.up.materialize().flatten(1) for module in modules]
-        return svd.stack_ups(ups, weights, dtype).reshape(up_shape)
+        return stack_ups(ups, weights, dtype).reshape(up_shape)
 
     def down() -> Tensor:
         downs = [module.down.materialize().flatten(1) for module in modules]
-        return svd.stack_downs(downs, weights, dtype).reshape(down_shape)
+        return stack_downs(downs, weights, dtype).reshape(down_shape)
 
     finite = not _may_overflow(terms, dtype)
     factors = LazyTensor(dtype, up_shape, up, finite), LazyTensor(dtype, down_shape, down, finite)

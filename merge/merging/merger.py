@@ -23,8 +23,14 @@ from ..methods.blocks import Blocks, Mask, MaskStream
 from ..methods.consensus import weighted_sum
 from ..methods.registry import Method, delta_method, factor_method
 from ..methods.sparsify import keep_all
-from ..numerics import svd
+from ..numerics import blocking, conditioning
+from ..numerics.blocking import row_blocks, squared_norm
 from ..numerics.buffers import Arena, ReusableBuffer
+from ..numerics.dense_svd import SMALLEST_FLOAT, truncate_dense, truncate_dense_by_rule
+from ..numerics.rank_rules import fixed_rank
+from ..numerics.stacking import stack
+from ..numerics.sum_svd import truncate_sum
+from ..numerics.truncated import Truncated
 from ..provenance import metadata, recipe
 from . import name_notes
 from .fused_rows import Contribution
@@ -157,7 +163,7 @@ def _bytes_needed(group: WeightGroup, is_dense: bool) -> int:
         return factors
     numbers = group.rows * group.columns
     whole = len(group.contributions) - len(with_factors)
-    blocks = (len(group.contributions) + 4) * min(numbers, svd.GPU_BLOCK_ELEMENTS)
+    blocks = (len(group.contributions) + 4) * min(numbers, blocking.GPU_BLOCK_ELEMENTS)
     return factors + 4 * ((3 + whole) * numbers + blocks)
 
 
@@ -283,7 +289,7 @@ def _side_by_side(group: WeightGroup, compute: Compute) -> LoraModule:
             continue
         whole = min(group.rows, group.columns)
         dense = on_device(contribution.adapter.dense(), compute.device)
-        exact = svd.truncate_dense_by(dense, svd.fixed_rank(whole), compute.check)
+        exact = truncate_dense_by_rule(dense, fixed_rank(whole), compute.check)
         if exact is not None:
             up, down = exact.up.cpu(), exact.down.cpu()
             terms.append((low_rank(group.name, up, down, group.weight_shape), contribution.strength))
@@ -346,7 +352,7 @@ def _exact_sum(group: WeightGroup, rank: int, compute: Compute) -> LoraModule:
     ]
     if not terms:
         return group.zero(compute.dtype)
-    best = svd.truncate_sum(terms, svd.fixed_rank(rank))
+    best = truncate_sum(terms, fixed_rank(rank))
     return _cut(group, best, compute)
 
 
@@ -359,11 +365,11 @@ def _on_deltas(
     start = _likely_columns(group, rank, draw, compute)
     spare = max(MIN_OVERSAMPLING, rank // 2) + rank - start.shape[1]
     noise = _noise(group.rows, spare, draw).to(compute.device)
-    best = svd.truncate_dense(dense, rank, start, noise, compute.check, total)
+    best = truncate_dense(dense, rank, start, noise, compute.check, total)
     return _cut(group, best, compute)
 
 
-def _cut(group: WeightGroup, best: svd.Truncated | None, compute: Compute) -> LoraModule:
+def _cut(group: WeightGroup, best: Truncated | None, compute: Compute) -> LoraModule:
     """The module from the best approximation of its rank; None stands for nothing but zeros."""
     if best is None:
         return group.zero(compute.dtype)
@@ -382,7 +388,7 @@ def _merged_delta(
     for contribution, delta in zip(group.contributions, deltas, strict=True):
 
         def blocks(delta: Rows = delta) -> Iterator[Tensor]:
-            for start, stop in svd.row_blocks(group.rows, group.columns, compute.device):
+            for start, stop in row_blocks(group.rows, group.columns, compute.device):
                 compute.check()
                 yield delta(start, stop)
 
@@ -396,11 +402,11 @@ def _merged_delta(
     dense = dense.view(group.rows, group.columns)
     total = 0.0
     assert method.consensus is not None
-    for start, stop in svd.row_blocks(group.rows, group.columns, compute.device):
+    for start, stop in row_blocks(group.rows, group.columns, compute.device):
         compute.check()
         parts = [mask(delta(start, stop), start * group.columns) for mask, delta in zip(masks, deltas, strict=True)]
         dense[start:stop] = method.consensus(parts, weights)
-        total += svd.squared_norm(dense[start:stop])
+        total += squared_norm(dense[start:stop])
         if not math.isfinite(total):
             raise group.too_large_for(torch.float32)
     return dense, total
@@ -411,7 +417,7 @@ def _delta_rows(adapter: Adapter, device: torch.device) -> Rows:
     factors = adapter.factors()
     if factors is not None:
         up, down = (on_device(factor, float64_device(device)) for factor in factors)
-        left, right = (factor.to(device) for factor in svd.float32_factors(up, down))
+        left, right = (factor.to(device) for factor in conditioning.float32_factors(up, down))
         scale = adapter.scale
         if _is_power_of_two(scale):
             left = left * scale
@@ -442,10 +448,10 @@ def _likely_columns(group: WeightGroup, rank: int, draw: MaskStream, compute: Co
     ]
     if not terms:
         return torch.zeros(group.rows, 0, device=compute.device)
-    up, down = svd.stack(terms, torch.float32)
+    up, down = stack(terms, torch.float32)
     if up.shape[1] <= rank:
         return up
-    up, down = (factor / max(float(torch.linalg.vector_norm(factor)), svd.SMALLEST_FLOAT) for factor in (up, down))
+    up, down = (factor / max(float(torch.linalg.vector_norm(factor)), SMALLEST_FLOAT) for factor in (up, down))
     random = _noise(group.rows, rank, draw).to(compute.device)
     return up @ ((down @ down.mT) @ (up.mT @ random))
 

@@ -14,9 +14,12 @@ from ..compute.context import CPU, Compute, attempt
 from ..compute.devices import on_cpu, on_device
 from ..compute.precision import full_precision
 from ..errors import LoraError
-from ..numerics import svd
 from ..numerics.buffers import Arena
+from ..numerics.dense_svd import truncate_dense_by_rule
 from ..numerics.finite import is_finite
+from ..numerics.rank_rules import RankRule, cumulative_rank, fixed_rank, frobenius_rank, ratio_rank
+from ..numerics.sum_svd import truncate_sum
+from ..numerics.truncated import Truncated
 from ..provenance import metadata, recipe
 
 # Method -> what its value means, for messages and tooltips.
@@ -78,23 +81,23 @@ def _bytes_needed(module: Adapter) -> int:
     return 4 * rows * columns + 16 * min(rows, columns) ** 2
 
 
-def _rule(method: str, value: float, most: int) -> svd.RankRule:
+def _rule(method: str, value: float, most: int) -> RankRule:
     if most < 1:
         raise LoraError(f"The new rank is {most}; it must be at least 1.")
     if method not in METHODS:
         raise LoraError(f"There is no resize method {method!r}. The methods are {', '.join(METHODS)}.")
     if method == "fixed":
-        return svd.fixed_rank(most)
+        return fixed_rank(most)
     if method == "sv_ratio":
         if not value >= 1:
             raise LoraError(f"The value of sv_ratio is {value}; it must be 1 or more (2 to 20 is usual).")
-        return svd.ratio_rank(value, most)
+        return ratio_rank(value, most)
     if not 0 < value <= 1:
         raise LoraError(f"The value of {method} is {value}; it must be above 0 and at most 1.")
-    return (svd.cumulative_rank if method == "sv_cumulative" else svd.frobenius_rank)(value, most)
+    return (cumulative_rank if method == "sv_cumulative" else frobenius_rank)(value, most)
 
 
-def _resized(module: Adapter, rule: svd.RankRule, arena: Arena, compute: Compute) -> Adapter:
+def _resized(module: Adapter, rule: RankRule, arena: Arena, compute: Compute) -> Adapter:
     if isinstance(module, Replacement) or len(module.weight_shape) == 1:
         return module  # replaced parameters, biases and norms have no rank: they are carried along
     try:
@@ -111,12 +114,12 @@ def _resized(module: Adapter, rule: svd.RankRule, arena: Arena, compute: Compute
     return with_block_weight(resized, module.block_weight)
 
 
-def _best(module: Adapter, rule: svd.RankRule, compute: Compute) -> svd.Truncated | None:
+def _best(module: Adapter, rule: RankRule, compute: Compute) -> Truncated | None:
     factors = module.factors()
     if factors is None:
-        return svd.truncate_dense_by(on_device(module.dense(), compute.device), rule, compute.check)
+        return truncate_dense_by_rule(on_device(module.dense(), compute.device), rule, compute.check)
     up, down = (on_device(factor, compute.float64_device) for factor in factors)
-    return svd.truncate_sum([(up, down, module.scale)], rule)
+    return truncate_sum([(up, down, module.scale)], rule)
 
 
 def _too_large(module: Adapter, dtype: torch.dtype) -> LoraError:

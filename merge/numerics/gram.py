@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 
-def delta_gram(ups: Sequence[Tensor], downs: Sequence[Tensor], gains: Sequence[float]) -> Tensor:
-    """The inner products of the deltas g * up @ down, (T, T) in float64 on the CPU, without forming a delta.
+def delta_gram(ups: Sequence[Tensor], downs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The inner products of the deltas weight * up @ down, (T, T) in float64 on the CPU, without forming a delta.
 
     up (m, r), down (r, n); <B1 A1, B2 A2> is the sum of the elements of (B1^T B2) * (A1 A2^T).
     """
@@ -18,5 +18,5 @@ def delta_gram(ups: Sequence[Tensor], downs: Sequence[Tensor], gains: Sequence[f
     ranks = [one.shape[1] for one in ups]
     rows = torch.stack([block.sum(0) for block in (left * right).split(ranks, 0)])
     sums = torch.stack([block.sum(1) for block in rows.split(ranks, 1)], 1)
-    weights = torch.tensor(gains, dtype=torch.float64)
-    return sums * weights * weights[:, None]
+    weight = torch.tensor(weights, dtype=torch.float64)
+    return sums * weight * weight[:, None]

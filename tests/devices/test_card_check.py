@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from lora_pack.merge.methods.blocks import MaskStream
-from lora_pack.merge.numerics import svd
+from lora_pack.merge.numerics import conditioning
 from lora_pack.tests.cuda import check, memory, results, speed
 from lora_pack.tests.cuda.card import Card, why_missing
 from lora_pack.tests.devices.limits import LIMITS
@@ -72,7 +72,7 @@ def test_a_device_that_multiplies_in_tf32_does_not_pass(monkeypatch: pytest.Monk
         mantissa, exponent = torch.frexp(factor.cpu())
         return torch.ldexp((mantissa * 2**11).round() / 2**11, exponent)
 
-    whole = svd.float32_factors
+    whole = conditioning.float32_factors
 
     def factors(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
         up, down = whole(up, down)
@@ -80,7 +80,7 @@ def test_a_device_that_multiplies_in_tf32_does_not_pass(monkeypatch: pytest.Monk
             return up, down
         return rounded(up).to(CUDA), rounded(down).to(CUDA)
 
-    monkeypatch.setattr(svd, "float32_factors", factors)
+    monkeypatch.setattr(conditioning, "float32_factors", factors)
     with StandIn(LIMITS["cuda"]):
         found = results.compare("ties_svd", CUDA)
     assert not found.good and found.distance > results.EXACT

@@ -14,7 +14,7 @@ from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.merging.resize import resize
-from lora_pack.merge.numerics import svd
+from lora_pack.merge.numerics import blocking
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.faults import Fault, Stopped, points
 from lora_pack.tests.support.makers import LINEAR, down_of, fingerprint, make_lora, of_modules, state_dict, up_of
@@ -89,7 +89,7 @@ def test_whoever_stops_reading_or_writing_a_file_is_heard(tmp_path: Path):
 @pytest.mark.parametrize("mode", DENSE_MODES)
 def test_a_large_delta_asks_often_whether_to_stop(mode: str, monkeypatch: pytest.MonkeyPatch):
     """Not only between modules: one delta can take seconds."""
-    monkeypatch.setattr(svd, "BLOCK_ELEMENTS", 400 * 20)
+    monkeypatch.setattr(blocking, "BLOCK_ELEMENTS", 400 * 20)
     loras = [make_lora(s, shapes={LINEAR: (300, 400)}) for s in (1, 2)]
     never = Fault()
     merge(mode, loras, 0.5, rank=8, compute=Compute(check=never))

@@ -17,7 +17,7 @@ from lora_pack.merge.compute.devices import (
     orthonormal,
     with_index,
 )
-from lora_pack.merge.numerics.svd import squared_norm
+from lora_pack.merge.numerics.blocking import squared_norm
 from lora_pack.tests.devices.limits import FLOATS, LIMITS, Limits
 from lora_pack.tests.devices.stand_in import StandIn
 from torch import Tensor

@@ -8,7 +8,7 @@ import torch
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.merging.merger import merge_factors
 from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
-from lora_pack.merge.numerics import svd
+from lora_pack.merge.numerics import blocking
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.makers import (
     CONV1,
@@ -88,7 +88,7 @@ def test_large_deltas_are_cut_well(mode: str, rank: int, big: dict[str, tuple[li
 def test_large_deltas_in_small_blocks_of_rows(
     mode: str, big: dict[str, tuple[list[Lora], np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(svd, "BLOCK_ELEMENTS", 7001)
+    monkeypatch.setattr(blocking, "BLOCK_ELEMENTS", 7001)
     loras, whole = big[mode]
     module = merge(mode, loras, 0.3, rank=8, seed=9).modules[LINEAR]
     assert_best(oracle.module_delta(module), 8, whole, mode)
@@ -216,7 +216,7 @@ def test_other_blocks_of_rows_give_the_same(mode: str, monkeypatch: pytest.Monke
     loras = [at(make_lora(s, shapes={LINEAR: (61, 37), CONV3: (23, 5, 3, 3)}), 1.7 - s) for s in (1, 2)]
     expected = merge(mode, loras, 0.4, seed=11)
     for elements in (1, 37 * 5, 1000, 2000):
-        monkeypatch.setattr(svd, "BLOCK_ELEMENTS", elements)
+        monkeypatch.setattr(blocking, "BLOCK_ELEMENTS", elements)
         merged = merge(mode, loras, 0.4, seed=11)
         assert_deltas(merged, mode, loras, 0.4, seed=11, within=1e-3)
         for name, module in merged.modules.items():
@@ -228,6 +228,6 @@ def test_other_blocks_of_rows_give_the_same(mode: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("elements", [1, 100, 999])
 @pytest.mark.parametrize("mode", ["ties_svd", "magnitude_prune_svd"])
 def test_tied_magnitudes_in_several_blocks(mode: str, elements: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(svd, "BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(blocking, "BLOCK_ELEMENTS", elements)
     loras = [make_lora(s, whole=True) for s in (1, 2)]
     assert_deltas(merge(mode, loras, 0.3), mode, loras, 0.3)

@@ -35,7 +35,7 @@ def test_no_memory_is_taken_before_it_is_asked_for(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_kept_tensors_are_copies_that_keep_out_of_each_others_way(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     """Odd sizes, one larger than a piece, several pieces."""
-    monkeypatch.setattr(buffers, "LARGEST_PIECE", 1000)
+    monkeypatch.setattr(buffers, "LARGEST_CHUNK", 1000)
     arena, noise = Arena(), torch.Generator().manual_seed(1)
     shapes = [(3, 5), (7, 1), (1,), (40, 40), (2, 3, 3, 3), (9, 11), (0, 4)]
     tensors = [torch.randn(shape, generator=noise).to(dtype) for shape in shapes]
@@ -59,7 +59,7 @@ def test_small_tensors_share_a_piece_and_large_ones_have_their_own():
     arena = Arena()
     small = [arena.copy(torch.ones(10)) for _ in range(100)]
     assert len({tensor.untyped_storage().data_ptr() for tensor in small}) < 8
-    large = arena.copy(torch.ones(buffers.LARGEST_PIECE // 4 + 16))
+    large = arena.copy(torch.ones(buffers.LARGEST_CHUNK // 4 + 16))
     assert large.untyped_storage().nbytes() == large.nbytes
 
 
@@ -67,7 +67,7 @@ def test_little_more_memory_is_taken_than_the_tensors_need():
     arena = Arena()
     kept = [arena.copy(torch.ones(100_000)) for _ in range(200)]
     pieces = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
-    assert len(pieces) < 12 and sum(pieces.values()) < sum(tensor.nbytes for tensor in kept) + buffers.LARGEST_PIECE
+    assert len(pieces) < 12 and sum(pieces.values()) < sum(tensor.nbytes for tensor in kept) + buffers.LARGEST_CHUNK
 
 
 def test_a_merge_of_many_modules_reuses_its_memory():
