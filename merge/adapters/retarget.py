@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..names import Target
 from .base import Adapter
-from .row_slices import cut_out, rows_of, set_into, swap_halves
+from .row_slices import pad_rows, rows_of, slice_rows, swap_halves
 
 
 def retarget(adapter: Adapter, present: Target, wanted: Target, name: str) -> Adapter:
@@ -19,10 +19,10 @@ def retarget(adapter: Adapter, present: Target, wanted: Target, name: str) -> Ad
         adapter = swap_halves(adapter, name)
     if present.rows != wanted.rows and present.rows.contains(wanted.rows):
         kept = wanted.rows.within(present.rows)
-        adapter = cut_out(adapter, name, kept.start, kept.stop)
+        adapter = slice_rows(adapter, name, kept.start, kept.stop)
     elif present.rows != wanted.rows:
         wanted_rows = int(rows_of(adapter, present) * wanted.rows.size)
-        adapter = set_into(adapter, name, present.rows.within(wanted.rows).start, wanted_rows)
+        adapter = pad_rows(adapter, name, present.rows.within(wanted.rows).start, wanted_rows)
     if wanted.swapped:
         adapter = swap_halves(adapter, name)
     return adapter

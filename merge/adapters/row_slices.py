@@ -18,14 +18,14 @@ from .base import Adapter, Difference, LoraModule
 from .combine import as_low_rank
 
 
-def cut_out(adapter: Adapter, name: str, start: Fraction, stop: Fraction) -> Adapter:
+def slice_rows(adapter: Adapter, name: str, start: Fraction, stop: Fraction) -> Adapter:
     """An adapter of the rows from ``start`` to ``stop``, in fractions of this adapter's rows."""
     rows = adapter.weight_shape[0]
     first, last = int(start * rows), int(stop * rows)
     return _with_rows(adapter, name, last - first, lambda matrix: matrix[first:last])
 
 
-def set_into(adapter: Adapter, name: str, start: Fraction, rows: int) -> Adapter:
+def pad_rows(adapter: Adapter, name: str, start: Fraction, rows: int) -> Adapter:
     """An adapter of this many rows, zero except for this adapter's, which begin at the fraction ``start`` of them."""
     first = int(start * rows)
 

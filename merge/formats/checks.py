@@ -22,7 +22,7 @@ def read_alpha(tensors: Mapping[str, Tensor], rank: int, source: str) -> float:
     if alpha is None:
         return float(rank)
     if alpha.numel() != 1 or alpha.is_complex():
-        raise LoraError(f"{source}: its alpha holds {alpha.numel()} numbers instead of one. {DAMAGED}")
+        raise LoraError(f"{source}: its alpha has {alpha.numel()} numbers instead of one. {DAMAGED}")
     value = float(alpha.item())
     if not math.isfinite(value):
         raise LoraError(f"{source}: its alpha is {value}. {DAMAGED}")

@@ -66,10 +66,10 @@ def from_state_dict(
     scales = trainer_scale.read(contents.groups, name, metadata, alpha_from, config)
     factors: list[float] = []
     adapters: list[Adapter] = []
-    usual = _usual_names(contents.groups, name)
+    standard = _standard_names(contents.groups, name)
     for prefix, group in contents.groups.items():
         check()
-        module = _materialized(usual.get(prefix, prefix), f"{name}: module {prefix}", group)
+        module = _materialized(standard.get(prefix, prefix), f"{name}: module {prefix}", group)
         factors.append(scales.factor(prefix, module.values))
         if factors[-1] != 1 and alpha_from != "tensors":
             module = _scaled(module, factors[-1])
@@ -116,7 +116,7 @@ def _finite(value: LazyTensor, what: str) -> Tensor:
 
 
 def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
-    """The adapters of a file with those of one weight, under two of its names, as one."""
+    """The adapters of a file, with those of one weight under two of its names combined."""
     architecture = recognise({adapter.name: adapter.weight_shape for adapter in adapters})
     by_weight: dict[tuple[Target, str], Adapter] = {}
     for adapter in adapters:
@@ -133,7 +133,7 @@ def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
 
 @dataclass(frozen=True)
 class _Contents:
-    """A file's tensors by module and suffix, in its order, the embeddings, and notes on what is left out."""
+    """A file's tensors by module and suffix, in file order, its embeddings, and notes on what is left out."""
 
     groups: dict[str, Group]
     extras: dict[str, LazyTensor]
@@ -158,20 +158,26 @@ def _sorted(tensors: Mapping[str, LazyTensor], name: str) -> _Contents:
             groups.setdefault(prefix, {})[suffix] = tensor
     if all(group.keys() == {ALPHA} for group in groups.values()):
         some = ", ".join([*tensors][:3]) or "nothing"
-        raise LoraError(f"{name} holds no LoRA weights (it holds {some} ...). Choose a LoRA file.")
+        raise LoraError(f"{name} has no LoRA weights (it has {some} ...). Choose a LoRA file.")
     orphans = [prefix for prefix, group in groups.items() if group.keys() == {ALPHA}]
     if orphans:
         raise LoraError(f"{name}: module {orphans[0]} has an alpha but no weights. {INCOMPLETE}")
     return _Contents(groups, extras, [unsupported.left_out(unknown, groups, name)] if unknown else [])
 
 
-def _usual_names(groups: Iterable[str], name: str) -> dict[str, str]:
-    """The usual ones of module names that no prefix explains; the log says which."""
-    usual = cleaned(groups)
-    if usual:
-        first = next(iter(usual))
-        log.warning("%s: %d module names are read as usual ones, %s as %s.", name, len(usual), first, usual[first])
-    return usual
+def _standard_names(groups: Iterable[str], name: str) -> dict[str, str]:
+    """Standard names for module names that no prefix explains; the log shows the first."""
+    standard = cleaned(groups)
+    if standard:
+        first = next(iter(standard))
+        log.warning(
+            "%s: %d unusual module names are read as standard ones, %s as %s.",
+            name,
+            len(standard),
+            first,
+            standard[first],
+        )
+    return standard
 
 
 def _by_family(suffixes: Iterable[str]) -> dict[ModuleType, set[str]]:

@@ -14,7 +14,7 @@ from . import layouts, peft_dora
 from .checks import ALPHA
 from .key_styles import loadable_form
 
-# kohya's endings, and those of PEFT, which has no alpha: it must be the rank.
+# kohya's endings and PEFT's, which has no alpha: it must equal the rank.
 PEFT_ENDINGS = {
     **{".lora_up.weight": peft_dora.UP, ".lora_down.weight": peft_dora.DOWN, ALPHA: None},
     **{ending: ending for ending in (peft_dora.UP, peft_dora.DOWN, peft_dora.MAGNITUDE)},
@@ -22,7 +22,7 @@ PEFT_ENDINGS = {
 
 
 def to_peft_file(lora: Lora, dtype: torch.dtype | None = None, check: CancelCheck = no_cancel) -> dict[str, LazyTensor]:
-    """As to_file, in PEFT's style (see spelling.respelled): lora_A and lora_B under the names as they are."""
+    """As to_file, for a LoRA with PEFT's names (see key_styles.convert_keys): lora_A and lora_B, no alpha."""
     contents: dict[str, LazyTensor] = {}
     for module in lora.modules.values():
         check()
@@ -34,10 +34,10 @@ def to_peft_file(lora: Lora, dtype: torch.dtype | None = None, check: CancelChec
 
 
 def to_file(lora: Lora, dtype: torch.dtype | None = None, check: CancelCheck = no_cancel) -> dict[str, LazyTensor]:
-    """What a file holds of a LoRA, under endings that every ComfyUI loads behind any prefix; on the CPU, contiguous.
+    """The tensors of a LoRA's file, on the CPU and contiguous, under endings that every ComfyUI loads after any prefix.
 
-    Block weights are in it, the LoRA's strengths are not (see ``Lora.baked``). ``dtype`` None keeps each tensor's
-    own. Making a tensor raises LoraError, naming the module, when a value is too large for its precision.
+    Block weights are multiplied in, the LoRA's strengths are not (see ``Lora.baked``). ``dtype`` None keeps each
+    tensor's own. Materializing a tensor raises LoraError, naming the module, if a value is too large for its dtype.
     """
     contents: dict[str, LazyTensor] = {}
     for module in loadable_form(lora).modules.values():
@@ -52,7 +52,7 @@ def to_file(lora: Lora, dtype: torch.dtype | None = None, check: CancelCheck = n
 def to_state_dict(
     lora: Lora, dtype: torch.dtype | None = None, check: CancelCheck = no_cancel, progress: Progress = no_progress
 ) -> dict[str, Tensor]:
-    """The tensors of to_file, all of them made; ``progress`` hears of each."""
+    """The tensors of to_file, all in memory; ``progress`` is called after each."""
     contents = to_file(lora, dtype, check)
     tensors = {}
     for key, value in contents.items():
@@ -63,7 +63,7 @@ def to_state_dict(
 
 
 def _as_written(value: LazyTensor, dtype: torch.dtype | None, what: str, is_computed: bool = False) -> LazyTensor:
-    """A tensor in the precision that it is written in; values that are new are checked to be finite."""
+    """A tensor in the dtype that it is written in; new values are checked to be finite."""
     target = value.dtype if dtype is None else dtype
 
     def materialize() -> Tensor:

@@ -246,7 +246,7 @@ NO_PICKLE = (
     "other formats can contain programs, and are only read if they don't."
 )
 UNFOLDS = "FILE would expand to ... MB, implausible for its size. Choose another file."
-NO_LORA = "FILE holds no LoRA weights (it holds {} ...). Choose a LoRA file."
+NO_LORA = "FILE has no LoRA weights (it has {} ...). Choose a LoRA file."
 STRANGER = (
     "FILE: tensor {} is part of an adapter, but neither this pack nor ComfyUI's own loader knows what it does; ComfyUI "
     "loads the rest without it. Leave this file out of the merge."
@@ -669,7 +669,7 @@ CASES: tuple[Case, ...] = (
         "alpha_vector.safetensors",
         "an alpha of two numbers",
         REFUSED,
-        MODULE + ": its alpha holds 2 numbers instead of one. " + DAMAGED,
+        MODULE + ": its alpha has 2 numbers instead of one. " + DAMAGED,
         tensors_of(with_alpha(torch.ones(2))),
     ),
     Case(

@@ -105,7 +105,7 @@ def test_files_for_diffusers_have_no_embeddings_and_the_log_says_so(tmp_path: Pa
 
 
 def test_a_file_of_embeddings_alone_is_refused():
-    with pytest.raises(LoraError, match="holds no LoRA weights"):
+    with pytest.raises(LoraError, match="has no LoRA weights"):
         from_state_dict(embedding("cat"), "cat")
 
 
