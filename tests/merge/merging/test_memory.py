@@ -109,7 +109,7 @@ work([lora(s, 160, 140, 1) for s in range(count)])  # libraries, threads and the
 inputs = [lora(s, rows, columns, modules) for s in range(count)]
 before = status("VmRSS")
 result = work(inputs)
-output = sum(t.nbytes for m in result.modules.values() for t in (up_of(m), down_of(m)))
+output = sum(t.nbytes for m in result.modules.values() for t in (m.up.materialize(), m.down.materialize()))
 print(status("VmHWM") - before - output)
 """
 
@@ -122,6 +122,7 @@ def peak(mode: str, loras: int, rows: int, columns: int, modules: int) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.parametrize(
     ("mode", "modules", "most"),
