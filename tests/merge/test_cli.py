@@ -184,6 +184,7 @@ def test_wrong_arguments_print_the_usage(arguments: list[str], capsys: pytest.Ca
     assert "usage: python -m merge" in printed.out + printed.err
 
 
+@pytest.mark.slow
 def test_python_m_merge_works_from_the_repository(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """As the README says, from the repository: exit codes, and no traceback."""
 

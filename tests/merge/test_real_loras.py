@@ -43,6 +43,7 @@ def test_the_real_loras_have_the_expected_ranks_and_modules(both: list[Lora]):
         assert (parts.count(False), parts.count(True)) == (144, 48)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [*FACTOR_MODES, *SUMS])
 def test_factor_modes_and_exact_sums_match_the_oracle(mode: str, both: list[Lora], tmp_path: Path):
     merged = merge(mode, both, 0.5, rank=4, conv_rank=4, seed=1)
@@ -56,6 +57,7 @@ def test_factor_modes_and_exact_sums_match_the_oracle(mode: str, both: list[Lora
             assert oracle.distance(found, expected) <= (EXACT if mode == "concat" else FACTORS), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [mode for mode in ALL_MODES if mode not in (*FACTOR_MODES, *SUMS)])
 def test_delta_modes_match_the_oracle(mode: str, both: list[Lora], tmp_path: Path):
     loras = few(both, 3)

@@ -138,6 +138,7 @@ def long_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_oldest_step_of_a_long_history_can_be_replaced_by_its_file(long_history: Path, tmp_path: Path):
     """The files between the oldest in the recipe and the last are missing, and are made again."""
     made, loras = long_history / "last.safetensors", tmp_path / "loras"

@@ -122,6 +122,7 @@ def peak(mode: str, loras: int, rows: int, columns: int, modules: int) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 @pytest.mark.parametrize(
     ("mode", "modules", "most"),

@@ -320,6 +320,7 @@ def test_a_mask_stays_what_it_is():
     assert checksum(mask_of(MaskStream(42, "model:mid_block", 2, "down"), 0.3, (123, 45))) == GOLDEN
 
 
+@pytest.mark.slow
 def test_a_mask_is_the_same_in_another_process():
     code = (
         "import hashlib, random\n"

@@ -19,7 +19,6 @@ from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.names import ARCHITECTURES, Architecture
 from lora_pack.merge.provenance.base_models import BASES as BASE_MODELS
 from lora_pack.merge.provenance.base_models import UNNAMED, base_metadata
-from lora_pack.merge.provenance.recipe_text import MAX_BYTES
 from lora_pack.tests.support.makers import at, make_lora, make_module, of_modules
 
 SD15 = {
@@ -195,13 +194,16 @@ def test_a_lora_that_is_only_loaded_and_saved_keeps_its_network_module(tmp_path:
     assert saved(sd15(1, ss_network_module="networks.lora_x"), tmp_path)["ss_network_module"] == "networks.lora_x"
 
 
-def test_tags_and_trigger_words_above_the_size_limit_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    many = {f"tag {number}": number for number in range(150_000)}
-    loras = [sd15(n, ss_tag_frequency=json.dumps({"folder": many}), trigger_words=f"{n}" * 10**6) for n in range(1, 8)]
+def test_tags_and_trigger_words_above_the_size_limit_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("lora_pack.merge.provenance.metadata.MAX_BYTES", 40_000)
+    many = {f"tag {number}": number for number in range(1500)}
+    loras = [sd15(n, ss_tag_frequency=json.dumps({"folder": many}), trigger_words=f"{n}" * 10_000) for n in range(1, 8)]
     small = sd15(8, ss_tag_frequency=tags(cat=1), trigger_words="cat")
     metadata = saved(merge_factors([*loras, small]), tmp_path)
     for key in ("ss_tag_frequency", "lora_power_merger.trigger_words"):
-        assert len(metadata[key]) <= MAX_BYTES
+        assert len(metadata[key]) <= 40_000
         kept = json.loads(metadata[key])
         assert "lora8" in kept and 1 < len(kept) < 8
     assert "The tag counts of lora1 are left out" in caplog.text
