@@ -14,9 +14,11 @@ from merge.compute.context import Compute
 from merge.files import load, save
 from merge.merging.key_resolver import resolver_for
 from merge.merging.matching import group_by_weight
-from merge.merging.merger import merge_deltas, merge_factors
+from merge.merging.merge_deltas import merge_deltas
+from merge.merging.merge_factors import merge_factors
 from merge.merging.resize import resize
-from merge.methods.blocks import Blocks, MaskStream
+from merge.methods.blocked_matrix import Block, in_blocks
+from merge.methods.mask_stream import MaskStream
 from merge.methods.sparsify import dropout_rescale, kept_count
 
 from .inputs import Module, strength
@@ -93,8 +95,8 @@ def masks(work: Work, module: Module, setting: Setting) -> Callable[[Tensor, int
     def mask(values: Tensor, input_index: int, side: str) -> Tensor:
         if work.mode != "dare_linear":
             return largest(values, setting.density)
-        masks = MaskStream(setting.seed, group.weight, index_in_merge[input_index], side)
+        stream = MaskStream(setting.seed, group.weight, index_in_merge[input_index], side)
         ones = torch.ones(values.shape, dtype=torch.float64)
-        return dropout_rescale(Blocks(values.numel(), lambda: iter(())), setting.density, masks)(ones, 0)
+        return dropout_rescale(in_blocks(ones), setting.density, stream)(Block(ones))
 
     return mask

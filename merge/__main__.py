@@ -25,7 +25,8 @@ from .errors import LoraError
 from .files import load, save, tensors_equal
 from .formats.key_styles import STYLES
 from .formats.trainer_scale import AlphaFrom
-from .merging.merger import merge_deltas, merge_factors
+from .merging.merge_deltas import merge_deltas
+from .merging.merge_factors import merge_factors
 from .merging.resize import METHODS as RESIZE_METHODS
 from .merging.resize import resize
 from .methods.registry import DELTA_MODES, FACTOR_MODES

@@ -19,7 +19,8 @@ from .formats import peft_config
 from .formats.key_styles import STYLES
 from .formats.trainer_scale import AS_BEFORE, CONFIG_HASH, AlphaFrom
 from .io.hashing import sha256_of
-from .merging.merger import merge_deltas, merge_factors
+from .merging.merge_deltas import merge_deltas
+from .merging.merge_factors import merge_factors
 from .merging.resize import resize
 from .names import Style
 from .names.recognition import architecture_named

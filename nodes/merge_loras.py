@@ -6,7 +6,8 @@ from typing import Any
 
 from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
-from ..merge.merging.merger import merge_deltas, merge_factors
+from ..merge.merging.merge_deltas import merge_deltas
+from ..merge.merging.merge_factors import merge_factors
 from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from . import comfy_bridge
 from .base_weights import model_names, with_base_weights

@@ -9,7 +9,8 @@ from ..merge.adapters.base import Adapter, Lora
 from ..merge.compute.context import Compute
 from ..merge.merging.key_resolver import ModelNames, resolver_for
 from ..merge.merging.matching import group_by_weight
-from ..merge.merging.merger import merge_deltas, merge_factors, require_factors
+from ..merge.merging.merge_deltas import merge_deltas
+from ..merge.merging.merge_factors import merge_factors, require_factors
 from ..merge.methods.registry import SVD_SUFFIX, Method, delta_method, factor_method
 
 

@@ -1,4 +1,7 @@
-"""How several LoRAs come together in one: a weighted sum, or a mean over those that agree on a sign."""
+"""Consensus: several LoRAs' tensors become one, as a weighted sum or as a mean over those that agree on a sign.
+
+PEFT's task_arithmetic, calculate_majority_sign_mask and disjoint_merge (peft/utils/merge_utils.py).
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,17 @@ def disjoint_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor
     """The mean of w_t x_t over the LoRAs that agree with the elected sign of each element (TIES, arXiv 2306.01708).
 
     As PEFT's disjoint_merge with majority_sign_method "total": the sign of the sum of the unweighted tensors is
-    elected, a sum of zero elects plus, zeros neither vote nor count, and the mean divides by the number of agreeing
-    LoRAs, so two equal LoRAs at strength 1 give that LoRA once.
+    elected, a sum of zero elects plus, and zeros neither vote nor count. The mean divides by the number of agreeing
+    LoRAs, so that merging a LoRA with itself at strength 1 gives it once.
     """
     votes = tensors[0] + tensors[1] if len(tensors) > 1 else tensors[0]
     for tensor in tensors[2:]:
         votes += tensor
-    # the sum is -0 only where all elements are 0, which then count for nothing whatever the sign
+    # the sum is -0 only where all elements are 0, which count for nothing at either sign
     elected = torch.copysign(torch.ones((), dtype=votes.dtype, device=votes.device), votes)
 
     def agreeing(tensor: Tensor) -> Tensor:
-        """The magnitudes of the elements of the elected sign."""
+        """The magnitudes of the elements of the elected sign, 0 elsewhere."""
         return (tensor * elected).clamp_min_(0)
 
     first = agreeing(tensors[0])

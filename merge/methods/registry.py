@@ -1,4 +1,4 @@
-"""The registry of merge modes. Combo boxes, the command line, the docs' table and the tests read it."""
+"""The registry of merge modes, read by the combo boxes, the command line, the docs' table and the tests."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ SVD_SUFFIX = "_svd"
 
 @dataclass(frozen=True)
 class Method:
-    """A merge mode: how each LoRA is sparsified and how they come together; no consensus means side by side.
+    """A merge mode: a sparsifier for each LoRA and the consensus of the results; None concatenates the factors.
 
-    ``on_factors`` and ``on_deltas`` say in a sentence what it does there and when to use it; empty: it isn't there.
+    ``on_factors`` and ``on_deltas`` tell the user in a sentence what the mode does there and when to use it; empty
+    where it doesn't exist.
     """
 
     name: str
     label: str
     reference: str
-    on_factors: str
-    on_deltas: str
     consensus: Consensus | None
     sparsify: Sparsifier = keep_all
+    on_factors: str = ""
+    on_deltas: str = ""
 
     @property
     def uses_density(self) -> bool:
@@ -40,58 +41,57 @@ class Method:
 METHODS: tuple[Method, ...] = (
     Method(
         "add",
-        "Linear",
-        "https://github.com/huggingface/peft (add_weighted_adapter, linear)",
-        "PEFT's linear: adds the factors, so that LoRAs also multiply with each other. "
+        label="Linear",
+        reference="https://github.com/huggingface/peft (add_weighted_adapter, linear)",
+        consensus=weighted_sum,
+        on_factors="PEFT's linear: adds the factors, so that LoRAs also multiply with each other. "
         "For the true sum use concat, or add_svd of PM Merge LoRA SVD.",
-        "The exact sum of the LoRAs, cut to the rank with the least possible loss.",
-        weighted_sum,
+        on_deltas="The exact sum of the LoRAs, cut to the rank with the least possible loss.",
     ),
     Method(
         "concat",
-        "Concatenation",
-        "https://arxiv.org/abs/2212.04089",
-        "The exact sum: the same picture as loading the LoRAs one after the other. The ranks add up.",
-        "",
-        None,
+        label="Concatenation",
+        reference="https://arxiv.org/abs/2212.04089",
+        consensus=None,
+        on_factors="The exact sum: the same picture as loading the LoRAs one after the other. The ranks add up.",
     ),
     Method(
         "ties",
-        "TIES",
-        "https://arxiv.org/abs/2306.01708",
-        "Keeps the largest values; where LoRAs disagree on a sign the majority decides. A mean, not a sum.",
-        "Keeps the largest changes; where LoRAs disagree on a sign the majority decides. A mean, not a sum: "
+        label="TIES",
+        reference="https://arxiv.org/abs/2306.01708",
+        sparsify=prune_magnitude,
+        consensus=disjoint_mean,
+        on_factors="Keeps the largest values; where LoRAs disagree on a sign the majority decides. A mean, not a sum.",
+        on_deltas="Keeps the largest changes; where LoRAs disagree on a sign the majority decides. A mean, not a sum: "
         "for LoRAs that fight each other.",
-        disjoint_mean,
-        prune_magnitude,
     ),
     Method(
         "dare_linear",
-        "DARE",
-        "https://arxiv.org/abs/2311.03099",
-        "Drops values at random, scales the rest up and adds, as PEFT does.",
-        "Drops changes at random, scales the rest up and adds. The cut to a low rank filters much of that out again: "
-        "use densities of 0.5 and above.",
-        weighted_sum,
-        dropout_rescale,
+        label="DARE",
+        reference="https://arxiv.org/abs/2311.03099",
+        sparsify=dropout_rescale,
+        consensus=weighted_sum,
+        on_factors="Drops values at random, scales the rest up and adds, as PEFT does.",
+        on_deltas="Drops changes at random, scales the rest up and adds. The cut to a low rank filters much of that "
+        "out again: use densities of 0.5 and above.",
     ),
     Method(
         "dare_ties",
-        "DARE with TIES",
-        "https://arxiv.org/abs/2311.03099",
-        "Drops values at random as dare_linear does, then elects signs as ties does.",
-        "Drops changes at random as dare_linear_svd does, then elects signs as ties_svd does.",
-        disjoint_mean,
-        dropout_rescale,
+        label="DARE with TIES",
+        reference="https://arxiv.org/abs/2311.03099",
+        sparsify=dropout_rescale,
+        consensus=disjoint_mean,
+        on_factors="Drops values at random as dare_linear does, then elects signs as ties does.",
+        on_deltas="Drops changes at random as dare_linear_svd does, then elects signs as ties_svd does.",
     ),
     Method(
         "magnitude_prune",
-        "Magnitude pruning",
-        "https://github.com/huggingface/peft (add_weighted_adapter, magnitude_prune)",
-        "Keeps only the largest values of each LoRA and adds.",
-        "Keeps only the largest changes of each LoRA and adds: its main effect stays, faint side effects go.",
-        weighted_sum,
-        prune_magnitude,
+        label="Magnitude pruning",
+        reference="https://github.com/huggingface/peft (add_weighted_adapter, magnitude_prune)",
+        sparsify=prune_magnitude,
+        consensus=weighted_sum,
+        on_factors="Keeps only the largest values of each LoRA and adds.",
+        on_deltas="Keeps only the largest changes of each LoRA and adds: its main effect stays, faint side effects go.",
     ),
 )
 
@@ -109,7 +109,7 @@ def using_seed(modes: Sequence[str]) -> list[str]:
 
 
 def mode_tooltip(modes: Sequence[str]) -> str:
-    """What each of these modes does, in one text."""
+    """A line for each of these modes that says what it does."""
     lines = []
     for mode in modes:
         method = _BY_NAME[mode.removesuffix(SVD_SUFFIX)]
@@ -118,14 +118,14 @@ def mode_tooltip(modes: Sequence[str]) -> str:
 
 
 def factor_method(mode: str) -> Method:
-    """The method of a mode of PM Merge LoRA. Raises LoraError for a mode that is none of these."""
+    """The method of a mode of PM Merge LoRA. Raises LoraError for an unknown mode."""
     if mode not in FACTOR_MODES:
         raise LoraError(f"There is no merge mode {mode!r}. The modes are {', '.join(FACTOR_MODES)}.")
     return _BY_NAME[mode]
 
 
 def delta_method(mode: str) -> Method:
-    """The method of a mode of PM Merge LoRA SVD, with or without its ending. Raises LoraError for any other."""
+    """The method of a mode of PM Merge LoRA SVD, with or without its suffix. Raises LoraError for an unknown mode."""
     if mode + SVD_SUFFIX in DELTA_MODES:
         mode += SVD_SUFFIX
     if mode not in DELTA_MODES:

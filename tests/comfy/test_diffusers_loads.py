@@ -12,7 +12,7 @@ import torch
 from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats.peft_dora import PeftDora
-from lora_pack.merge.merging.merger import merge_factors
+from lora_pack.merge.merging.merge_factors import merge_factors
 from torch import nn
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.merging.merger import merge_factors
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.names import Architecture, recognise
 from lora_pack.tests.comfy import empty_models
 from lora_pack.tests.comfy.empty_models import ENCODERS, MODELS, Names

@@ -13,7 +13,8 @@ from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.resize import resize
 from torch import Tensor
 

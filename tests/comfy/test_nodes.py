@@ -12,7 +12,8 @@ import torch
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.files import load, save, tensors_equal
 from lora_pack.merge.formats import to_state_dict
-from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.provenance.recipe import KEY
 from lora_pack.tests.comfy.pictures import pixels

@@ -54,5 +54,5 @@ def test_loading_the_pack_imports_no_other_library(loaded: list[str]):
 
 def test_loading_the_pack_imports_only_what_nodes_need(loaded: list[str]):
     own = [name.removeprefix("the_pack.") for name in loaded if name.startswith("the_pack.")]
-    assert {"nodes.load", "xy.grid", "merge.merging.merger"} <= set(own)
+    assert {"nodes.load", "xy.grid", "merge.merging.merge_factors"} <= set(own)
     assert not [name for name in own if name.startswith(NOT_AT_START)]

@@ -9,7 +9,7 @@ import torch
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
-from lora_pack.merge.merging.merger import merge_deltas
+from lora_pack.merge.merging.merge_deltas import merge_deltas
 from lora_pack.merge.merging.resize import resize
 from lora_pack.tests.cuda.card import Card
 from lora_pack.tests.cuda.results import left_to_cpu

@@ -12,8 +12,9 @@ import torch
 from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
-from lora_pack.merge.merging import merger
-from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging import dense_merge
+from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.resize import METHODS, resize
 from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.tests.support.families import FAMILIES, VECTORS, WITH_FACTORS, State, as_dtype, named, normal
@@ -145,18 +146,18 @@ def _compare_masks(found: Comparison, there: list[Tensor], here: list[Tensor], l
 def _masks() -> Iterator[list[Tensor]]:
     """The merged dense deltas of what runs inside."""
     seen: list[Tensor] = []
-    whole = merger._merged_delta
+    whole = dense_merge.merged_delta
 
     def noted(*arguments, **options):
         dense, total = whole(*arguments, **options)
         seen.append(dense.cpu().clone())
         return dense, total
 
-    merger._merged_delta = noted
+    dense_merge.merged_delta = noted
     try:
         yield seen
     finally:
-        merger._merged_delta = whole
+        dense_merge.merged_delta = whole
 
 
 @contextmanager

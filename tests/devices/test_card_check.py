@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from lora_pack.merge.methods.blocks import MaskStream
+from lora_pack.merge.methods.mask_stream import MaskStream
 from lora_pack.merge.numerics import conditioning
 from lora_pack.tests.cuda import check, memory, results, speed
 from lora_pack.tests.cuda.card import Card, why_missing

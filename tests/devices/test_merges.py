@@ -14,7 +14,7 @@ from lora_pack.merge.adapters.base import Adapter, Lora
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.lazy import LazyTensor
-from lora_pack.merge.merging import merger
+from lora_pack.merge.merging import dense_merge
 from lora_pack.merge.merging.resize import METHODS, resize
 from lora_pack.tests.devices.limits import LIMITS, Limits
 from lora_pack.tests.devices.stand_in import StandIn
@@ -123,14 +123,14 @@ def test_masks_of_factors_are_the_same_on_every_device(limits: Limits, mode: str
 @pytest.mark.parametrize("mode", ["ties_svd", "dare_linear_svd", "dare_ties_svd", "magnitude_prune_svd"])
 def test_masks_of_deltas_are_the_same_on_every_device(limits: Limits, mode: str, monkeypatch: pytest.MonkeyPatch):
     merged: list[Tensor] = []
-    whole = merger._merged_delta
+    whole = dense_merge.merged_delta
 
     def noted(*arguments, **options):
         dense, total = whole(*arguments, **options)
         merged.append(dense.cpu().clone())
         return dense, total
 
-    monkeypatch.setattr(merger, "_merged_delta", noted)
+    monkeypatch.setattr(dense_merge, "merged_delta", noted)
     for family in WITH_FACTORS | DENSE:
         merged.clear()
         with StandIn(limits):

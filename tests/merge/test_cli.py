@@ -171,7 +171,7 @@ def test_wrong_options_are_reported_before_any_work(
     def late(*_: object) -> None:
         raise AssertionError("the work had begun")
 
-    for work in ("lora_pack.merge.merging.merger.attempt", "lora_pack.merge.merging.resize.attempt"):
+    for work in ("lora_pack.merge.merging.merge_loop.attempt", "lora_pack.merge.merging.resize.attempt"):
         monkeypatch.setattr(work, late)
     assert run(*arguments) == 1
 

@@ -23,7 +23,7 @@ from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.io import safetensors_file
-from lora_pack.merge.merging.merger import merge_factors
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.faults import Fault, Stopped, no_hard_links, points
 from lora_pack.tests.support.makers import (

@@ -21,7 +21,7 @@ from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.merging.key_resolver import ModelNames, resolver_for
 from lora_pack.merge.merging.matching import group_by_weight
-from lora_pack.merge.merging.merger import merge_factors
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.resize import METHODS, resize
 from lora_pack.merge.provenance.recipe import FROM_MODEL, KEY
 from lora_pack.merge.provenance.recipe_text import MAX_GENERATIONS, STEPS, parsed

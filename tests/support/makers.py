@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.lazy import LazyTensor
-from lora_pack.merge.methods.blocks import MaskStream
+from lora_pack.merge.methods.mask_stream import MaskStream
 from torch import Tensor
 
 Shape = tuple[int, ...]
@@ -173,8 +173,8 @@ def drawn_masks(seed: int, weight: str, density: float) -> Callable[[int, str, S
     """The masks that DARE is to use on a weight, by its canonical name: what the core's stream of integers says."""
 
     def mask(number: int, side: str, shape: Shape) -> np.ndarray:
-        draw = MaskStream(seed, weight, number, side)
-        return (draw.integers(0, int(np.prod(shape))) < density * 2**32).reshape(shape)
+        stream = MaskStream(seed, weight, number, side)
+        return (stream.integers(0, int(np.prod(shape))) < density * 2**32).reshape(shape)
 
     return mask
 

@@ -10,7 +10,8 @@ import numpy as np
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.compute.context import CPU, Compute
 from lora_pack.merge.merging.key_resolver import resolver_for
-from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.makers import CONV1, TEXT, as_matrix, at, drawn_masks, make_lora

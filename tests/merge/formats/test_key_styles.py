@@ -12,7 +12,7 @@ from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.formats.key_styles import STYLES, convert_keys
-from lora_pack.merge.merging.merger import merge_factors
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.names import Style, recognise, resolve
 from lora_pack.tests.merge.merging.test_aliases import H, acts, close, fused, lora, module, split
 from lora_pack.tests.support.makers import down_of, up_of

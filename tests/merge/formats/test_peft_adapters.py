@@ -17,7 +17,8 @@ from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import MAX_CONFIG_BYTES, load, save
 from lora_pack.merge.formats.peft_dora import PeftDora
-from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.provenance.recipe import KEY
 from lora_pack.merge.replay import replay

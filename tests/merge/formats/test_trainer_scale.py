@@ -18,7 +18,7 @@ from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.formats.peft_config import ADAPTER_METADATA
-from lora_pack.merge.merging.merger import merge_factors
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.provenance.recipe import KEY
 from lora_pack.merge.replay import replay
 from lora_pack.tests.support import oracle

@@ -11,7 +11,8 @@ from lora_pack.merge.adapters.base import Difference, Lora, LoraModule
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.merging.key_resolver import ModelNames
-from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.names import RowRange, Target
 from lora_pack.tests.support.makers import down_of, up_of
 from torch import Tensor

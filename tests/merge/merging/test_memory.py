@@ -89,7 +89,8 @@ def test_the_measure_sees_a_delta():
 MEASURE = """
 import json, sys, torch
 from merge.adapters.base import Lora, LoraModule
-from merge.merging.merger import merge_deltas, merge_factors
+from merge.merging.merge_deltas import merge_deltas
+from merge.merging.merge_factors import merge_factors
 
 mode, count, rows, columns, rank, modules = json.loads(sys.argv[1])
 

@@ -12,7 +12,8 @@ from lora_pack.merge.adapters.base import LoraModule
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.formats import to_state_dict
-from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.merge.names.prefixes import canonical
 from lora_pack.tests.support import oracle

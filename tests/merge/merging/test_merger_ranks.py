@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lora_pack.merge.adapters.base import Lora
-from lora_pack.merge.merging.merger import merge_factors
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.merge.numerics import blocking
 from lora_pack.tests.support import oracle

@@ -15,7 +15,8 @@ from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save, tensors_equal
 from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.merging.key_resolver import ModelNames
-from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.names.recognition import architecture_named
 from lora_pack.merge.replay import replay
 from torch import Tensor

@@ -11,7 +11,7 @@ from hypothesis import given
 from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.merging.key_resolver import resolver_for
 from lora_pack.merge.merging.matching import group_by_weight
-from lora_pack.merge.merging.merger import merge_factors
+from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.parallel_check import (
     FREE_WORK,
     MOST_COMPARED,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from lora_pack.merge.adapters.base import Lora, LoraModule
-from lora_pack.merge.methods.blocks import Blocks, MaskStream
+from lora_pack.merge.methods.blocked_matrix import Block, in_blocks
+from lora_pack.merge.methods.mask_stream import MaskStream
 from lora_pack.merge.methods.registry import factor_method
 from lora_pack.merge.names.prefixes import canonical
 from lora_pack.tests.support import oracle
@@ -73,16 +74,15 @@ def test_merge_utils(mode: str, shape: tuple[int, ...], density: float, count: i
     noise = torch.Generator().manual_seed(0)
     tensors = [torch.randn(shape, generator=noise) for _ in range(count)]
     size = tensors[0].numel()
-    draws = [MaskStream(5, "model:x", number, "delta") for number in range(1, count + 1)]
-    feed([drawn(5, "lora_unet_x", draw.input_index, "delta", size, density) for draw in draws], monkeypatch)
+    streams = [MaskStream(5, "model:x", number, "delta") for number in range(1, count + 1)]
+    feed([drawn(5, "lora_unet_x", stream.input_index, "delta", size, density) for stream in streams], monkeypatch)
     expected = PEFT_MODES[mode](tensors, torch.tensor(WEIGHTS[:count]), density)
     method = factor_method(mode)
     assert method.consensus is not None
     sparse = []
-    for tensor, draw in zip(tensors, draws, strict=True):
+    for tensor, stream in zip(tensors, streams, strict=True):
         matrix = tensor.flatten(1)
-        mask = method.sparsify(Blocks(size, lambda matrix=matrix: iter([matrix])), density, draw)
-        sparse.append(mask(matrix, 0))
+        sparse.append(method.sparsify(in_blocks(matrix), density, stream)(Block(matrix)))
     found = method.consensus(sparse, WEIGHTS[:count]).reshape(shape)
     assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6)
 

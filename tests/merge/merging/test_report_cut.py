@@ -9,7 +9,8 @@ import torch
 from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.formats import to_state_dict
-from lora_pack.merge.merging.merger import merge_deltas, merge_factors
+from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.merge_factors import merge_factors
 
 
 def lora(name: str, seed: int) -> Lora:

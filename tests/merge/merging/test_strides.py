@@ -10,14 +10,12 @@ import torch
 from lora_pack.merge.adapters.base import Adapter, Lora, LoraModule
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.merging.resize import resize
-from lora_pack.merge.methods.blocks import Blocks, MaskStream
 from lora_pack.merge.methods.sparsify import Sparsifier, dropout_rescale, keep_all, kept_count, prune_magnitude
 from lora_pack.tests.support.families import FAMILIES, State, tucker_loha
 from lora_pack.tests.support.makers import CONV3, LINEAR, make_lora, state_dict
+from lora_pack.tests.support.masking import sparse
 from lora_pack.tests.support.merging import ALL_MODES, merge
 from torch import Tensor
-
-DRAW = MaskStream(3, "model:x", 1, "up")
 
 
 def whole_numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -48,15 +46,6 @@ def test_a_sparsifier_sees_numbers_and_not_strides(sparsify: Sparsifier, layout:
             if sparsify is prune_magnitude:
                 least = min(kept_count(density, strided.numel()), int(strided.count_nonzero()))
                 assert int(kept[0].count_nonzero()) == least
-
-
-def sparse(sparsify: Sparsifier, matrix: Tensor, density: float, rows: int) -> Tensor:
-    blocks = Blocks(matrix.numel(), lambda: iter(matrix.split(rows)))
-    mask, at, done = sparsify(blocks, density, DRAW), 0, []
-    for block in blocks.each():
-        done.append(mask(block, at))
-        at += block.numel()
-    return torch.cat(done)
 
 
 class Contiguous(Adapter):

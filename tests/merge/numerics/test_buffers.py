@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lora_pack.merge.merging.merger import merge_deltas
+from lora_pack.merge.merging.merge_deltas import merge_deltas
 from lora_pack.merge.numerics import buffers
 from lora_pack.merge.numerics.buffers import Arena, ReusableBuffer
 from lora_pack.tests.support.makers import CONV3, LINEAR, make_lora

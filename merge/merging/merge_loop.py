@@ -1,0 +1,183 @@
+"""What merge_factors and merge_deltas share: the loop over the weights, and the LoRA made of its results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..adapters.base import Adapter, Difference, Lora, LoraModule, by_key, with_block_weight
+from ..compute.context import Compute, attempt
+from ..compute.devices import on_cpu, on_device
+from ..errors import LoraError
+from ..formats import embeddings
+from ..lazy import LazyTensor
+from ..methods.blocked_matrix import Block, BlockedMatrix, Mask, in_blocks
+from ..methods.consensus import weighted_sum
+from ..methods.mask_stream import MaskStream
+from ..methods.registry import Method
+from ..numerics.blocking import GPU_BLOCK_ELEMENTS
+from ..numerics.buffers import Arena
+from ..provenance import metadata, recipe
+from . import name_notes
+from .fused_rows import Contribution
+from .key_resolver import KeyResolver
+from .matching import WeightGroup
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MergeSettings:
+    """A merge method with its settings. Raises LoraError for a density outside 0 to 1."""
+
+    method: Method
+    density: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.density <= 1:
+            raise LoraError(f"The density is {self.density}; it must be between 0 and 1.")
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing is sparsified."""
+        return not self.method.uses_density or self.density >= 1
+
+    def mask(self, matrix: BlockedMatrix, weight: str, input_index: int, side: str) -> Mask:
+        """The mask of one LoRA's up, down or delta of a weight."""
+        return self.method.sparsify(matrix, self.density, MaskStream(self.seed, weight, input_index, side))
+
+    def sparsified(self, tensor: Tensor, weight: str, input_index: int, side: str) -> Tensor:
+        """A tensor in memory with its mask applied."""
+        return self.mask(in_blocks(tensor), weight, input_index, side)(Block(tensor))
+
+    def for_recipe(self) -> dict[str, object]:
+        """The settings that the method uses; the others had no part in the result."""
+        used: dict[str, object] = {}
+        if self.method.uses_density:
+            used["density"] = self.density
+        if self.method.uses_seed:
+            used["seed"] = self.seed
+        return used
+
+
+def merge_groups(
+    groups: Sequence[WeightGroup],
+    settings: MergeSettings,
+    merge_matrices: Callable[[WeightGroup, Compute], Adapter],
+    forms_delta: Callable[[WeightGroup], bool],
+    compute: Compute,
+) -> list[Adapter]:
+    """The merged module of each group, with progress. The host is first asked to free memory for the largest.
+
+    ``merge_matrices`` merges weights with two or more dimensions; ``forms_delta`` says whether it makes a dense delta
+    of a group, which takes more memory. Biases, norms and replaced parameters are merged here.
+    """
+    needs = [_bytes_needed(group, forms_delta(group)) for group in groups]
+    if compute.device.type != "cpu":
+        compute.make_room(max(needs, default=0))
+    arena = Arena()
+
+    def merge_one(group: WeightGroup, compute: Compute) -> Adapter:
+        if group.is_replacement:  # all LoRAs replace it by the same values, whatever their strengths
+            return with_block_weight(group.contributions[0].adapter, 1.0)
+        if group.is_vector:
+            return _merge_vectors(group, settings, compute)
+        try:
+            module = merge_matrices(group, compute)
+        except OverflowError:
+            raise group.too_large_for(torch.float32) from None
+        if not isinstance(module, LoraModule) or module.up.held is None or module.down.held is None:
+            return module
+        up, down = arena.copy(module.up.held), arena.copy(module.down.held)
+        return replace(module, up=LazyTensor.of(up), down=LazyTensor.of(down))
+
+    modules = []
+    for done, (group, needed) in enumerate(zip(groups, needs, strict=True), 1):
+        modules.append(attempt(compute, f"module {group.name}", needed, partial(merge_one, group)))
+        compute.step(done, len(groups))
+    return modules
+
+
+def _merge_vectors(group: WeightGroup, settings: MergeSettings, compute: Compute) -> Difference:
+    """Biases and norms have no rank: the mode acts on their deltas, and concatenation becomes their sum."""
+    sparse = []
+    for contribution in group.contributions:
+        delta = on_device(contribution.adapter.dense(), compute.device)
+        sparse.append(settings.sparsified(delta, group.weight, contribution.input_index, "delta"))
+    consensus = settings.method.consensus or weighted_sum
+    merged = consensus(sparse, [contribution.strength for contribution in group.contributions])
+    value = on_cpu(merged, compute.dtype)
+    group.require_finite(compute.dtype, value)
+    return Difference.of(group.name, value, group.contributions[0].adapter.parameter)
+
+
+def _bytes_needed(group: WeightGroup, forms_delta: bool) -> int:
+    """About the most memory that a group takes on its device, besides its result: the factors in float64; for a dense
+    delta also three matrices of its size, one more for each input without factors, and a few blocks of rows."""
+    with_factors = [contribution.adapter for contribution in group.contributions if contribution.adapter.has_factors]
+    ranks = sum(min(adapter.rank, group.rows, group.columns) for adapter in with_factors)
+    factors = 3 * 8 * ranks * (group.rows + group.columns)
+    if not forms_delta:
+        return factors
+    elements = group.rows * group.columns
+    without_factors = len(group.contributions) - len(with_factors)
+    blocks = (len(group.contributions) + 4) * min(elements, GPU_BLOCK_ELEMENTS)
+    return factors + 4 * ((3 + without_factors) * elements + blocks)
+
+
+def factors_on(device: torch.device, contribution: Contribution) -> tuple[Tensor, Tensor]:
+    """A contribution's up (m, r) and down (r, n) on a device, in their own precision if the device has it."""
+    factors = contribution.adapter.factors()
+    assert factors is not None
+    return on_device(factors[0], device), on_device(factors[1], device)
+
+
+def merged_lora(
+    operation: str,
+    settings: dict[str, object],
+    loras: Sequence[Lora],
+    groups: Sequence[WeightGroup],
+    modules: Sequence[Adapter],
+    resolver: KeyResolver,
+    compute: Compute,
+    notes: Sequence[str] = (),
+) -> Lora:
+    """The result of a merge. ``operation`` and ``settings`` go into its recipe; ``notes`` are for the user."""
+    name = " + ".join(lora.name for lora in loras)
+    settings = {**settings, "dtype": str(compute.dtype).removeprefix("torch.")}
+    used = [lora for lora in loras if lora.strength_model or lora.strength_clip]
+    extras, differing = embeddings.together(used)
+    return Lora(
+        name if len(name) <= 80 else name[:77] + "...",
+        by_key(modules),
+        metadata=metadata.of_result(recipe.recipe_text(operation, settings, loras), loras),
+        architecture=resolver.architecture,
+        notes=_notes(loras, groups, resolver, [*differing, *notes]),
+        extras=extras,
+    )
+
+
+def names_for_recipe(resolver: KeyResolver) -> dict[str, object]:
+    """How the names were read, where they don't decide it themselves."""
+    if resolver.asks_model:  # the files alone can't reproduce the merge
+        return {recipe.FROM_MODEL: True}
+    if resolver.by_names or resolver.architecture is None:
+        return {}
+    return {recipe.ARCHITECTURE: resolver.architecture.name}
+
+
+def _notes(
+    loras: Sequence[Lora], groups: Sequence[WeightGroup], resolver: KeyResolver, others: Sequence[str]
+) -> tuple[str, ...]:
+    """The notes of the inputs and of this merge, each once. Those of this merge are logged."""
+    input_indices = [{contribution.input_index for contribution in group.contributions} for group in groups]
+    new = (*name_notes.on_names(loras, resolver, input_indices), *others)
+    for note in new:
+        log.warning("%s", note)
+    return tuple(dict.fromkeys([*(note for lora in loras for note in lora.notes), *new]))
