@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -119,7 +120,8 @@ def peak(mode: str, loras: int, rows: int, columns: int, modules: int) -> int:
     """Bytes that a merge needs at most beside its inputs and its output, in a process of its own."""
     arguments = json.dumps([mode, loras, rows, columns, 4, modules])
     command = [sys.executable, "-c", MEASURE, arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
