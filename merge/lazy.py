@@ -14,10 +14,10 @@ from torch import Tensor
 class LazyTensor:
     """A tensor that ``materialize()`` reads or computes. Nothing is cached, so a save holds one tensor at a time.
 
-    ``dtype`` and ``shape`` are known without that. ``is_finite``: the values were checked or can't overflow; all others
-    are checked when they are written. ``wide`` computes the tensor in float32 if it can overflow ``dtype``, for files
-    in a wider precision. ``read_rows(start, stop)`` reads a part along the first dimension without the rest. ``held``
-    is the tensor itself if it is in memory.
+    ``dtype`` and ``shape`` are known without reading. ``is_finite`` is true if the values need no check when they are
+    written: they were checked, or can't overflow. ``wide``, if set, computes the same tensor in float32, for files of a
+    wider precision. ``read_rows(start, stop)``, if set, reads a part along the first dimension without the rest.
+    ``held`` is the tensor itself if it is in memory.
     """
 
     dtype: torch.dtype
@@ -52,19 +52,20 @@ class LazyTensor:
 
         return replace(self, shape=shape, materialize=materialize, wide=None, read_rows=None)
 
-    def scaled(self, weight: float) -> LazyTensor:
-        """The tensor times ``weight`` in its own precision, computed in float32; itself at weight 1."""
-        if weight == 1:
+    def scaled(self, factor: float) -> LazyTensor:
+        """The tensor times ``factor`` in its own precision, computed in float32; itself at factor 1."""
+        if factor == 1:
             return self
 
         def wide() -> Tensor:
-            return self.materialize().float() * weight
+            return self.materialize().float() * factor
 
         def materialize() -> Tensor:
             tensor = wide()
-            if self.dtype.itemsize == 1:  # float8: newer versions of torch clip what is too large for it
+            # newer versions of torch clip to float8's range, which would hide the overflow
+            if self.dtype.itemsize == 1:
                 tensor.masked_fill_(tensor.abs() > torch.finfo(self.dtype).max, math.nan)
             return tensor.to(self.dtype)
 
-        cannot_overflow = abs(weight) <= 1 and self.dtype != torch.float64  # float32 can't hold all float64 values
+        cannot_overflow = abs(factor) <= 1 and self.dtype != torch.float64  # float32 can't hold all float64 values
         return LazyTensor(self.dtype, self.shape, materialize, cannot_overflow and self.is_finite, wide)

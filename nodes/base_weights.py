@@ -66,7 +66,7 @@ def with_base_weights(lora: Lora, model: Any, clip: Any) -> Lora:
     Returns the LoRA itself if it has no such module or neither model is connected. Raises LoraError if one of them has
     no weight in the connected model and clip.
     """
-    if (model is None and clip is None) or not any(module.needs_base for module in lora.modules.values()):
+    if (model is None and clip is None) or not any(module.is_weight_dependent for module in lora.modules.values()):
         return lora
     targets = comfy_bridge.key_map(model, clip)
     weights = comfy_bridge.base_weights(model, clip)

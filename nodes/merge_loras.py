@@ -78,7 +78,7 @@ class MergeLoras:
 class MergeLorasSvd:
     DESCRIPTION = (
         "Merges any number of LoRAs, of any ranks, by combining the changes they make to the weights, and truncates "
-        "the result to the rank you choose with SVD. add_svd is the exact sum before truncation."
+        "the result by SVD to the rank you choose. add_svd is the exact sum before truncation."
     )
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["lora svd merger", "combine loras", "ties svd", "dare svd", "power merge"]
@@ -141,7 +141,8 @@ def _optional_inputs() -> GrowingInputs:
             "lora_stack": stack_input(
                 "A LoRA stack, from this pack or another. Its LoRAs are merged after lora1, lora2, ..."
             ),
-            "lora1": growing_lora_input(),  # last, because the front end appends lora2, lora3, ... after it
+            # the last socket (seed is a widget): the front end appends lora2, lora3, ... after it
+            "lora1": growing_lora_input(),
             "seed": seed_input(),
         }
     )

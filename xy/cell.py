@@ -65,4 +65,4 @@ class Cell:
 
 
 def _without_base(lora: Lora) -> dict[str, Adapter]:
-    return {key: module for key, module in lora.modules.items() if not module.needs_base}
+    return {key: module for key, module in lora.modules.items() if not module.is_weight_dependent}

@@ -104,7 +104,7 @@ class Sweep:
         pair = (self._a.lora(), self._b.lora())
         source: tuple[object, ...] = pair  # new objects when a file has changed
         asks_model = not names_decide(pair)
-        if asks_model or any(module.needs_base for lora in pair for module in lora.modules.values()):
+        if asks_model or any(module.is_weight_dependent for lora in pair for module in lora.modules.values()):
             source += tuple(weakref.ref(part) for part in _base_models(model, clip))
         if self._merged_from != source:
             self._merges.clear()

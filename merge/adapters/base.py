@@ -41,7 +41,7 @@ class Adapter(ABC):
         return self.name if self.parameter == WEIGHT else f"{self.name}.{self.parameter}"
 
     @property
-    def needs_base(self) -> bool:
+    def is_weight_dependent(self) -> bool:
         """Whether computing the change takes the model's own weight."""
         return False
 
@@ -90,7 +90,7 @@ class Adapter(ABC):
         """The tensors that a file stores, with the endings of their keys; the block weight is multiplied in."""
 
     def in_peft(self) -> Adapter | None:
-        """The same change as PEFT's files store it, without an alpha; None for everything that is stored as a LoRA."""
+        """This adapter for a file of PEFT's, which has no alphas; None if it is to be written as a plain LoRA."""
         return None
 
 
@@ -187,11 +187,11 @@ class Difference(Adapter):
         return self.rows()(0, self.value.shape[0])
 
     def rows(self) -> Rows:
-        def rows(start: int, stop: int) -> Tensor:
+        def read(start: int, stop: int) -> Tensor:
             part = self.value.rows(start, stop)
             return (part if part.ndim < 2 else part.flatten(1)).float()
 
-        return rows
+        return read
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         yield ".diff" if self.parameter == WEIGHT else ".diff_b", self.value.scaled(self.block_weight)
@@ -293,7 +293,7 @@ def by_key(modules: Iterable[Adapter]) -> dict[str, Adapter]:
     return {module.key: module for module in modules}
 
 
-def needs_model(module: Adapter) -> str:
+def needs_model_message(module: Adapter) -> str:
     """The message for merging such a module without its model."""
     return (
         f"The change of {module.family} module {module.name} depends on the model's own weight. Connect the model and "
@@ -301,7 +301,7 @@ def needs_model(module: Adapter) -> str:
     )
 
 
-def only_whole(module: Adapter) -> str:
+def full_strength_message(module: Adapter) -> str:
     """The message for saving such a module at a strength other than 1."""
     return (
         f"{module.family} module {module.name} can only be saved at strength 1, because its change isn't proportional "

@@ -25,7 +25,7 @@ def join(first: Adapter, second: Adapter, source: str) -> Adapter:
         shapes = f"{shape_text(first.weight_shape)} and {shape_text(second.weight_shape)}"
         raise LoraError(f"{source} is adapted twice, for weights of different shapes, {shapes}. {DAMAGED}")
     for adapter in (first, second):
-        if adapter.needs_base or isinstance(adapter, Replacement):
+        if adapter.is_weight_dependent or isinstance(adapter, Replacement):
             families = f"{first.family} and {second.family}"
             raise LoraError(f"{source} is changed twice, by {families}, which can't be combined. Leave this file out.")
     weight_shape = max(first.weight_shape, second.weight_shape, key=len)

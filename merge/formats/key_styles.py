@@ -65,7 +65,7 @@ def _to_fuse(weight: str, group: Sequence[Resolved], architecture: Architecture 
     unmapped = [
         one
         for one in group
-        if not (one.target.is_whole or one.adapter.needs_base or any(mapped_names(one.target, architecture)))
+        if not (one.target.is_whole or one.adapter.is_weight_dependent or any(mapped_names(one.target, architecture)))
     ]
     return unmapped and [one for one in group if one.target.is_whole] + unmapped
 
@@ -120,7 +120,7 @@ def _under_names(names: Sequence[tuple[str, Target]], group: Sequence[Resolved],
         for adapter, present in group:
             if not present.rows.overlaps(wanted.rows):
                 continue
-            if adapter.needs_base and (present.rows, present.swapped) != (wanted.rows, wanted.swapped):
+            if adapter.is_weight_dependent and (present.rows, present.swapped) != (wanted.rows, wanted.swapped):
                 raise LoraError(
                     f"{source}: {adapter.family} module {adapter.name} is for rows of a weight that these names divide "
                     "differently, and such a module can't be divided. Save it with the names of the first input."

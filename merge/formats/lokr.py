@@ -1,8 +1,8 @@
 """LoKr: the Kronecker product of two matrices, each full or of two factors (LyCORIS, arXiv 2309.14859).
 
 The rules are those of comfy/weight_adapter/lokr.py: alpha is divided by the inner size of a decomposed second matrix,
-else of a decomposed first one, and ignored when both are full. A decomposed matrix is up @ down; a full one is itself
-times an identity on its smaller side; and the Kronecker product of products is the product of Kronecker products.
+else of a decomposed first one, and ignored when both are full. A decomposed matrix is up @ down, a full one itself
+times an identity matrix on its smaller side. kron(up1 @ down1, up2 @ down2) = kron(up1, up2) @ kron(down1, down2).
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ class LokrModule(Adapter):
     def rows(self) -> Rows:
         first, second = (up.float() @ down.float() for up, down in (self.first.factors(), self.second.factors()))
 
-        def rows(start: int, stop: int) -> Tensor:
-            # row i of a Kronecker product combines row i // p of the first with row i % p of the second
-            numbers = torch.arange(start, stop)
-            of_first, of_second = first[numbers // second.shape[0]], second[numbers % second.shape[0]]
+        def compute(start: int, stop: int) -> Tensor:
+            # row i of a Kronecker product combines row i // p of the first with row i % p of the second, of p rows
+            indices = torch.arange(start, stop)
+            of_first, of_second = first[indices // second.shape[0]], second[indices % second.shape[0]]
             return (of_first[:, :, None] * of_second[:, None, :]).flatten(1).mul_(self.scale)
 
-        return rows
+        return compute
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         for suffix, tensor in self.stored.items():

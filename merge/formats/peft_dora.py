@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..adapters.base import Adapter, LoraModule, needs_model, only_whole
+from ..adapters.base import Adapter, LoraModule, full_strength_message, needs_model_message
 from ..adapters.combine import unscaled
 from ..errors import DAMAGED, LoraError
 from ..lazy import LazyTensor
@@ -38,7 +38,7 @@ class PeftDora(Adapter):
     block_weight: float = 1.0
 
     @property
-    def needs_base(self) -> bool:
+    def is_weight_dependent(self) -> bool:
         return True
 
     @property
@@ -53,7 +53,7 @@ class PeftDora(Adapter):
         return None
 
     def dense(self) -> Tensor:
-        raise LoraError(needs_model(self))
+        raise LoraError(needs_model_message(self))
 
     def in_peft(self) -> PeftDora:
         return replace(self, direction=unscaled(self.direction))
@@ -64,7 +64,7 @@ class PeftDora(Adapter):
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         if self.block_weight != 1:
-            raise LoraError(only_whole(self))
+            raise LoraError(full_strength_message(self))
         yield UP, self.direction.up
         yield DOWN, self.direction.down
         if self.direction.scale != 1:

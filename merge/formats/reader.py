@@ -1,6 +1,6 @@
 """State dict -> Lora.
 
-An adapter family is a module of this package with ``NAME``, ``SUFFIXES`` (how the keys of its tensors end) and
+Each adapter family is a Python file in this package with ``NAME``, ``SUFFIXES`` (how the keys of its tensors end) and
 ``read(module: ModuleTensors) -> adapters``.
 """
 
@@ -37,7 +37,7 @@ _FAMILY_OF = {suffix: family for family in FAMILIES for suffix in family.SUFFIXE
 _LONGEST_FIRST = sorted({*_FAMILY_OF, *unsupported.OF_ENDING, ALPHA}, key=len, reverse=True)
 _ENDINGS = re.compile(f"(?:{'|'.join(map(re.escape, _LONGEST_FIRST))})$")
 
-# A weight has at most five: (out, in, depth, height, width).
+# Weights have at most five: (out, in, depth, height, width). Eight leaves room, and refuses damaged headers early.
 MAX_DIMENSIONS = 8
 
 # The tensors of one module by suffix.
@@ -53,44 +53,46 @@ def from_state_dict(
     alpha_from: AlphaFrom | Literal["rslora"] = "trainer",
     config: PeftConfig | None = None,
 ) -> Lora:
-    """The LoRA in a file's tensors. ``name`` is for messages, ``config`` PEFT's configuration of the adapter.
+    """The LoRA in a file's tensors. ``name`` is the LoRA's, ``config`` PEFT's configuration of the adapter.
 
     Tensors are read and checked module by module; each family decides what it leaves in the file (see its ``read``).
-    ``alpha_from``: whether to count a scale that only ``config`` or the metadata give (trainer_scale.py).
+    ``alpha_from``: "trainer" counts a scale that only ``config`` or the metadata give, "tensors" doesn't, "rslora" is
+    for old recipes (see trainer_scale.py).
     Raises LoraError, naming the module, for tensors of unknown adapter families, missing factors, shapes that disagree,
     alphas that aren't a single finite number, and NaN or infinite values.
     """
     metadata = metadata or {}
     lazy = {key: LazyTensor.of(value) if isinstance(value, Tensor) else value for key, value in tensors.items()}
-    contents = _sorted(layouts.normalised(lazy, name), name)
+    contents = _classified(layouts.normalised(lazy, name), name)
     scales = trainer_scale.read(contents.groups, name, metadata, alpha_from, config)
-    factors: list[float] = []
+    corrections: list[float] = []
     adapters: list[Adapter] = []
     standard = _standard_names(contents.groups, name)
     for prefix, group in contents.groups.items():
         check()
         module = _materialized(standard.get(prefix, prefix), f"{name}: module {prefix}", group)
-        factors.append(scales.factor(prefix, module.values))
-        if factors[-1] != 1 and alpha_from != "tensors":
-            module = _scaled(module, factors[-1])
+        corrections.append(scales.factor(prefix, module.values))
+        if corrections[-1] != 1 and alpha_from != "tensors":
+            module = _scaled(module, corrections[-1])
         for family, suffixes in _by_family(module.values).items():
             adapters += family.read(module.only(suffixes))
-    difference, doubtful = scales.difference(factors), [*scales.doubts(), *contents.notes]
-    for level, notes in ((logging.INFO, difference), (logging.WARNING, doubtful)):
-        for note in notes:
-            log.log(level, "%s", note)
+    notes, warnings = scales.difference(corrections), [*scales.doubts(), *contents.notes]
+    for note in notes:
+        log.info("%s", note)
+    for warning in warnings:
+        log.warning("%s", warning)
     return Lora(
         name,
         by_key(_joined(adapters, name)),
         metadata=metadata,
-        source=scales.source(factors),
-        extras={key: _extra(key, value, name) for key, value in contents.extras.items()},
-        notes=(*difference, *doubtful),
+        source=scales.source(corrections),
+        extras={key: _checked_extra(key, value, name) for key, value in contents.extras.items()},
+        notes=(*notes, *warnings),
     )
 
 
 def _materialized(name: str, source: str, group: Group) -> ModuleTensors:
-    values = {suffix: _finite(tensor, f"{source} ({suffix.lstrip('._')})") for suffix, tensor in group.items()}
+    values = {suffix: _read_finite(tensor, f"{source} ({suffix.lstrip('._')})") for suffix, tensor in group.items()}
     return ModuleTensors(name, source, values, group)
 
 
@@ -101,12 +103,12 @@ def _scaled(module: ModuleTensors, factor: float) -> ModuleTensors:
     return module.replaced(values)
 
 
-def _extra(key: str, value: LazyTensor, name: str) -> LazyTensor:
-    _finite(value, f"{name}: {key}")
+def _checked_extra(key: str, value: LazyTensor, name: str) -> LazyTensor:
+    _read_finite(value, f"{name}: {key}")
     return value
 
 
-def _finite(value: LazyTensor, what: str) -> Tensor:
+def _read_finite(value: LazyTensor, what: str) -> Tensor:
     """The tensor in memory. Raises LoraError, naming ``what``, if it holds NaN or Inf."""
     if len(value.shape) > MAX_DIMENSIONS:  # torch fails only at 64, after a long time
         raise LoraError(f"{what} has {len(value.shape)} dimensions. {DAMAGED}")
@@ -140,7 +142,7 @@ class _Contents:
     notes: list[str]
 
 
-def _sorted(tensors: Mapping[str, LazyTensor], name: str) -> _Contents:
+def _classified(tensors: Mapping[str, LazyTensor], name: str) -> _Contents:
     groups: dict[str, Group] = {}
     extras: dict[str, LazyTensor] = {}
     unknown: list[str] = []

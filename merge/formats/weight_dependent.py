@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..adapters.base import Adapter, needs_model, only_whole
+from ..adapters.base import Adapter, full_strength_message, needs_model_message
 from ..errors import INCOMPLETE, LoraError
 from ..lazy import LazyTensor
 from . import loha, lokr, lora
@@ -35,7 +35,7 @@ class WeightDependentModule(Adapter):
     block_weight: float = 1.0
 
     @property
-    def needs_base(self) -> bool:
+    def is_weight_dependent(self) -> bool:
         return True
 
     @property
@@ -50,11 +50,11 @@ class WeightDependentModule(Adapter):
         return None
 
     def dense(self) -> Tensor:
-        raise LoraError(needs_model(self))
+        raise LoraError(needs_model_message(self))
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         if self.block_weight != 1:
-            raise LoraError(only_whole(self))
+            raise LoraError(full_strength_message(self))
         for suffix, tensor in self.stored.items():
             yield suffix, LazyTensor.of(tensor)
 

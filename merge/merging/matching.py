@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..adapters.base import WEIGHT, Adapter, Lora, LoraModule, Replacement, needs_model
+from ..adapters.base import WEIGHT, Adapter, Lora, LoraModule, Replacement, needs_model_message
 from ..adapters.combine import low_rank, reshape_of
 from ..compute.devices import on_cpu
 from ..errors import LoraError
@@ -130,8 +130,8 @@ def _by_parameter(loras: Sequence[Lora], resolver: KeyResolver) -> dict[str, lis
                 raise LoraError(f"{lora.name}: the strength of module {adapter.name} is {strength}; choose a number.")
             if strength == 0:
                 continue
-            if adapter.needs_base:
-                raise LoraError(f"{lora.name}: {needs_model(adapter)}")
+            if adapter.is_weight_dependent:
+                raise LoraError(f"{lora.name}: {needs_model_message(adapter)}")
             target = resolver.resolve(adapter.name)
             contribution = Contribution(adapter, target, strength, input_index, lora.name)
             found.setdefault(_parameter_name(target, adapter), []).append(contribution)

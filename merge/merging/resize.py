@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from ..adapters.base import Adapter, Lora, LoraModule, Replacement, by_key, needs_model, with_block_weight
+from ..adapters.base import Adapter, Lora, LoraModule, Replacement, by_key, needs_model_message, with_block_weight
 from ..adapters.combine import low_rank
 from ..compute.context import CPU, Compute, attempt
 from ..compute.devices import on_cpu, on_device
@@ -50,8 +50,8 @@ def resize(
     conv_rank = conv_rank or rank
     rules = {True: _rule(method, value, conv_rank), False: _rule(method, value, rank)}
     for module in lora.modules.values():
-        if module.needs_base:
-            raise LoraError(f"{lora.name}: {needs_model(module)}")
+        if module.is_weight_dependent:
+            raise LoraError(f"{lora.name}: {needs_model_message(module)}")
     needs = [_bytes_needed(module) for module in lora.modules.values()]
     if compute.device.type != "cpu":
         compute.make_room(max(needs, default=0))

@@ -1,4 +1,4 @@
-"""What the names in a LoRA mean, whoever wrote them, and which architecture the LoRA is for.
+"""What a module name means: which weight of which model, and which of its rows. Knows nothing about tensors.
 
 reading.py resolves a name to its target, a weight of ComfyUI's model and its rows; writing.py finds the names of a
 target; recognition.py finds the architecture. families/ has the data, a table for each family of models: facts taken

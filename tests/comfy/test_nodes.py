@@ -208,8 +208,9 @@ def assert_same_file(written: Path, expected: Lora, exact: bool = True) -> None:
     for name, module in want.modules.items():
         other = got.modules[name]
         assert other.up.dtype == module.up.dtype and other.alpha == module.alpha * module.block_weight
-        delta = module.up.flatten(1) @ module.down.flatten(1)
-        error = torch.linalg.norm(other.up.flatten(1) @ other.down.flatten(1) - delta)
+        (up, down), (other_up, other_down) = module.factors(), other.factors()
+        delta = up @ down
+        error = torch.linalg.norm(other_up @ other_down - delta)
         assert float(error) <= (1e-6 if exact else 1e-3) * float(torch.linalg.norm(delta)) + 1e-12, name
     assert {**want.metadata, KEY: got.metadata[KEY]}.items() <= got.metadata.items()
 
@@ -385,7 +386,7 @@ def test_an_empty_merge_changes_nothing_and_cannot_be_saved(server: Server):
     nodes = {"a": loader("a.safetensors", 0.0, 0.0), "m": merger("a"), "apply": apply("m")}
     plain = sampled(server, {**checkpoint(), **picture()})
     assert same_picture(plain, sampled(server, {**checkpoint(), **nodes, **picture(["apply", 0], ["apply", 1])}))
-    with pytest.raises(NodeError, match="nothing to save"):
+    with pytest.raises(NodeError, match="no weights to save"):
         server.run({**nodes, **checkpoint(), "save": saver("m", "nothing")})
     assert not (server.loras / "nothing.safetensors").exists()
 

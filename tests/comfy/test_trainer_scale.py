@@ -327,7 +327,7 @@ def test_a_merged_dora_uses_the_connected_models_weight(
     monkeypatch.setattr(comfy_bridge, "base_weights", lambda model, clip: known)
     resolved = base_weights.with_base_weights(Lora("a", {name: module}), object(), None).modules[name]
     own = {"rows": weight[4:12], "swapped": swap(weight)}.get(name, weight)
-    assert resolved.weight_shape == tuple(own.shape) and not resolved.needs_base
+    assert resolved.weight_shape == tuple(own.shape) and not resolved.is_weight_dependent
     wanted = by_formula(module, own).flatten(1)
     assert float((resolved.dense().double() - wanted).norm() / wanted.norm()) <= 1e-6
     with pytest.raises(LoraError, match="is for a weight of shape 7x5.* but the connected model's is"):

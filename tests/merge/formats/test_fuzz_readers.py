@@ -106,7 +106,7 @@ def assert_usable(lora: Lora) -> None:
     """The LoRA has shapes and deltas, and can be written and read again or is refused."""
     for adapter in lora.modules.values():
         assert adapter.rank >= 0 and all(size > 0 for size in adapter.weight_shape)
-        if not adapter.needs_base and not isinstance(adapter, Replacement):
+        if not adapter.is_weight_dependent and not isinstance(adapter, Replacement):
             assert adapter.dense().shape[0] == adapter.weight_shape[0]
     tensors = value_or_refusal(lambda: to_state_dict(lora))
     if tensors is not None:
