@@ -1,1 +1,1 @@
-"""Where numbers are computed and how precisely: devices, TF32, progress, full memory. Knows nothing of LoRAs."""
+"""Where and how precisely to compute: devices, TF32, progress, running out of memory. Knows nothing of LoRAs."""
