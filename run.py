@@ -1,26 +1,27 @@
 #!/usr/bin/env python3
-"""Everything that a contributor runs. Needs nothing but Python 3.10 or newer; installs what it needs into .venv.
+"""Everything a contributor runs. Requires only Python 3.10 or newer; installs what it needs into .venv.
 
     python run.py demo [FILE ...]     merge two generated LoRAs, or the given ones, in a real ComfyUI
-    python run.py comfyui [ARGS ...]  start ComfyUI with the pack and tell where its page is
+    python run.py comfyui [ARGS ...]  start ComfyUI with the pack and print its address
     python run.py test                lint, check types, run every test
+    python run.py test --core         only the core, within a minute: no lint, no ComfyUI, no browser
     python run.py test ARGS ...       only pytest, with these arguments
-    python run.py test --efficiency PATH   the XY nodes against this copy of efficiency-nodes-comfyui
-    python run.py test --device cuda       the core on this machine's GPU (or mps, xpu): results, memory, times; needs
-                                           a Python with torch, numpy and safetensors, and installs nothing
-    python run.py bench [ARGS ...]    time, memory and accuracy against others; --help tells the options
-    python run.py bench scaling [ARGS ...]   how time and memory grow
+    python run.py test --efficiency PATH   test the XY nodes with this copy of efficiency-nodes-comfyui
+    python run.py test --device cuda       check the core on this machine's GPU (or mps, xpu): results, memory, times;
+                                           requires a Python with torch, numpy and safetensors; installs nothing
+    python run.py bench [ARGS ...]    compare time, memory and accuracy with other tools; --help lists the options
+    python run.py bench scaling [ARGS ...]   measure how time and memory grow
 
-ComfyUI is the one at COMFYUI_PATH (run by COMFYUI_PYTHON, or by the Python found beside it); else the one in whose
-custom_nodes this folder lies; else one from the package index.
+It uses the ComfyUI at COMFYUI_PATH (run by COMFYUI_PYTHON, or by the Python found next to it), else the one whose
+custom_nodes contains this folder, else one from the package index.
 """
 
 from __future__ import annotations
 
 import sys
 
-if sys.version_info < (3, 10):  # noqa: UP036 - where it is started with an older one, say so
-    sys.exit(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}.")
+if sys.version_info < (3, 10):  # noqa: UP036 - tell users of an older one
+    sys.exit(f"Python 3.10 or newer is required, this is {sys.version.split()[0]}.")
 
 import json
 import os
@@ -42,11 +43,16 @@ def demo(args: list[str]) -> int:
     return 0
 
 
+CORE = ["-m", "not (slow or fuzz or comfy)", "tests/merge"]
+
+
 def test(args: list[str]) -> int:
     if "--device" in args:
         return check_device(args)
     environment = prepare(tests=True)
     python = str(environment.python)
+    if "--core" in args:
+        args = [*CORE, *(arg for arg in args if arg != "--core")]
     # What the fixtures in tests/comfy start. Relative paths on the command line mean the repository.
     variables = os.environ | {
         "COMFYUI_PATH": str(environment.comfyui),
@@ -69,13 +75,13 @@ def test(args: list[str]) -> int:
         if subprocess.run([python, "-m", *check], cwd=ROOT).returncode:
             failed.append(name)
     if failed:
-        print(f"Failed: {', '.join(failed)}; see above. The tests run all the same.", flush=True)
+        print(f"Failed: {', '.join(failed)}; see above. Running the tests anyway.", flush=True)
     code = subprocess.run([python, "-m", "pytest", *args], cwd=ROOT, env=variables).returncode
     return code or (1 if failed else 0)
 
 
 def check_device(args: list[str]) -> int:
-    """tests/cuda/check.py, run by the first Python here whose torch has the device."""
+    """Run tests/cuda/check.py with the first Python whose torch can use the device."""
     name = "".join(args[args.index("--device") + 1 :][:1])
     if not name:
         raise SystemExit("--device needs a name: cuda, xpu, mps, or cpu for a dry run.")
@@ -92,13 +98,13 @@ def check_device(args: list[str]) -> int:
         if tried.returncode == 0:
             return subprocess.run([str(python), str(ROOT / "tests" / "cuda" / "check.py"), *args], cwd=ROOT).returncode
         reasons.append(f"  {python}: {tried.stderr.strip().splitlines()[-1]}")
-    print(f"No Python here has a torch that can use the device {name}:", *reasons, sep="\n")
+    print(f"No Python found whose torch can use the device {name}:", *reasons, sep="\n")
     return 1
 
 
 def bench(args: list[str]) -> int:
     environment = prepare(bench=True)
-    # It runs in the repository; files on the command line are those of the folder that it was started in.
+    # The benchmark runs in the repository; relative paths refer to the folder that run.py was started in.
     args = [str(Path(arg).absolute()) if Path(arg).is_file() else arg for arg in args]
     return subprocess.run([str(environment.python), "-m", "benchmarks", *args], cwd=ROOT).returncode
 
@@ -115,7 +121,7 @@ def comfyui(args: list[str]) -> int:
 
 
 def _pack_arguments(environment: Environment) -> list[str]:
-    """The user's own ComfyUI keeps its models and settings and is not changed; the one from the index uses .demo."""
+    """Arguments that load the pack. The user's own ComfyUI stays unchanged; the one from the index works in .demo."""
     prepare_base(BASE, ROOT)
     if not environment.users_own:
         return ["--base-directory", str(BASE), "--database-url", "sqlite:///:memory:"]
@@ -141,7 +147,7 @@ def main() -> int:
     if verb not in VERBS:
         print((__doc__ or "").strip())
         return 0 if verb in ("help", "-h", "--help") else 2
-    # Ended from outside, the servers that were started are stopped too, as for Ctrl+C.
+    # so that a SIGTERM also stops the servers that were started, like Ctrl+C
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return VERBS[verb](args)

@@ -1,1 +1,1 @@
-"""Speed, memory and accuracy against others who merge LoRAs: `python run.py bench`; see docs/benchmarks.md."""
+"""Speed, memory and accuracy compared with other tools that merge LoRAs: `python run.py bench`, docs/benchmarks.md."""

@@ -1,4 +1,4 @@
-"""The LoRAs that are merged: made-up files in the shapes of real models, and what files hold as plain matrices."""
+"""The LoRAs to merge: generated files in the shapes of real models, and files read as plain matrices."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tools.make_lora import write_lora
 
 from .shapes import ARCHITECTURES, spread
 
-# Of the LoRAs in their order, over and over.
+# Strengths of the LoRAs, in order and repeating.
 STRENGTHS = (0.8, 0.6, -0.5, 1.0)
-SPELLINGS = ((".lora_up.weight", ".lora_down.weight"), (".lora_B.weight", ".lora_A.weight"))
+KEY_STYLES = ((".lora_up.weight", ".lora_down.weight"), (".lora_B.weight", ".lora_A.weight"))
 
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """What one LoRA does to a weight: strength * scale * up @ down; ``number`` is the LoRA's, from 1."""
+    """One LoRA's contribution to a weight: strength * scale * up @ down. ``input_index`` counts LoRAs from 1."""
 
     up: Tensor
     down: Tensor
     scale: float
     strength: float
-    number: int
+    input_index: int
 
     @property
-    def gain(self) -> float:
+    def effective_weight(self) -> float:
         return self.strength * self.scale
 
 
@@ -49,18 +49,18 @@ class Module:
 
     @property
     def group(self) -> tuple[int, ...]:
-        """Modules alike in this take the same time."""
+        """Shape and ranks. Modules with the same group take the same time."""
         return (self.rows, self.columns, *(term.up.shape[1] for term in self.terms))
 
 
-def strength(number: int) -> float:
-    return STRENGTHS[(number - 1) % len(STRENGTHS)]
+def strength(input_index: int) -> float:
+    return STRENGTHS[(input_index - 1) % len(STRENGTHS)]
 
 
 def generate(
     folder: Path, architecture: str, rank: int, count: int, dtype: str, seed: int = 0, modules: int = 0
 ) -> list[Path]:
-    """That many files, made once and kept in the folder; ``modules`` above 0 takes only so many of the model's."""
+    """Generate ``count`` files, or reuse those in the folder. ``modules`` above 0 limits the number of modules."""
     folder.mkdir(parents=True, exist_ok=True)
     shapes = ARCHITECTURES[architecture]()
     if modules:
@@ -72,14 +72,14 @@ def generate(
             unfinished = path.with_suffix(".tmp")
             write_lora(
                 unfinished, rank, seed=number, dtype=getattr(torch, dtype), alpha=rank / 2, modules=shapes
-            )  # alpha / rank isn't 1, so that a scale left out would be seen
+            )  # alpha / rank isn't 1, so that a missing scale shows
             os.replace(unfinished, path)
         files.append(path)
     return files
 
 
-def cache(files: Sequence[Path]) -> None:
-    """From here on the files are in the system's cache for everyone, as far as it has room."""
+def warm_file_cache(files: Sequence[Path]) -> None:
+    """Read the files once, so that every tool finds them in the system's file cache."""
     for path in files:
         with path.open("rb", buffering=0) as file:
             while file.read(2**24):
@@ -87,41 +87,45 @@ def cache(files: Sequence[Path]) -> None:
 
 
 def modules_of(files: Sequence[Mapping[str, Tensor]]) -> list[Module]:
-    """The modules of files' tensors, kernels flattened; those of the first file first."""
+    """The modules of several files as matrices, in order of first appearance.
+
+    Raises ValueError for files with anything but up, down and alpha.
+    """
     found: dict[str, list[Term]] = {}
-    for number, tensors in enumerate(files, 1):
+    for input_index, tensors in enumerate(files, 1):
         known = 0
         for key, up in tensors.items():
-            spelling = next((pair for pair in SPELLINGS if key.endswith(pair[0])), None)
-            if spelling is None:
+            suffixes = next((pair for pair in KEY_STYLES if key.endswith(pair[0])), None)
+            if suffixes is None:
                 continue
-            name = key.removesuffix(spelling[0])
-            down = tensors[name + spelling[1]]
+            up_suffix, down_suffix = suffixes
+            name = key.removesuffix(up_suffix)
+            down = tensors[name + down_suffix]
             alpha = tensors.get(name + ".alpha")
             known += 2 if alpha is None else 3
             scale = 1.0 if alpha is None else float(alpha) / down.shape[0]
-            term = Term(up.flatten(1), down.flatten(1), scale, strength(number), number)
+            term = Term(up.flatten(1), down.flatten(1), scale, strength(input_index), input_index)
             found.setdefault(name, []).append(term)
         if known != len(tensors):
             raise ValueError(
-                f"File {number} holds tensors besides lora_up, lora_down (or lora_B, lora_A) and alpha. "
+                f"File {input_index} contains tensors other than lora_up, lora_down (or lora_B, lora_A) and alpha. "
                 "The benchmark compares plain LoRAs only."
             )
     return [Module(name, tuple(terms)) for name, terms in found.items()]
 
 
 def first_terms(modules: Sequence[Module]) -> list[Module]:
-    """Only what the first LoRA does, at strength 1: a file alone has no strength."""
-    alone = []
+    """Only the first LoRA's terms, at strength 1: the input of a resize."""
+    firsts = []
     for module in modules:
         term = module.terms[0]
-        if term.number == 1:
-            alone.append(Module(module.name, (Term(term.up, term.down, term.scale, 1.0, 1),)))
-    return alone
+        if term.input_index == 1:
+            firsts.append(Module(module.name, (Term(term.up, term.down, term.scale, 1.0, 1),)))
+    return firsts
 
 
 def one_of_each(modules: Sequence[Module]) -> list[tuple[Module, int]]:
-    """The first module of each shape and rank, and how many there are."""
+    """The first module of each shape and rank, and the number of such modules."""
     groups: dict[tuple[int, ...], list[Module]] = {}
     for module in modules:
         groups.setdefault(module.group, []).append(module)

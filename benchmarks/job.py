@@ -1,4 +1,4 @@
-"""One measurement: `python -m benchmarks.job JSON` in a process of its own, the result as JSON on the last line."""
+"""One measurement in its own process: `python -m benchmarks.job JSON` prints the result as JSON on the last line."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from .measure import Memory, median, seconds, synchronise, wants_another
 from .works import WORKS, Setting, Work
 
 Factors = tuple[Tensor, Tensor]
-# A merge of one module that takes more seconds than this isn't measured again, nor warmed up.
+# A merge of one module that takes longer than this many seconds is measured once, without warm-up.
 LONG = 2.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """``whole``: load, merge all modules, save. ``sample``: the merge alone, of one module of each shape.
+    """``whole``: load, merge all modules, save. ``sample``: only the merge, of one module of each shape.
 
-    ``least`` holds least errors that are known already, by module; they cost much more than the work itself.
+    ``least`` has the least errors already known, by module: computing them costs much more than the work itself.
     """
 
     files: tuple[str, ...]
     work: str
-    who: str
+    tool: str
     setting: Setting
     whole: bool
     sample: bool
@@ -44,14 +44,14 @@ class Job:
 
 @dataclass
 class Result:
-    """``seconds`` from loading to saving, the median of ``runs``; of a sample: extrapolated.
+    """``seconds``: from loading to saving, the median of ``runs``, or extrapolated from the sample.
 
-    ``sample_seconds``: those of the sample, each module's times the number of its kind. ``memory``: the peak in bytes
-    beyond inputs and output.
+    ``sample_seconds``: the merge time of the sample, each module weighted by how many of its shape there are.
+    ``memory``: the peak in bytes, without inputs and output.
     """
 
     work: str
-    who: str
+    tool: str
     modules: int = 0
     measured: int = 0
     seconds: float | None = None
@@ -65,8 +65,8 @@ class Result:
 
 
 def run(job: Job) -> Result:
-    """Everything that the job asks for; what fails says so in the result."""
-    result = Result(job.work, job.who)
+    """Run a job. Failures are reported in the result."""
+    result = Result(job.work, job.tool)
     if job.threads:
         torch.set_num_threads(job.threads)
     try:
@@ -79,9 +79,9 @@ def run(job: Job) -> Result:
 
 def _run(job: Job, result: Result, out: Path) -> None:
     work, files = WORKS[job.work], [Path(file) for file in job.files]
-    copies = job.who != ours.NAME and peers.PEERS[job.who].merge is None
+    copies = job.tool != ours.NAME and peers.PEERS[job.tool].merge is None
     if not copies:
-        _merge_one(job, _tiny(work))  # libraries, threads and their buffers
+        _merge_one(job, _tiny(work))  # warms up libraries, threads and their buffers
     if job.whole:
         _whole(job, result, work, files, out)
     modules = _modules(work, files)
@@ -98,15 +98,15 @@ def _run(job: Job, result: Result, out: Path) -> None:
         _accuracy(job, result, work, [module for module, _ in sample], merged)
 
 
-# --- what is measured ---
+# --- measurements ---
 
 
 def _whole(job: Job, result: Result, work: Work, files: Sequence[Path], out: Path) -> None:
     def load_to_save() -> None:
-        if job.who == ours.NAME:
+        if job.tool == ours.NAME:
             ours.load_to_save(work, files, out, job.setting)
         else:
-            peers.load_to_save(peers.PEERS[job.who], work, files, out, job.setting)
+            peers.load_to_save(peers.PEERS[job.tool], work, files, out, job.setting)
 
     times: list[float] = []
     memory = Memory(job.setting.device)
@@ -114,8 +114,8 @@ def _whole(job: Job, result: Result, work: Work, files: Sequence[Path], out: Pat
         times.append(seconds(load_to_save, job.setting.device))
         if len(times) == 1:
             most = memory.peak()
-            # output and inputs are in memory, not on the device; this pack leaves its inputs in their files
-            used = () if job.who == ours.NAME else files[:1] if work.kind == "resize" else files
+            # inputs and output are in main memory, not on the device; this pack doesn't load its inputs into memory
+            used = () if job.tool == ours.NAME else files[:1] if work.kind == "resize" else files
             tensors = sum(file.stat().st_size for file in used) + out.stat().st_size
             result.memory = most if memory.on_device else max(0, most - tensors)
     result.seconds, result.fastest, result.runs = median(times), min(times), len(times)
@@ -130,7 +130,7 @@ def _sample(
     merged: dict[str, Factors],
     out: Path,
 ) -> None:
-    timed = _our_times(job, work, files, sample) if job.who == ours.NAME else _peer_times(job, result, sample, merged)
+    timed = _our_times(job, work, files, sample) if job.tool == ours.NAME else _peer_times(job, result, sample, merged)
     result.sample_seconds = sum(median(times) * count for times, (_, count) in zip(timed, sample, strict=True))
     if not job.whole:
         result.seconds = result.sample_seconds + seconds(lambda: _read_and_write(job, work, files, out), "cpu")
@@ -138,7 +138,7 @@ def _sample(
 
 
 def _our_times(job: Job, work: Work, files: Sequence[Path], sample: Sequence[tuple[Module, int]]) -> list[list[float]]:
-    """By the progress that the merge reports after each module, in one merge of the sample."""
+    """Times per module, taken from the progress that one merge of the sample reports after each module."""
     loras = ours.only(ours.read(files, work), [module.name for module, _ in sample])
     device = job.setting.device
     runs: list[list[float]] = []
@@ -161,7 +161,7 @@ def _our_times(job: Job, work: Work, files: Sequence[Path], sample: Sequence[tup
 def _peer_times(
     job: Job, result: Result, sample: Sequence[tuple[Module, int]], merged: dict[str, Factors]
 ) -> list[list[float]]:
-    """The results go into ``merged``: some take minutes to compute again."""
+    """Times per module. The results go into ``merged``, since some take minutes to compute."""
     timed = []
     memory = Memory(job.setting.device)
     for module, _ in sample:
@@ -180,7 +180,7 @@ def _peer_times(
 
 
 def _read_and_write(job: Job, work: Work, files: Sequence[Path], out: Path) -> None:
-    """What the whole work costs beside the merge: all tensors read, and as much written as a result takes."""
+    """The cost of a whole work without the merge: read all tensors, and write as much as a result takes."""
     tensors: dict[str, Tensor] = {}
     kept = {}
     for number, file in enumerate(files[:1] if work.kind == "resize" else files):
@@ -195,20 +195,20 @@ def _read_and_write(job: Job, work: Work, files: Sequence[Path], out: Path) -> N
 
 
 def _accuracy(job: Job, result: Result, work: Work, sample: Sequence[Module], merged: dict[str, Factors]) -> None:
-    """The worst of the sample: a ratio where the best cut loses something, else the relative error."""
+    """The worst error in the sample: a ratio if the best truncation loses anything, else a relative error."""
     errors = []
     for module in sample:
         torch.manual_seed(job.setting.seed)
         up, down = merged.get(module.name) or _merge_one(job, module)
         torch.manual_seed(job.setting.seed)
-        if job.who == ours.NAME:
+        if job.tool == ours.NAME:
             masks = ours.masks(work, module, job.setting)
         else:
             masks = peers.masks(work, job.setting)
-        delta = accuracy.truth(work, module, masks)
+        delta = accuracy.exact_delta(work, module, masks)
         least = 0.0
-        if work.is_cut:
-            known = {} if work.mode == "dare_linear" else job.least  # each has masks of its own there
+        if work.truncates:
+            known = {} if work.mode == "dare_linear" else job.least  # there each tool has its own masks
             least = known[module.name] if module.name in known else accuracy.least_error(delta, job.setting.rank)
             result.least[module.name] = least
         errors.append(accuracy.error(work, up, down, delta, least))
@@ -221,15 +221,15 @@ def _accuracy(job: Job, result: Result, work: Work, sample: Sequence[Module], me
 
 def _merge_one(job: Job, module: Module) -> Factors:
     work = WORKS[job.work]
-    if job.who == ours.NAME:
+    if job.tool == ours.NAME:
         return ours.factors(work, module, job.setting)
-    merge = peers.PEERS[job.who].merge
+    merge = peers.PEERS[job.tool].merge
     assert merge is not None
     return peers.result(*merge(work, module.terms, job.setting), job.setting)
 
 
 def _modules(work: Work, files: Sequence[Path], owned: bool = False) -> list[Module]:
-    """``owned``: one module of each shape, in memory and not in a mapped file; the others not at all."""
+    """All modules. ``owned``: copies one module of each shape into memory; the rest stay in mapped files."""
     modules = modules_of([load_file(file) for file in files])
     if work.kind == "resize":
         modules = first_terms(modules)
@@ -241,20 +241,20 @@ def _modules(work: Work, files: Sequence[Path], owned: bool = False) -> list[Mod
 
 def _copied(module: Module) -> Module:
     return Module(
-        module.name, tuple(Term(t.up.clone(), t.down.clone(), t.scale, t.strength, t.number) for t in module.terms)
+        module.name, tuple(Term(t.up.clone(), t.down.clone(), t.scale, t.strength, t.input_index) for t in module.terms)
     )
 
 
 def _tiny(work: Work) -> Module:
     noise = torch.Generator().manual_seed(0)
     terms = [
-        Term(torch.randn(96, 8, generator=noise), torch.randn(8, 80, generator=noise), 0.5, 1.0, number)
-        for number in ((1,) if work.kind == "resize" else (1, 2))
+        Term(torch.randn(96, 8, generator=noise), torch.randn(8, 80, generator=noise), 0.5, 1.0, input_index)
+        for input_index in ((1,) if work.kind == "resize" else (1, 2))
     ]
     return Module("lora_unet_mid_block_attentions_0_proj_in", tuple(terms))
 
 
-# --- to and from the other process ---
+# --- JSON between the processes ---
 
 
 def to_json(value: Job | Result) -> str:

@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""Describes the machine that the numbers were measured on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 
 def describe(device: str, threads: int = 0) -> str:
-    """One line, without names of the machine or dates."""
+    """One line, without host name or date."""
     cores = psutil.cpu_count(logical=False)
     logical = psutil.cpu_count() or 0
     parts = [

@@ -11,15 +11,15 @@ from pathlib import Path
 import psutil
 import torch
 
-# Runs of one kind go on until they took ENOUGH_SECONDS together, MIN_RUNS at least and MAX_RUNS at most: the median of
-# three is not moved by one that was disturbed. What takes longer than LONG_SECONDS runs once.
+# Runs repeat until they have taken ENOUGH_SECONDS in total, from MIN_RUNS to MAX_RUNS times: the median of three isn't
+# affected by a single disturbed run. Anything longer than LONG_SECONDS runs once.
 ENOUGH_SECONDS = 6.0
 LONG_SECONDS = 40.0
 MIN_RUNS, MAX_RUNS = 3, 7
 
 
 def synchronise(device: str) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished its queued work."""
     kind = torch.device(device).type
     if kind == "cuda":
         torch.cuda.synchronize(torch.device(device))
@@ -36,7 +36,7 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 
 def wants_another(times: list[float]) -> bool:
-    """Whether what took these seconds so far is to run again."""
+    """Whether another run is needed after runs of these durations."""
     if not times:
         return True
     if times[0] > LONG_SECONDS or len(times) >= MAX_RUNS:
@@ -49,10 +49,10 @@ def median(times: list[float]) -> float:
 
 
 class Memory:
-    """The most memory since it was made, above what was in use then: the device's where it has its own, else resident.
+    """Peak memory since construction, less what was in use then: the CUDA device's, or else resident memory.
 
-    On Linux the kernel's high-water mark, which is set back first; elsewhere the mark of the whole process, so that
-    only a process that did nothing larger before tells the truth. Every measurement has a process of its own.
+    On Linux this resets the kernel's high-water mark first. Elsewhere the mark covers the whole life of the process and
+    is right only if nothing larger ran before, which is why every measurement has its own process.
     """
 
     def __init__(self, device: str) -> None:
@@ -66,7 +66,7 @@ class Memory:
             try:
                 Path("/proc/self/clear_refs").write_text("5")
             except OSError:
-                pass  # a kernel that doesn't let us: the mark of the whole process
+                pass  # the kernel doesn't allow it: the mark covers the whole process
         self.before = psutil.Process().memory_info().rss
 
     @property
@@ -81,7 +81,7 @@ class Memory:
 
 
 def _resident_peak() -> int:
-    # not ru_maxrss on Linux: that one is inherited from the process that started this one
+    # not ru_maxrss on Linux, where it is inherited from the parent process
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -1,4 +1,4 @@
-"""This pack's merges, as `python -m merge` does them."""
+"""Merges with this pack, as `python -m merge` does them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from merge.adapters.base import Lora, LoraModule, LowRank
+from merge.adapters.base import Lora, LoraModule
 from merge.compute.context import Compute
 from merge.files import load, save
 from merge.merging.key_resolver import resolver_for
@@ -61,20 +61,21 @@ def as_loras(module: Module) -> list[Lora]:
     """A module's terms as LoRAs, at their strengths."""
     loras = []
     for term in module.terms:
-        adapter = LoraModule(module.name, term.up, term.down, term.scale * term.up.shape[1])
-        loras.append(Lora(str(term.number), {module.name: adapter}).with_strengths(term.strength, term.strength))
+        adapter = LoraModule.of(module.name, term.up, term.down, term.scale * term.up.shape[1])
+        loras.append(Lora(str(term.input_index), {module.name: adapter}).with_strengths(term.strength, term.strength))
     return loras
 
 
 def factors(work: Work, module: Module, setting: Setting) -> tuple[Tensor, Tensor]:
     """The result for one module: its delta is up @ down."""
     (result,) = merged(work, as_loras(module), setting).modules.values()
-    assert isinstance(result, LowRank)
-    return result.up.flatten(1).double() * result.scale, result.down.flatten(1).double()
+    assert isinstance(result, LoraModule)
+    up, down = result.factors()
+    return up.double() * result.scale, down.double()
 
 
 def largest(values: Tensor, density: float) -> Tensor:
-    """1 for the share of largest magnitude, of tied ones the first; else 0. Written apart from the core's."""
+    """Mask of the largest magnitudes, ties broken by position. Implemented independently of the core."""
     magnitudes = values.abs().flatten()
     k = kept_count(density, magnitudes.numel())
     if k == 0:
@@ -86,15 +87,15 @@ def largest(values: Tensor, density: float) -> Tensor:
 
 
 def masks(work: Work, module: Module, setting: Setting) -> Callable[[Tensor, int, str], Tensor]:
-    """What the core multiplies a term's values with: (values, the term's number, up, down or delta) -> mask."""
+    """The masks the core applies to a term: (values, input index, "up", "down" or "delta") -> mask."""
     loras = as_loras(module)
     (group,) = group_by_weight(loras, resolver_for(loras))
-    position = {term.number: n for n, term in enumerate(module.terms, 1)}  # as factors() hands them in
+    index_in_merge = {term.input_index: n for n, term in enumerate(module.terms, 1)}  # input indices as in factors()
 
-    def mask(values: Tensor, number: int, side: str) -> Tensor:
+    def mask(values: Tensor, input_index: int, side: str) -> Tensor:
         if work.mode != "dare_linear":
             return largest(values, setting.density)
-        stream = MaskStream(setting.seed, group.weight, position[number], side)
+        stream = MaskStream(setting.seed, group.weight, index_in_merge[input_index], side)
         ones = torch.ones(values.shape, dtype=torch.float64)
         return dropout_rescale(in_blocks(ones), setting.density, stream)(Block(ones))
 

@@ -1,7 +1,8 @@
-"""How others merge: each a plain function from the terms of one module to the factors of the result.
+"""How other tools merge: one plain function each, from the terms of a module to the factors of the result.
 
-Written from what their programs do, not copied; docs/benchmarks.md names the places. They compute in float32 as their
-programs do. What they do around it (progress, keys, metadata) is left out, so they are if anything faster here.
+Reimplemented from the behaviour of their programs, not copied; docs/benchmarks.md cites the sources. They compute in
+float32, as their programs do. Everything around the merge (progress, keys, metadata) is left out, so they are if
+anything faster here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .works import WORKS, Setting, Work
 
 # sd-scripts' svd_merge_lora.py clamps both factors to this quantile of their values. None: no clamp.
 CLAMP_QUANTILE: float | None = 0.99
-# sd-scripts' resize_lora.py: the default of --svd_lowrank_niter; it finds twice the rank.
+# Default of --svd_lowrank_niter in sd-scripts' resize_lora.py, which computes twice the rank.
 LOWRANK_ITERATIONS = 2
 
 Merge = Callable[[Work, Sequence[Term], Setting], tuple[Tensor, Tensor]]
@@ -30,27 +31,27 @@ Merge = Callable[[Work, Sequence[Term], Setting], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Peer:
-    """``slow``: the works that take so long that one module of each shape stands for all of them."""
+    """``slow``: works that take so long that they are extrapolated from one module of each shape."""
 
     name: str
     works: tuple[str, ...]
-    merge: Merge | None  # None: no merge at all, the files are read and written
+    merge: Merge | None  # None: only reads and writes the files
     slow: tuple[str, ...] = ()
     needs_peft: tuple[str, ...] = ()
 
 
 def _delta(term: Term, device: str) -> Tensor:
-    """Dense, without the strength: get_delta_weight in PEFT."""
+    """The dense delta without the strength, like PEFT's get_delta_weight."""
     return (term.up.to(device).float() @ term.down.to(device).float()) * term.scale
 
 
 def _full_svd(delta: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    u, s, vh = torch.linalg.svd(delta)  # full_matrices is torch's default, and theirs
+    u, s, vh = torch.linalg.svd(delta)  # full_matrices=True, torch's default, is what they use
     return u[:, :rank], s[:rank], vh[:rank]
 
 
 def _merged_delta(work: Work, terms: Sequence[Term], setting: Setting) -> Tensor:
-    if work.mode == "add":  # one after the other, as sd-scripts adds them up
+    if work.mode == "add":  # in sequence, as sd-scripts adds them
         total = _delta(terms[0], setting.device) * terms[0].strength
         for term in terms[1:]:
             total = total + _delta(term, setting.device) * term.strength
@@ -64,9 +65,9 @@ def has_peft() -> bool:
 
 
 def _task(mode: str, tensors: list[Tensor], weights: Tensor, density: float) -> Tensor:
-    from peft.utils import merge_utils as peft  # takes seconds, and only some need it
+    from peft.utils import merge_utils as peft  # here because it takes seconds and not every tool needs it
 
-    with warnings.catch_warnings():  # of density 1
+    with warnings.catch_warnings():  # it warns about density 1
         warnings.simplefilter("ignore")
         if mode == "add":
             return peft.task_arithmetic(tensors, weights)
@@ -84,16 +85,18 @@ def by_peft(work: Work, terms: Sequence[Term], setting: Setting) -> tuple[Tensor
     ups = [term.up.to(device).float() for term in terms]
     downs = [term.down.to(device).float() for term in terms]
     if work.kind == "concat":
-        return torch.cat(ups, 1), torch.cat([down * term.gain for down, term in zip(downs, terms, strict=True)])
-    roots = [math.sqrt(abs(term.gain)) for term in terms]
-    signed = [math.copysign(root, term.gain) for root, term in zip(roots, terms, strict=True)]
+        return torch.cat(ups, 1), torch.cat(
+            [down * term.effective_weight for down, term in zip(downs, terms, strict=True)]
+        )
+    roots = [math.sqrt(abs(term.effective_weight)) for term in terms]
+    signed = [math.copysign(root, term.effective_weight) for root, term in zip(roots, terms, strict=True)]
     down = _task(work.mode, downs, torch.tensor(signed, device=device), setting.density)
     up = _task(work.mode, ups, torch.tensor(roots, device=device), setting.density)
     return up, down
 
 
 def by_dense_svd(work: Work, terms: Sequence[Term], setting: Setting) -> tuple[Tensor, Tensor]:
-    """sd-scripts: svd_merge_lora.py for a merge, with its clamp; resize_lora.py before svd_lowrank for a resize."""
+    """sd-scripts' svd_merge_lora.py with its clamp, or resize_lora.py (before it had svd_lowrank) for a resize."""
     u, s, vh = _full_svd(_merged_delta(work, terms, setting), setting.rank)
     u = u @ torch.diag(s)
     if work.kind == "resize" or CLAMP_QUANTILE is None:
@@ -115,9 +118,9 @@ def _by_qr(terms: Sequence[Term], setting: Setting, dtype: torch.dtype) -> tuple
     """elias-gaeros/resize_lora: QR of the stacked factors, SVD of the core."""
     ups, downs = [], []
     for term in terms:
-        root = math.sqrt(abs(term.gain))
+        root = math.sqrt(abs(term.effective_weight))
         ups.append(term.up.to(setting.device, dtype) * root)
-        downs.append(term.down.to(setting.device, dtype) * math.copysign(root, term.gain))
+        downs.append(term.down.to(setting.device, dtype) * math.copysign(root, term.effective_weight))
     q_up, r_up = torch.linalg.qr(torch.cat(ups, 1))
     q_down, r_down = torch.linalg.qr(torch.cat(downs).mT)
     u, s, vh = torch.linalg.svd(r_up @ r_down.mT)
@@ -136,7 +139,7 @@ def by_qr64(work: Work, terms: Sequence[Term], setting: Setting) -> tuple[Tensor
 
 def side_by_side(work: Work, terms: Sequence[Term], setting: Setting) -> tuple[Tensor, Tensor]:
     """ethanfel/ComfyUI-LoRA-Optimizer, _build_exact_linear_patch: the whole weight goes into the up."""
-    ups = [term.up.to(setting.device, setting.torch_dtype) * term.gain for term in terms]
+    ups = [term.up.to(setting.device, setting.torch_dtype) * term.effective_weight for term in terms]
     return torch.cat(ups, 1), torch.cat([term.down.to(setting.device, setting.torch_dtype) for term in terms])
 
 
@@ -170,7 +173,7 @@ PEERS: dict[str, Peer] = {
 
 
 def result(up: Tensor, down: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
-    """As it goes into the file."""
+    """The factors as they go into the file."""
     return up.to("cpu", setting.torch_dtype).contiguous(), down.to("cpu", setting.torch_dtype).contiguous()
 
 
@@ -191,7 +194,7 @@ def load_to_save(peer: Peer, work: Work, files: Sequence[Path], out: Path, setti
 
 
 def copy(files: Sequence[Path], out: Path, setting: Setting) -> None:
-    """Everything read, brought to the result's precision and written: no merge can be faster."""
+    """Reads everything, casts it to the result's precision and writes it: a lower bound for any merge."""
     tensors = {}
     for number, file in enumerate(files, 1):
         for key, tensor in load_file(file).items():
@@ -200,9 +203,9 @@ def copy(files: Sequence[Path], out: Path, setting: Setting) -> None:
 
 
 def masks(work: Work, setting: Setting) -> Callable[[Tensor, int, str], Tensor]:
-    """What PEFT multiplies values with, drawn from torch's global random state in PEFT's order."""
+    """The masks PEFT applies, drawn from torch's global random state in PEFT's order."""
 
-    def mask(values: Tensor, number: int, side: str) -> Tensor:
+    def mask(values: Tensor, input_index: int, side: str) -> Tensor:
         values = values.to(setting.device)
         if work.mode == "dare_linear":
             kept = torch.bernoulli(torch.full_like(values, setting.density)) / setting.density

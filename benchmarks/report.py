@@ -1,4 +1,4 @@
-"""Results as a Markdown table, JSON and a picture."""
+"""Results as a Markdown table, JSON and a chart."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from . import ours
 from .accuracy import Error
 from .job import Result
 
-HEAD = "| work | who | load to save | times ours | memory | error |\n|---|---|---|---|---|---|\n"
+HEAD = "| work | tool | load to save | times ours | memory | error |\n|---|---|---|---|---|---|\n"
 
 
-def markdown(results: Sequence[Result], what: str, machine: str) -> str:
-    lines = [f"{what}\n\n{machine}\n\n{HEAD}"]
+def markdown(results: Sequence[Result], title: str, machine: str) -> str:
+    lines = [f"{title}\n\n{machine}\n\n{HEAD}"]
     for result in results:
         cells = (
             result.work,
-            result.who,
+            result.tool,
             time_of(result),
             _times_ours(result, results),
             "" if result.memory is None else megabytes(result.memory),
@@ -27,15 +27,15 @@ def markdown(results: Sequence[Result], what: str, machine: str) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |\n")
     lines.append(
-        "\nMemory: the peak beyond inputs and output. Error: times the least possible one of the rank, or where "
-        "nothing need be lost the relative error; the worst over one module of each shape.\n"
+        "\nMemory: peak beyond inputs and output. Error: relative to the least possible error at that rank or, if no "
+        "loss is necessary, to the norm of the exact delta; the worst of one module per shape.\n"
     )
     return "".join(lines)
 
 
 def ratio(result: Result, results: Sequence[Result]) -> float | None:
-    """Of the same work on the same modules: all, or the sample where only that was measured."""
-    own = next((r for r in results if r.work == result.work and r.who == ours.NAME), None)
+    """Time relative to this pack's, on the same modules: all, or the sample if only that was measured."""
+    own = next((r for r in results if r.work == result.work and r.tool == ours.NAME), None)
     if own is None or own.failed or result.failed:
         return None
     if result.measured < result.modules:
@@ -84,17 +84,17 @@ def error(found: Error) -> str:
     return f"{found.value:.{digits}f}"
 
 
-def write(results: Sequence[Result], what: str, machine: str, folder: Path, name: str) -> list[Path]:
+def write(results: Sequence[Result], title: str, machine: str, folder: Path, name: str) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     table, data = folder / f"{name}.md", folder / f"{name}.json"
-    table.write_text(markdown(results, what, machine), "utf-8")
-    content = {"what": what, "machine": machine, "results": [asdict(result) for result in results]}
+    table.write_text(markdown(results, title, machine), "utf-8")
+    content = {"title": title, "machine": machine, "results": [asdict(result) for result in results]}
     data.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     return [table, data]
 
 
-def draw(results: Sequence[Result], what: str, path: Path) -> Path:
-    """A bar for each row, the works one under the other; extrapolated ones are pale."""
+def draw(results: Sequence[Result], title: str, path: Path) -> Path:
+    """A bar chart with one bar per result; extrapolated ones are pale."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -109,17 +109,17 @@ def draw(results: Sequence[Result], what: str, path: Path) -> Path:
         axes.barh(
             place,
             result.seconds,
-            color="tab:blue" if result.who == ours.NAME else "tab:gray",
+            color="tab:blue" if result.tool == ours.NAME else "tab:gray",
             alpha=0.5 if extrapolated else 1.0,
         )
         note = f" {duration(result.seconds)}" + (" (extrapolated)" if extrapolated else "")
         axes.text(result.seconds, place, note, va="center", fontsize=8)
-    axes.set_yticks(range(len(shown)), [f"{result.work}: {result.who}" for result in shown], fontsize=8)
+    axes.set_yticks(range(len(shown)), [f"{result.work}: {result.tool}" for result in shown], fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
     axes.set_xlabel("load to save")
-    axes.set_title(what, fontsize=9)
+    axes.set_title(title, fontsize=9)
     axes.margins(x=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

@@ -1,4 +1,4 @@
-"""How time and memory grow with the rank, the number of LoRAs and the number of modules."""
+"""Measures how time and memory grow with the rank, the number of LoRAs and the number of modules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import ours, peers
-from .inputs import cache, generate
+from .inputs import generate, warm_file_cache
 from .job import Job, Result
 from .report import duration, megabytes
 from .shapes import ARCHITECTURES
@@ -22,7 +22,7 @@ PARTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 
 @dataclass(frozen=True)
 class Plan:
-    """What stays the same while another axis grows; ``modules`` is the size of the model's part for the other axes."""
+    """The axes, and the values that stay fixed along the other axes (``modules``: how many modules to use)."""
 
     folder: Path
     architecture: str
@@ -35,7 +35,7 @@ class Plan:
     module_counts: tuple[int, ...] = ()
 
     def points(self) -> list[tuple[str, int, int, int, int]]:
-        """(axis, value, rank, number of LoRAs, number of modules)."""
+        """All measurements as (axis, value, rank, number of LoRAs, number of modules)."""
         total = len(ARCHITECTURES[self.architecture]())
         sizes = self.module_counts or tuple(max(1, round(total * part)) for part in PARTS)
         return [
@@ -55,13 +55,13 @@ class Point:
 def measure(
     plan: Plan,
     works: Sequence[str],
-    who: Sequence[str],
+    tools: Sequence[str],
     setting: Setting,
     run: Callable[[Job], Result],
     threads: int = 0,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> list[Point]:
-    """The rank of a result is that of the inputs, of a resize half of it. What several axes share is measured once."""
+    """Measure every point once, even if axes share it. Results have the rank of the inputs; a resize halves it."""
     points: list[Point] = []
     known: dict[tuple[object, ...], Result] = {}
     for axis, value, rank, count, modules in plan.points():
@@ -69,54 +69,54 @@ def measure(
         in_cache = False
         for work in works:
             if WORKS[work].kind == "resize" and axis == "loras":
-                continue  # of one LoRA whatever their number
-            cut = replace(setting, rank=max(1, rank // 2) if WORKS[work].kind == "resize" else rank)
-            for name in (ours.NAME, *(peer for peer in who if work in peers.PEERS[peer].works)):
+                continue  # resizes only the first LoRA
+            of_work = replace(setting, rank=max(1, rank // 2) if WORKS[work].kind == "resize" else rank)
+            for name in (ours.NAME, *(peer for peer in tools if work in peers.PEERS[peer].works)):
                 same = (rank, count, modules, work, name)
                 if same not in known:
                     if not in_cache:
-                        cache(files)
+                        warm_file_cache(files)
                         in_cache = True
-                    tell(f"{AXES[axis]} {value}, {work}: {name}")
+                    log(f"{AXES[axis]} {value}, {work}: {name}")
                     paths = tuple(str(file) for file in files)
-                    job = Job(paths, work, name, cut, whole=True, sample=False, accuracy=False, threads=threads)
+                    job = Job(paths, work, name, of_work, whole=True, sample=False, accuracy=False, threads=threads)
                     known[same] = run(job)
                 points.append(Point(axis, value, known[same]))
     return points
 
 
-def write(points: Sequence[Point], what: str, machine: str, folder: Path) -> list[Path]:
+def write(points: Sequence[Point], title: str, machine: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     table, values, picture = (folder / f"scaling.{ending}" for ending in ("md", "csv", "png"))
-    table.write_text(markdown(points, what, machine), "utf-8")
+    table.write_text(markdown(points, title, machine), "utf-8")
     with values.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["axis", "value", "work", "who", "seconds", "memory_bytes", "failed"])
+        writer.writerow(["axis", "value", "work", "tool", "seconds", "memory_bytes", "failed"])
         for point in points:
             r = point.result
-            writer.writerow([point.axis, point.value, r.work, r.who, r.seconds, r.memory, r.failed])
-    draw(points, what, picture)
+            writer.writerow([point.axis, point.value, r.work, r.tool, r.seconds, r.memory, r.failed])
+    draw(points, title, picture)
     return [table, values, picture]
 
 
-def markdown(points: Sequence[Point], what: str, machine: str) -> str:
-    lines = [f"{what}\n\n{machine}\n"]
-    for axis, title in AXES.items():
+def markdown(points: Sequence[Point], title: str, machine: str) -> str:
+    lines = [f"{title}\n\n{machine}\n"]
+    for axis, axis_label in AXES.items():
         here = [point for point in points if point.axis == axis]
         if not here:
             continue
         values = sorted({point.value for point in here})
-        lines.append(f"\n| {title} | " + " | ".join(str(value) for value in values) + " |\n")
+        lines.append(f"\n| {axis_label} | " + " | ".join(str(value) for value in values) + " |\n")
         lines.append("|---" * (len(values) + 1) + "|\n")
-        for work, who in _rows(here):
-            cells = {p.value: _cell(p.result) for p in here if (p.result.work, p.result.who) == (work, who)}
-            lines.append(f"| {work}: {who} | " + " | ".join(cells.get(value, "") for value in values) + " |\n")
-    lines.append("\nEach cell: load to save, and the peak of memory beyond inputs and output.\n")
+        for work, tool in _rows(here):
+            cells = {p.value: _cell(p.result) for p in here if (p.result.work, p.result.tool) == (work, tool)}
+            lines.append(f"| {work}: {tool} | " + " | ".join(cells.get(value, "") for value in values) + " |\n")
+    lines.append("\nEach cell: time from loading to saving, and peak memory beyond inputs and output.\n")
     return "".join(lines)
 
 
-def draw(points: Sequence[Point], what: str, path: Path) -> None:
-    """Time above, memory below (less than 1 MB as 1 MB); all axes logarithmic, so that a straight line is a power."""
+def draw(points: Sequence[Point], title: str, path: Path) -> None:
+    """Time above, memory below (at least 1 MB), on logarithmic axes: a straight line is a power law."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -124,15 +124,15 @@ def draw(points: Sequence[Point], what: str, path: Path) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure, grid = pyplot.subplots(2, len(AXES), figsize=(12, 7), sharey="row", squeeze=False)
-    for column, (axis, title) in enumerate(AXES.items()):
+    for column, (axis, axis_label) in enumerate(AXES.items()):
         here = [point for point in points if point.axis == axis and not point.result.failed]
         for row, (unit, label) in enumerate(((duration, "load to save"), (megabytes, "memory"))):
             axes = grid[row][column]
-            for work, who in _rows(here):
-                line = [p for p in here if (p.result.work, p.result.who) == (work, who)]
+            for work, tool in _rows(here):
+                line = [p for p in here if (p.result.work, p.result.tool) == (work, tool)]
                 heights = [p.result.seconds if row == 0 else max(p.result.memory or 0, 1e6) for p in line]
-                style = "-" if who == ours.NAME else ":"
-                axes.plot([p.value for p in line], heights, style, marker="o", label=f"{work}: {who}", markersize=4)
+                style = "-" if tool == ours.NAME else ":"
+                axes.plot([p.value for p in line], heights, style, marker="o", label=f"{work}: {tool}", markersize=4)
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
             readable = FuncFormatter(lambda value, _, unit=unit: unit(value))
@@ -145,18 +145,18 @@ def draw(points: Sequence[Point], what: str, path: Path) -> None:
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.3)
             if row:
-                axes.set_xlabel(title)
+                axes.set_xlabel(axis_label)
             if not column:
                 axes.set_ylabel(label)
     grid[0][0].legend(fontsize=7)
-    figure.suptitle(what, fontsize=10)
+    figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
 def _rows(points: Sequence[Point]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((point.result.work, point.result.who) for point in points))
+    return list(dict.fromkeys((point.result.work, point.result.tool) for point in points))
 
 
 def _cell(result: Result) -> str:

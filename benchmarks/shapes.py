@@ -1,4 +1,4 @@
-"""Which modules LoRAs of the common models have, and of which shapes; made from how the models are built."""
+"""Module names and shapes of LoRAs for common models, generated from the models' structure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tools.make_lora import Module, clip_modules, sd15_modules
 
 
 def sdxl_modules() -> list[Module]:
-    """All 986 that kohya's trainer gives SDXL: 722 of the U-Net's attention, 264 of its two text encoders."""
+    """The 986 modules that kohya's trainer creates: 722 in the U-Net's attention blocks, 264 in the text encoders."""
     modules: list[Module] = []
     for block, width, depth, attentions in (
         ("down_blocks_1", 640, 2, 2),
@@ -25,7 +25,7 @@ def sdxl_modules() -> list[Module]:
 
 
 def flux_modules() -> list[Module]:
-    """All 304 of Flux's transformer in kohya's names, q, k and v fused: 19 double and 38 single blocks."""
+    """The 304 modules of Flux's 19 double and 38 single blocks, with kohya names and fused q, k and v."""
     h = 3072
     modules: list[Module] = []
     for block in range(19):
@@ -49,7 +49,7 @@ def flux_modules() -> list[Module]:
 
 
 def wan_modules() -> list[Module]:
-    """The 400 of Wan 2.1 and 2.2 14B: two attentions and a feed-forward in each of 40 blocks."""
+    """The 400 modules of Wan 2.1 and 2.2 14B: two attentions and a feed-forward in each of 40 blocks."""
     width, hidden = 5120, 13824
     modules: list[Module] = []
     for block in range(40):
@@ -63,7 +63,7 @@ def wan_modules() -> list[Module]:
 
 
 def qwen_image_modules() -> list[Module]:
-    """The 720 of Qwen-Image: attention and feed-forward of both streams in 60 blocks, without the modulation."""
+    """The 720 modules of Qwen-Image: attention and feed-forward of both streams in 60 blocks, without modulation."""
     h = 3072
     attention = ("to_q", "to_k", "to_v", "to_out_0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
     modules: list[Module] = []
@@ -92,7 +92,7 @@ def parameters(modules: Sequence[Module], rank: int) -> int:
 
 
 def spread(modules: Sequence[Module], count: int) -> list[Module]:
-    """That many of the modules, evenly from all over the model."""
+    """``count`` of the modules, spread evenly over the model."""
     return [modules[i * len(modules) // count] for i in range(min(count, len(modules)))]
 
 

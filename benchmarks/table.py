@@ -1,4 +1,4 @@
-"""The comparison: every work by everyone, each in a process of its own, one after the other."""
+"""The comparison: every work with every tool, one at a time, each in its own process."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ def in_own_process(job: Job) -> Result:
     command = [sys.executable, "-m", "benchmarks.job", to_json(job)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        return Result(job.work, job.who, failed=f"its process ended with code {done.returncode}")
+        return Result(job.work, job.tool, failed=f"its process exited with code {done.returncode}")
     return result_from(done.stdout.splitlines()[-1])
 
 
 def jobs(
-    files: Sequence[Path], works: Sequence[str], who: Sequence[str], setting: Setting, new_rank: int, full: bool
+    files: Sequence[Path], works: Sequence[str], tools: Sequence[str], setting: Setting, new_rank: int, full: bool
 ) -> Iterator[Job]:
-    """Ours first in each work. Everyone merges the same files; ``new_rank`` is that of a resize."""
+    """The jobs, with this pack first in each work. All tools merge the same files. ``new_rank`` is for resize."""
     for work in works:
-        cut = replace(setting, rank=new_rank) if WORKS[work].kind == "resize" else setting
-        job = Job(tuple(str(file) for file in files), work, ours.NAME, cut, whole=True, sample=True)
+        of_work = replace(setting, rank=new_rank) if WORKS[work].kind == "resize" else setting
+        job = Job(tuple(str(file) for file in files), work, ours.NAME, of_work, whole=True, sample=True)
         yield job
-        for name in who:
+        for name in tools:
             peer = peers.PEERS[name]
             if work in peer.works:
                 slow = work in peer.slow and not full
-                yield replace(job, who=name, whole=not slow, sample=slow)
+                yield replace(job, tool=name, whole=not slow, sample=slow)
 
 
 def compare(
     todo: Sequence[Job],
     run: Callable[[Job], Result] = in_own_process,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Iterator[Result]:
     known: dict[str, dict[str, float]] = {}  # work -> module -> least error
     for number, job in enumerate(todo, 1):
-        tell(f"[{number}/{len(todo)}] {job.work}: {job.who}{'' if job.whole else ', one module of each shape'}")
-        if not peers.has_peft() and job.who != ours.NAME and job.work in peers.PEERS[job.who].needs_peft:
-            result = Result(job.work, job.who, failed="peft is not installed")
+        log(f"[{number}/{len(todo)}] {job.work}: {job.tool}{'' if job.whole else ', one module of each shape'}")
+        if not peers.has_peft() and job.tool != ours.NAME and job.work in peers.PEERS[job.tool].needs_peft:
+            result = Result(job.work, job.tool, failed="peft is not installed")
         else:
             result = run(replace(job, least=known.get(job.work, {})))
         known.setdefault(job.work, {}).update(result.least)

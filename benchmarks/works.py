@@ -1,4 +1,4 @@
-"""What is measured: the works, and the settings that everyone gets."""
+"""The works to measure, and the settings that all tools share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
-# deltas: the mode acts on the deltas, then they are cut to a rank. factors: it acts on the factors. concat: the exact
-# sum, ranks add up. resize: the first LoRA alone, cut to a rank.
+# deltas: the mode acts on the deltas, and the result is truncated. factors: it acts on the factors. concat: the exact
+# sum, whose rank is the sum of the ranks. resize: only the first LoRA, truncated.
 Kind = Literal["deltas", "factors", "concat", "resize"]
 
 
@@ -19,13 +19,13 @@ class Work:
     mode: str = "add"
 
     @property
-    def is_cut(self) -> bool:
-        """Whether the result is the approximation of something of a higher rank."""
+    def truncates(self) -> bool:
+        """Whether the result is truncated to a rank."""
         return self.kind in ("deltas", "resize")
 
     @property
     def forms_delta(self) -> bool:
-        """Whether the dense delta is needed by the mode itself."""
+        """Whether the mode needs the dense delta."""
         return self.kind == "deltas" and self.mode != "add"
 
 
@@ -47,7 +47,7 @@ WORKS: dict[str, Work] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """``rank`` is that of the result where it is cut, ``dtype`` the precision of the result."""
+    """``rank``: of truncated results. ``dtype``: of the results."""
 
     rank: int
     density: float = 0.5

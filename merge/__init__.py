@@ -1,1 +1,1 @@
-"""Merging LoRAs: the core, on torch alone. `python -m merge` is its command line."""
+"""The merge core: torch and numpy, never ComfyUI. `python -m merge` is its command line."""

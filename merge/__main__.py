@@ -1,4 +1,4 @@
-"""python -m merge: the core from the command line."""
+"""python -m merge: the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from .adapters.architecture import architecture_of, architectures_of
-from .adapters.base import Lora, LowRank
+from .adapters.base import Lora, LoraModule
 from .compute.context import DTYPES, Compute
 from .compute.devices import with_index
 from .errors import LoraError
@@ -39,7 +39,7 @@ _WEIGHTED = re.compile(rf"(?P<path>.+?)(?::(?P<model>{_NUMBER}))?(?::(?P<clip>{_
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 1 after an error, which is printed as one line."""
+    """Run one command. Returns 0, or 1 after an error, which is printed on one line."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LoraError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever read the output has seen enough: `info ... | head`
+    except BrokenPipeError:  # the reader closed the pipe: `info ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m merge", description="Merge, resize and look into LoRA files.")
+    parser = argparse.ArgumentParser(prog="python -m merge", description="Merge, resize and inspect LoRA files.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     merging = commands.add_parser("merge", help="merge LoRA files into one")
@@ -71,10 +71,14 @@ def _parser() -> argparse.ArgumentParser:
         "loras", nargs="+", metavar="FILE[:STRENGTH[:TEXT_ENCODER_STRENGTH]]", help="strengths default to 1"
     )
     merging.add_argument("--mode", default="concat", help=", ".join([*FACTOR_MODES, *DELTA_MODES]))
-    merging.add_argument("--density", type=float, default=1.0, help="share of the values kept, 0 to 1 (default 1)")
-    merging.add_argument("--rank", type=int, default=32, help="of *_svd modes; 0: as the inputs (default 32)")
-    merging.add_argument("--conv-rank", type=int, default=0, help="of kernels larger than 1x1 (default: as the inputs)")
-    merging.add_argument("--seed", type=int, default=0, help="of dare modes (default 0)")
+    merging.add_argument(
+        "--density", type=float, default=1.0, help="fraction of the values to keep, 0 to 1 (default 1)"
+    )
+    merging.add_argument("--rank", type=int, default=32, help="rank of the *_svd modes; 0: as the inputs (default 32)")
+    merging.add_argument(
+        "--conv-rank", type=int, default=0, help="rank for kernels larger than 1x1 (default: as the inputs)"
+    )
+    merging.add_argument("--seed", type=int, default=0, help="seed of the dare modes (default 0)")
     _add_family(merging)
     merging.set_defaults(run=_merge)
     _add_alpha_from(merging)
@@ -83,33 +87,35 @@ def _parser() -> argparse.ArgumentParser:
     resizing = commands.add_parser("resize", help="change the rank of a LoRA file")
     resizing.add_argument("loras", nargs=1, metavar="FILE")
     resizing.add_argument("--rank", type=int, default=16, help="new rank, or the upper bound of the sv_* methods")
-    resizing.add_argument("--conv-rank", type=int, default=0, help="of kernels larger than 1x1 (default: as --rank)")
+    resizing.add_argument(
+        "--conv-rank", type=int, default=0, help="rank for kernels larger than 1x1 (default: as --rank)"
+    )
     resizing.add_argument("--method", default="fixed", help=", ".join(RESIZE_METHODS))
-    resizing.add_argument("--value", type=float, default=0.9, help="of the sv_* methods (default 0.9)")
+    resizing.add_argument("--value", type=float, default=0.9, help="criterion of the sv_* methods (default 0.9)")
     _add_family(resizing)
     resizing.set_defaults(run=_resize)
     _add_alpha_from(resizing)
     _add_output(resizing)
 
-    replaying = commands.add_parser("replay", help="make a merged or resized file again from the recipe in it")
+    replaying = commands.add_parser("replay", help="rebuild a merged or resized file from its recipe")
     replaying.add_argument("loras", nargs=1, metavar="FILE")
     replaying.add_argument(
         "--loras",
         dest="folder",
         type=Path,
         metavar="DIR",
-        help="where the inputs are looked for, with its subfolders (default: where the file is)",
+        help="folder to search for the inputs, with its subfolders (default: the file's own)",
     )
     replaying.add_argument(
         "-o", "--output", type=Path, metavar="FILE.safetensors", help="default: none, the tensors are only compared"
     )
     replaying.add_argument(
-        "--overwrite", action="store_true", help="replace the output file (default: count its name up)"
+        "--overwrite", action="store_true", help="replace the output file (default: append a number to its name)"
     )
     replaying.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps (default cpu)")
     replaying.set_defaults(run=_replay, dtype="float32")
 
-    looking = commands.add_parser("info", help="show what LoRA files hold")
+    looking = commands.add_parser("info", help="show what LoRA files contain")
     looking.add_argument("loras", nargs="+", metavar="FILE")
     looking.set_defaults(run=_info)
     _add_alpha_from(looking)
@@ -120,7 +126,7 @@ def _add_family(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--family",
         metavar="NAME",
-        help='what the files are for, where their names don\'t tell, e.g. "Krea 2" (default: told by the names)',
+        help='the model family, if the names don\'t show it, e.g. "Krea 2" (default: recognised from the names)',
     )
 
 
@@ -129,20 +135,22 @@ def _add_alpha_from(parser: argparse.ArgumentParser) -> None:
         "--alpha-from",
         choices=get_args(AlphaFrom),
         default="trainer",
-        help="where the scale of tensors without an alpha comes from: also from the file's header or PEFT's "
-        "adapter_config.json next to it (trainer, the default), or from the tensors alone, as in ComfyUI's own loader",
+        help="scale of tensors without an alpha: trainer (the default) also reads the file's header and PEFT's "
+        "adapter_config.json next to it; tensors ignores both, as ComfyUI's own loader does",
     )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output file (default: count its name up)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the output file (default: append a number to its name)"
+    )
     parser.add_argument(
         "--names",
         choices=STYLES,
-        help="whose names the file uses (default: those of the first file)",
+        help="key style of the file (default: that of the first input)",
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the result (default float32)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision of the result (default float32)")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps (default cpu)")
 
 
@@ -189,7 +197,7 @@ def _replay(options: argparse.Namespace) -> None:
         verdict = "the same" if same else "NOT the same"
         print(f"{where}{len(again.lora.modules)} modules, {verdict} tensors as in {path}")
     if not same:
-        raise LoraError("The inputs are those of the recipe: another torch, processor or version computed this file.")
+        raise LoraError("The inputs match the recipe, so a different torch, processor or version computed this file.")
 
 
 def _load_weighted(text: str, alpha_from: AlphaFrom) -> Lora:
@@ -249,7 +257,7 @@ def _info(options: argparse.Namespace) -> None:
         modules = list(lora.modules.values())
         text_encoder = sum(is_text_encoder(module.name) for module in modules)
         convolutions = sum(module.is_convolution for module in modules)
-        low_rank = [module for module in modules if isinstance(module, LowRank)]
+        low_rank = [module for module in modules if isinstance(module, LoraModule)]
         dtypes = (tensor.dtype for module in modules for suffix, tensor in module.tensors() if suffix != ".alpha")
         print(text)
         architecture = architecture_of(lora)
@@ -266,9 +274,9 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _possible(lora: Lora) -> str:
-    """What a LoRA can be for, where its names don't decide it."""
+    """The families that a LoRA may be for, if its names don't decide."""
     possible = dict.fromkeys(architecture.name for architecture in architectures_of(lora))
-    return f"one of {', '.join(possible)}" if possible else "unknown: no model known here has its names"
+    return f"one of {', '.join(possible)}" if possible else "unknown: no known model has these names"
 
 
 def _counted(values) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-# How a message about a file ends that can't be mended.
+# Endings of messages about files that can't be repaired.
 DAMAGED = "The file is damaged: download or save it again."
 INCOMPLETE = "The file is incomplete: download or save it again."
 
 
 class LoraError(ValueError):
-    """What is wrong with a file, a LoRA or a setting, worded for the user, who sees it as it is."""
+    """What is wrong with a file, a LoRA or a setting. The user sees the text unchanged."""
 
     def __init__(self, text: str):
         super().__init__(for_user(text))
 
 
 def for_user(text: str) -> str:
-    """A text that quotes names from a file, shortened and without control characters."""
+    """A text that may quote names from a file: shortened, control characters escaped."""
     if len(text) > 2000:
         text = f"{text[:1500]}…{text[-400:]}"
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""LoRA files: reading any that hold low-rank factors, and saving what was made of them."""
+"""Loading and saving LoRA files."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ from .io import safetensors_file
 from .io.atomic_write import refusals_named, write_whole
 from .io.hashing import Sha256
 from .io.safetensors_file import DTYPE_NAMES
+from .lazy import LazyTensor
 from .names import Style
 from .provenance import metadata as file_metadata
 
 log = logging.getLogger(__name__)
 
-# How many times its size a pickled file may unfold to: torch never compresses one, and few tensors share numbers.
-MOST_UNFOLDED = 16
+# How many times its own size a pickled file may expand to: torch doesn't compress, and tensors rarely share data.
+MAX_EXPANSION = 16
 
-# Before 2.6 a pickle could run code although torch was told to read weights alone (CVE-2025-32434), before 2.10 corrupt
-# memory (CVE-2026-24747).
+# Despite weights_only=True a pickle could run code before 2.6 (CVE-2025-32434) and corrupt memory before 2.10
+# (CVE-2026-24747).
 PICKLES_SAFE_SINCE = (2, 10)
 
 SAFETENSORS = (".safetensors", ".sft")
 READABLE = (*SAFETENSORS, ".pt", ".pth", ".bin", ".ckpt")
 
-# The names that PEFT's save_pretrained gives an adapter's tensors.
+# PEFT's save_pretrained gives every adapter one of these names.
 PEFT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-# A configuration that names every module of a large model has about 100 kB.
-MOST_CONFIG_BYTES = 4 * 2**20
+# A configuration that names every module of a large model takes about 100 kB.
+MAX_CONFIG_BYTES = 4 * 2**20
 
 
 def load(
@@ -52,11 +53,11 @@ def load(
     check: CancelCheck = no_cancel,
     alpha_from: AlphaFrom | Literal["rslora"] = "trainer",
 ) -> Lora:
-    """Read a LoRA file. Its name (what messages call it) is the file's, without the ending, unless one is given.
+    """Read a LoRA file. ``name`` is for messages; without one it is the file's name without its extension.
 
-    ``alpha_from``: whether the file's header or PEFT's adapter_config.json give the scale of tensors without an alpha
-    ("trainer"), or the tensors alone as in ComfyUI's own loader ("tensors"). "rslora" is trainer_scale.AS_BEFORE.
-    Raises LoraError when the file is missing, damaged, or holds something else than LoRA weights.
+    ``alpha_from``: "trainer" also takes the scale from the file's header or PEFT's adapter_config.json where tensors
+    have no alpha, "tensors" ignores these, as ComfyUI's own loader does. "rslora" is trainer_scale.AS_BEFORE.
+    Raises LoraError if the file is missing or damaged, or doesn't contain LoRA weights.
     """
     path = Path(path)
     with refusals_named(f"{path.name} can't be read from {path.parent.name}", "Check the file and its folder."):
@@ -67,23 +68,28 @@ def load(
         if is_pickle:
             _require_safe_torch(path)
         with Sha256(path) as sha256:
-            tensors, metadata = (_read_pickle(path), {}) if is_pickle else safetensors_file.index(path)
+            tensors, metadata = (_read_pickle(path), {}) if is_pickle else _read_safetensors(path)
             config = _config_of(path, name) if alpha_from == "trainer" else None
             lora = from_state_dict(tensors, name, metadata, check, alpha_from, config)
             source = {"file": f"{name}{path.suffix}", "size": path.stat().st_size, "sha256": sha256.result(check)}
     if alpha_from == "tensors" and adapter_config(path) is not None:
-        source["alpha_from"] = alpha_from  # the configuration might give another scale
+        source["alpha_from"] = alpha_from  # the ignored configuration may give another scale
     return replace(lora, source={**source, **lora.source})
 
 
+def _read_safetensors(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+    stored, metadata = safetensors_file.index(path)
+    return {key: tensor.lazy() for key, tensor in stored.items()}, metadata
+
+
 def _own_name(path: Path) -> str:
-    """The file's name without its ending; for PEFT's files, which are all called the same, with their folder's."""
+    """The file's name without its extension; for PEFT's files, which all have the same name, the folder's too."""
     folder = path.resolve().parent.name if path.name in PEFT_FILES else ""
     return f"{folder}/{path.stem}" if folder else path.stem
 
 
 def adapter_config(path: Path) -> Path | None:
-    """The adapter_config.json that goes with a file of PEFT's; None without one."""
+    """The adapter_config.json of one of PEFT's files, or None."""
     config = path.with_name(peft_config.FILE)
     return config if path.name in PEFT_FILES and config.is_file() else None
 
@@ -93,17 +99,17 @@ def _config_of(path: Path, name: str) -> peft_config.PeftConfig | None:
     if config is None:
         return None
     with config.open("rb") as file:
-        content = file.read(MOST_CONFIG_BYTES + 1)
-    if len(content) > MOST_CONFIG_BYTES:
-        raise LoraError(f"{name}: its {config.name} is larger than {MOST_CONFIG_BYTES // 2**20} MB. Download it again.")
+        content = file.read(MAX_CONFIG_BYTES + 1)
+    if len(content) > MAX_CONFIG_BYTES:
+        raise LoraError(f"{name}: its {config.name} is larger than {MAX_CONFIG_BYTES // 2**20} MB. Download it again.")
     return peft_config.from_file(content, name, hashlib.sha256(content).hexdigest())
 
 
 def tensors_equal(a: Path, b: Path) -> bool:
-    """Whether two safetensors files hold the same tensors, bit by bit, under the same names."""
+    """Whether two safetensors files have the same keys and bitwise equal tensors."""
     (first, _), (second, _) = safetensors_file.index(a), safetensors_file.index(b)
 
-    def equal(one: safetensors_file.Stored, other: safetensors_file.Stored) -> bool:
+    def equal(one: safetensors_file.StoredTensor, other: safetensors_file.StoredTensor) -> bool:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return False
         here, there = (safetensors_file.tensor_bytes(safetensors_file.read([stored])[0]) for stored in (one, other))
@@ -113,46 +119,47 @@ def tensors_equal(a: Path, b: Path) -> bool:
 
 
 def _require_safe_torch(path: Path) -> None:
-    """Raise LoraError, without opening the pickle, where the torch at hand could be harmed by it."""
+    """Raise LoraError, without opening the pickle, if this version of torch doesn't load pickles safely."""
     version = str(torch.__version__)
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < PICKLES_SAFE_SINCE:
         raise LoraError(
-            f"{path.name} is a pickle, and a crafted one can corrupt the memory of torch {version} or run code "
+            f"{path.name} is a pickle, and in torch {version} a malicious one can corrupt memory or run code "
             "(CVE-2026-24747). Get the LoRA as .safetensors, convert it with torch 2.10 or newer, or update torch."
         )
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _read_pickle(path: Path) -> dict[str, LazyTensor]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                _require_honest(path, sum(entry.file_size for entry in archive.infolist()))
+                _require_plausible(path, sum(entry.file_size for entry in archive.infolist()))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (LoraError, PermissionError):
         raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        # the reader meets a damaged file with whatever it comes across;
-        # what torch says advises to load the file as a program
+        # a damaged file can raise almost anything, and torch's message advises loading the file as a program
         log.debug("%s: %s", path.name, error)
         raise LoraError(
-            f"{path.name} can't be read as a file of plain weights: it is damaged, or holds more than that. "
-            "Get it as .safetensors: other formats can hold programs and are only read where they hold none."
+            f"{path.name} can't be read as plain weights: it is damaged or contains more than weights. Get it as "
+            ".safetensors: other formats can contain programs, and are only read if they don't."
         ) from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
-        raise LoraError(f"{path.name} holds no table of tensors, so it is no LoRA. Choose a LoRA file.")
+        raise LoraError(f"{path.name} doesn't contain a table of tensors, so it is not a LoRA. Choose a LoRA file.")
     tensors = [value for value in content.values() if isinstance(value, Tensor) and _is_plain(value)]
-    _require_honest(path, sum(tensor.nbytes for tensor in tensors))
-    return {str(key): _tensor(str(key), value, path.name) for key, value in content.items()}
+    _require_plausible(path, sum(tensor.nbytes for tensor in tensors))
+    return {str(key): LazyTensor.of(_tensor(str(key), value, path.name)) for key, value in content.items()}
 
 
-def _require_honest(path: Path, size: int) -> None:
-    """Raise LoraError where a file of a few bytes says that it holds very many."""
-    if size > MOST_UNFOLDED * path.stat().st_size:
-        raise LoraError(f"{path.name} would unfold to {size / 2**20:,.0f} MB, which no LoRA does. Choose another file.")
+def _require_plausible(path: Path, size: int) -> None:
+    """Raise LoraError for a small file that would expand to far more memory (a decompression bomb)."""
+    if size > MAX_EXPANSION * path.stat().st_size:
+        raise LoraError(
+            f"{path.name} would expand to {size / 2**20:,.0f} MB, implausible for its size. Choose another file."
+        )
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -162,15 +169,17 @@ def _is_plain(tensor: Tensor) -> bool:
 
 def _tensor(key: str, value: object, source: str) -> Tensor:
     if key != key.encode("utf-8", "replace").decode("utf-8"):
-        raise LoraError(f"{source}: the name {key} holds half a character, which no file can. {DAMAGED}")
+        raise LoraError(
+            f"{source}: the key {key} contains an unpaired surrogate and can't be stored as UTF-8. {DAMAGED}"
+        )
     if isinstance(value, Tensor):
         if not _is_plain(value):
-            raise LoraError(f"{source}: entry {key} is a tensor of a kind that no LoRA has. Get it as .safetensors.")
+            raise LoraError(f"{source}: entry {key} is an unsupported kind of tensor. Get the LoRA as .safetensors.")
         return value.detach().clone(memory_format=torch.contiguous_format)
     if isinstance(value, int | float) and key.endswith(".alpha"):
-        return torch.tensor(float(value) if abs(value) < 1e300 else math.nan)  # whole numbers may be larger than floats
+        return torch.tensor(float(value) if abs(value) < 1e300 else math.nan)  # an int may be too large for a float
     kind = type(value).__name__
-    raise LoraError(f"{source}: entry {key} is a {kind}, not a tensor, so this is no LoRA. Choose a LoRA file.")
+    raise LoraError(f"{source}: entry {key} is a {kind}, not a tensor, so this is not a LoRA. Choose a LoRA file.")
 
 
 def save(
@@ -182,12 +191,12 @@ def save(
     style: Style | None = None,
     progress: Progress = no_progress,
 ) -> Path:
-    """Write a LoRA with its strengths and block weights in its alphas, and return the path written.
+    """Write a LoRA with its strengths and block weights multiplied into its alphas; returns the path written.
 
-    Unless told to overwrite, an existing file is left alone and the name counts up (name_00002). The file appears
-    whole under its name or not at all. ``dtype`` None keeps each tensor's own, ``style`` None the names
-    that it has. ``progress`` hears of the bytes written and of those in all. Raises LoraError for an empty LoRA, and
-    for what a style has no name for.
+    Unless ``overwrite`` is set, an existing file is kept and a number is appended to the name (name_00002). The file
+    appears complete under its name or not at all. ``dtype`` None keeps each tensor's own, ``style`` None the LoRA's
+    names. ``progress`` is called with the bytes written so far and in total. Raises LoraError for an empty LoRA, and
+    for modules that the style has no name for.
     """
     settings = {
         **({"save_dtype": str(dtype).removeprefix("torch.")} if dtype is not None else {}),
@@ -195,9 +204,7 @@ def save(
     }
     baked = lora.baked()
     if not baked.modules:
-        raise LoraError(
-            f"{lora.name} holds no weights, so there is nothing to save: it is empty or its strengths are all 0."
-        )
+        raise LoraError(f"{lora.name} has no weights to save: it is empty, or its strengths are all 0.")
     baked = convert_keys(baked, style) if style is not None else loadable_form(baked)
     contents = (to_peft_file if style == "peft" else to_file)(baked, dtype, check)
     contents |= embeddings.in_file(baked, style)

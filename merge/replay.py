@@ -1,4 +1,4 @@
-"""Making a LoRA again from the recipe in its file (see recipe.py)."""
+"""Makes a LoRA again from the recipe in its file (see provenance/recipe.py)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .version import VERSION
 
 log = logging.getLogger(__name__)
 
-# A recipe is what json made of it: any of it can be missing or of a wrong kind.
+# As JSON gave it: anything in it can be missing or of the wrong type.
 Recipe = Mapping[str, Any]
 _STYLES: dict[object, Style | None] = {None: None, **{style: style for style in STYLES}}
 _ALPHAS_FROM = (*get_args(AlphaFrom), AS_BEFORE)
@@ -38,7 +38,7 @@ _ALPHAS_FROM = (*get_args(AlphaFrom), AS_BEFORE)
 
 @dataclass(frozen=True)
 class Replayed:
-    """A LoRA made again, at the strengths that it was saved with, and how it was written: dtype and names."""
+    """A LoRA made again, with the strengths, dtype and names that it was saved with."""
 
     lora: Lora
     dtype: torch.dtype | None
@@ -46,24 +46,24 @@ class Replayed:
 
 
 def recipe_of(lora: Lora) -> Recipe:
-    """Raises LoraError for a LoRA whose metadata holds no recipe of this pack."""
+    """The recipe in a LoRA's metadata. Raises LoraError if there is none of this pack."""
     made = parsed(lora.metadata.get(KEY))
     if not isinstance(made, dict) or "operation" not in made:
-        raise LoraError(f"{lora.name} holds no recipe: it was not saved by LoRA Power-Merger 1.0 or later.")
+        raise LoraError(f"{lora.name} has no recipe: it was not saved by LoRA Power-Merger 1.0 or later.")
     return made
 
 
 def replay(lora: Lora, folder: Path, scratch: Path, compute: Compute) -> Replayed:
-    """The LoRA made again from its inputs' files, looked for in ``folder`` and below.
+    """The LoRA made again from the files of its inputs, which are looked for in ``folder`` and its subfolders.
 
-    The merge is the one that was made, not one with today's defaults. A merged input whose file is gone is made again
-    too, into the folder ``scratch``, which must stay until the result is saved. Raises LoraError, before long work,
-    that names each input that is missing or has changed, and for what no recipe can hold (a model's weights).
+    All settings come from the recipe, none from today's defaults. An input whose file is gone but that has a recipe is
+    made again too, as a file in ``scratch``, which must exist until the result is saved. Raises LoraError, before long
+    work, that names every input that is missing or has changed; also if the LoRA depends on a model's weights.
     """
     recipe = recipe_of(lora)
     if recipe.get("version") != VERSION:
         log.warning(
-            "%s was made by version %s and is made again by %s: the values may differ.",
+            "%s was made with version %s and is made again with %s: the values may differ.",
             *(lora.name, recipe.get("version"), VERSION),
         )
     files = _find(recipe, folder, lora.name, compute.check)
@@ -76,14 +76,14 @@ def replay(lora: Lora, folder: Path, scratch: Path, compute: Compute) -> Replaye
 
 
 class _Maker:
-    """Makes what recipes say, each once: a step that is an input of several is one object in what ``parsed`` gives."""
+    """Makes the results of recipes, each only once: ``parsed`` gives one object for a step that has several uses."""
 
     def __init__(self, files: dict[str, Path], scratch: Path, compute: Compute) -> None:
         self._files, self._scratch, self._compute = files, scratch, compute
         self._done: dict[int, Lora] = {}
 
     def saved(self, recipe: Recipe) -> Replayed:
-        """What the file with this recipe was written from."""
+        """The LoRA that the file with this recipe was saved from."""
         made = self._made(recipe)
         lora = made.with_strengths(float(recipe.get("strength_model", 1)), float(recipe.get("strength_clip", 1)))
         dtype = DTYPES[recipe["save_dtype"]] if "save_dtype" in recipe else None
@@ -111,35 +111,35 @@ class _Maker:
         return lora.with_strengths(float(entry.get("strength_model", 1)), float(entry.get("strength_clip", 1)))
 
     def _file_again(self, entry: Recipe) -> Path:
-        """A merged input's file that is gone, written once more, with the strengths and precision of the first."""
+        """The missing file of a merged input, written again with the same strengths, dtype and names."""
         saved, check = self.saved(entry["made"]), self._compute.check
         path = save(saved.lora, self._scratch / "input.safetensors", saved.dtype, check=check, style=saved.names)
         if sha256_of(path, check) != entry["sha256"]:
             log.warning(
-                "%s was made again from its own inputs and is not the same byte by byte: another torch, processor or "
-                "version made it, or its text was changed since.",
+                "%s was made again from its own inputs, but the file is not identical. The original was made with "
+                "another version, torch or processor, or its metadata was edited.",
                 entry["name"],
             )
         return path
 
 
 def _result(recipe: Recipe, inputs: list[Lora], compute: Compute) -> Lora:
-    """What the recipe's operation makes of its inputs."""
+    """The result of the recipe's operation on these inputs."""
     operation = recipe["operation"]
     if ARCHITECTURE in recipe:
         architecture = architecture_named(recipe[ARCHITECTURE])
         inputs = [replace(lora, architecture=architecture) for lora in inputs]
     if operation == "load":
         return inputs[0]
-    place = replace(compute, dtype=DTYPES[recipe["dtype"]])
+    compute = replace(compute, dtype=DTYPES[recipe["dtype"]])
     if operation == "merge":
-        return merge_factors(inputs, recipe["mode"], recipe.get("density", 1.0), recipe.get("seed", 0), place)
+        return merge_factors(inputs, recipe["mode"], recipe.get("density", 1.0), recipe.get("seed", 0), compute)
     if operation == "merge_svd":
         ranks = recipe["rank"], recipe["conv_rank"]
-        return merge_deltas(inputs, recipe["mode"], recipe.get("density", 1.0), *ranks, recipe.get("seed", 0), place)
+        return merge_deltas(inputs, recipe["mode"], recipe.get("density", 1.0), *ranks, recipe.get("seed", 0), compute)
     if operation == "resize":
         ranks = recipe["rank"], recipe["conv_rank"]
-        return resize(inputs[0], *ranks, recipe["method"], recipe.get("value", 0.9), place)
+        return resize(inputs[0], *ranks, recipe["method"], recipe.get("value", 0.9), compute)
     raise LoraError(f"The recipe has an operation that this version doesn't know: {operation}.")
 
 
@@ -147,8 +147,8 @@ def _result(recipe: Recipe, inputs: list[Lora], compute: Compute) -> Lora:
 
 
 def _find(recipe: Recipe, folder: Path, name: str, check: CancelCheck) -> dict[str, Path]:
-    """The files of a recipe by their hash. An input that is gone but was made itself is made again from its own."""
-    known = _Known(folder, check)
+    """The files of a recipe's inputs, and of their inputs if they have to be made again, by ``_key``."""
+    files = _LoraFiles(folder, check)
     found: dict[str, Path] = {}
     seen: dict[int, list[str]] = {}
 
@@ -161,16 +161,16 @@ def _find(recipe: Recipe, folder: Path, name: str, check: CancelCheck) -> dict[s
         missing = []
         if recipe.get(FROM_MODEL):
             raise LoraError(
-                f"{name} can't be made again from files alone: a connected model told which weights the names in its "
+                f"{name} can't be made again from files only: a connected model decided which weights the names in its "
                 "inputs mean."
             )
         for entry in _entries(recipe, name):
             if entry.get(FROM_MODEL):
                 raise LoraError(
-                    f"{name} can't be made again from files alone: {entry.get('name')} was computed from a model's "
+                    f"{name} can't be made again from files only: {entry.get('name')} was computed from a model's "
                     "weights (DoRA, GLoRA, OFT)."
                 )
-            problem = known.problem(entry, found) if "sha256" in entry else None
+            problem = files.problem(entry, found) if "sha256" in entry else None
             made = entry.get("made")
             if problem is None and "sha256" in entry:
                 continue
@@ -181,11 +181,11 @@ def _find(recipe: Recipe, folder: Path, name: str, check: CancelCheck) -> dict[s
                 else:
                     log.warning("%s It is made again from its own inputs.", problem)
                 continue
-            problem = problem or f"{entry.get('name')} came from no file."
+            problem = problem or f"{entry.get('name')} did not come from a file."
             if OLDER_STEPS in entry:
-                problem += " How it was made is no longer in the recipe."
+                problem += " The recipe no longer says how it was made."
             missing.append(problem)
-        return list(dict.fromkeys(missing))  # a step may be an input of many
+        return list(dict.fromkeys(missing))  # several steps may have the same input
 
     problems = look(recipe, 0)
     if problems:
@@ -194,7 +194,7 @@ def _find(recipe: Recipe, folder: Path, name: str, check: CancelCheck) -> dict[s
 
 
 def _key(entry: Recipe) -> str:
-    """The identity of an input's file: its hash, and that of its configuration if it counted."""
+    """Identifies the file of an input: its hash, and that of its configuration if that was used."""
     return " ".join(str(entry[part]) for part in ("sha256", CONFIG_HASH) if entry.get(part) is not None)
 
 
@@ -205,8 +205,8 @@ def _entries(recipe: Recipe, name: str) -> list[Recipe]:
     return entries
 
 
-class _Known:
-    """The LoRA files below a folder, and the hashes of those that were looked into."""
+class _LoraFiles:
+    """The LoRA files in a folder and its subfolders, and the hashes of those that were read."""
 
     def __init__(self, folder: Path, check: CancelCheck) -> None:
         self._folder, self._check = folder, check
@@ -214,7 +214,7 @@ class _Known:
         self._hashes: dict[Path, str] = {}
 
     def problem(self, entry: Recipe, found: dict[str, Path]) -> str | None:
-        """What is wrong with the file of an input; None, and the file in ``found``, where it is there."""
+        """What is wrong with the file of an input; None if it was found, with its path added to ``found``."""
         sha256, file, key = entry["sha256"], str(entry.get("file", "")), _key(entry)
         if key in found:
             return None
@@ -235,7 +235,7 @@ class _Known:
         return f"{file} is missing in {self._folder.name} (SHA-256 {sha256})."
 
     def _has_config(self, path: Path, entry: Recipe) -> bool:
-        """Whether the file still has the configuration that counted, if one did."""
+        """Whether the file still has the configuration that was used, if there was one."""
         wanted, config = entry.get(CONFIG_HASH), adapter_config(path)
         return wanted is None or (config is not None and self._hash(config) == wanted)
 

@@ -1,4 +1,4 @@
-"""The nodes that load, merge, resize, apply and save LoRAs: thin, each one call into merge/."""
+"""Nodes that load, merge, resize, apply and save LoRAs: thin wrappers, each around one call into merge/."""
 
 from .apply import ApplyLora
 from .load import LoadLora, LoraStrength
@@ -7,7 +7,7 @@ from .resize import ResizeLora
 from .save import SaveLora
 from .stack import LorasFromFolder, StackLoras
 
-# Ids are saved in workflows, also in those of the older Power-Merger pack: they never change.
+# Workflows store these ids, including workflows saved with the older Power-Merger pack: never change them.
 NODE_CLASSES = {
     "PM LoRA Loader": LoadLora,
     "PM LoRA Strength": LoraStrength,

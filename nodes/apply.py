@@ -11,26 +11,28 @@ import comfy.sd
 import torch
 
 from ..merge.adapters.architecture import architecture_of
-from ..merge.adapters.base import WEIGHT, Adapter, Lora, LowRank
+from ..merge.adapters.base import WEIGHT, Adapter, Lora, LoraModule
 from ..merge.compute.context import Progress, no_progress
 from ..merge.formats import to_state_dict
 from ..merge.formats.key_styles import loadable_form
 from ..merge.names.prefixes import is_text_encoder
 from . import comfy_bridge
 from .inputs import CATEGORY, lora_input, require_lora, strength_input
-from .peft_dora_patch import with_patches, without_peft_dora
+from .peft_dora_patch import add_peft_dora, without_peft_dora
 
 log = logging.getLogger(__name__)
 
 
 class ApplyLora:
-    DESCRIPTION = "Applies a loaded, merged or resized LoRA to a model, as ComfyUI's own LoRA loader applies a file."
+    DESCRIPTION = (
+        "Applies a loaded, merged or resized LoRA to a model, the way ComfyUI's own LoRA loader applies a file."
+    )
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["apply lora", "use merged lora", "power merge"]
     RETURN_TYPES = ("MODEL", "CLIP")
     OUTPUT_TOOLTIPS = (
-        "The model with the LoRA.",
-        "The text encoder with the LoRA; nothing where none is connected.",
+        "The model with the LoRA applied.",
+        "The text encoder with the LoRA applied; empty if no clip is connected.",
     )
     FUNCTION = "apply_merged_lora"
 
@@ -39,15 +41,15 @@ class ApplyLora:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "The model to apply the LoRA to."}),
-                "lora": lora_input("The LoRA: loaded, merged or resized."),
+                "lora": lora_input("The LoRA to apply: loaded, merged or resized."),
             },
             "optional": {
                 "clip": (
                     "CLIP",
-                    {"tooltip": "The text encoder. Leave it free where the LoRA has no text encoder part."},
+                    {"tooltip": "The text encoder. Leave unconnected if the LoRA has no text encoder part."},
                 ),
-                "strength_model": strength_input("Multiplies the LoRA's strength for the model."),
-                "strength_clip": strength_input("Multiplies the LoRA's strength for the text encoder."),
+                "strength_model": strength_input("Multiplies the LoRA's strength in the model."),
+                "strength_clip": strength_input("Multiplies the LoRA's strength in the text encoder."),
             },
         }
 
@@ -60,69 +62,78 @@ class ApplyLora:
         strength_clip: float = 1.0,
     ) -> dict:
         lora = require_lora(lora, "lora").with_strengths(strength_model, strength_clip)
-        text = "\n".join([fit(model, clip, lora), *lora.notes])
+        text = "\n".join([coverage(model, clip, lora), *lora.notes])
         return {"ui": {"text": [text]}, "result": apply_lora(model, clip, lora, comfy_bridge.progress())}
 
 
 def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = no_progress) -> tuple[Any, Any]:
-    """Clones of model and clip (may be None) with the LoRA as patches, through ComfyUI's own loading."""
+    """Clones of model and clip (which may be None) with the LoRA added as patches by ComfyUI's own loader.
+
+    An empty LoRA, or one whose strengths are both 0, returns them unchanged.
+    """
     if not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0):
         return model, clip
     tensors = to_state_dict(without_peft_dora(lora), check=comfy_bridge.check_interrupt, progress=progress)
     model, clip = comfy.sd.load_lora_for_models(model, clip, tensors, lora.strength_model, lora.strength_clip)
-    with_patches(model, clip, lora)
+    add_peft_dora(model, clip, lora)
     return model, clip
 
 
-def fit(model: Any, clip: Any, lora: Lora) -> str:
-    """How much of the LoRA finds its weight in the model and the text encoder, for the node and the log.
+def coverage(model: Any, clip: Any, lora: Lora) -> str:
+    """One line that says how many of the LoRA's modules apply to this model and text encoder; also logged.
 
-    ComfyUI passes over names that its key map doesn't hold, and over modules whose shape is not the weight's.
+    Counted here because ComfyUI silently skips modules that its key map lacks or whose shape doesn't match.
     """
     if not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0):
-        return "Nothing applied: the LoRA is empty or its strengths are 0."
+        return "Nothing applied: the LoRA is empty or both its strengths are 0."
     mapped = comfy_bridge.key_map(model, clip)
     shapes = {key: weight.shape for key, weight in comfy_bridge.base_weights(model, clip).items()}
     modules = list(loadable_form(lora).modules.values())
-    encoder = [m for m in modules if clip is None and is_text_encoder(m.name)]
-    counted = [m for m in modules if m not in encoder]
+    without_clip = [m for m in modules if clip is None and is_text_encoder(m.name)]
+    counted = [m for m in modules if m not in without_clip]
     missing = [m.name for m in counted if m.name not in mapped]
     misshapen = [m.name for m in counted if m.name in mapped and not _fits(m, mapped[m.name], shapes)]
     applied = len(counted) - len(missing) - len(misshapen)
     parts = [f"{applied} of {len(counted)} modules applied."]
     if missing:
-        parts.append(f"{len(missing)} have no weight in this model ({_first(missing)}).")
+        parts.append(f"{_have(missing)} no matching weight in this model ({_first(missing)}).")
     if misshapen:
-        parts.append(f"{len(misshapen)} differ in shape from the model's weight ({_first(misshapen)}).")
+        parts.append(f"{_have(misshapen)} a different shape from the model's weight ({_first(misshapen)}).")
     if not applied and counted:
-        parts.append(_for_another_model(lora, model))
-    if encoder:
-        parts.append(f"{len(encoder)} text encoder modules are not applied: no clip is connected.")
+        parts.append(_wrong_model(lora, model))
+    if without_clip:
+        parts.append(f"{len(without_clip)} text encoder modules not applied because no clip is connected.")
     log.log(logging.INFO if applied == len(counted) else logging.WARNING, "%s: %s", lora.name, " ".join(parts))
     return " ".join(parts)
 
 
 def _fits(module: Adapter, target: Any, shapes: Mapping[str, torch.Size]) -> bool:
-    """Whether a module's delta has the shape of the weight that ComfyUI's key map gives it."""
-    key, window, _ = comfy_bridge.target_parts(target)
+    """Whether ComfyUI will accept the module's delta for the weight that its key map assigns to it."""
+    key, row_range, _ = comfy_bridge.target_parts(target)
     if key not in shapes:
         return False
-    widens = isinstance(module, LowRank) and module.reshape is not None  # a Flux control LoRA pads its weight first
-    if widens or not module.weight_shape or module.parameter != WEIGHT:
+    # a Flux control LoRA widens the weight first
+    pads_weight = isinstance(module, LoraModule) and module.reshape is not None
+    if pads_weight or not module.weight_shape or module.parameter != WEIGHT:
         return True
     shape = list(shapes[key])
-    if window is not None:
-        shape[window[0]] = window[2]
-    # ComfyUI reshapes a delta that has as many numbers
+    if row_range is not None:
+        dim, _, length = row_range
+        shape[dim] = length
+    # ComfyUI reshapes a delta that has the right number of elements
     return math.prod(module.weight_shape) == math.prod(shape) and module.weight_shape[0] == shape[0]
+
+
+def _have(names: Sequence[str]) -> str:
+    return f"{len(names)} {'has' if len(names) == 1 else 'have'}"
 
 
 def _first(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _for_another_model(lora: Lora, model: Any) -> str:
+def _wrong_model(lora: Lora, model: Any) -> str:
     ours, theirs = architecture_of(lora), comfy_bridge.architecture_of_model(model)
     if ours is None or ours is theirs:
-        return f"{lora.name} is for another kind of model."
-    return f"{lora.name} is for {ours.name}, the model is {theirs.name if theirs is not None else 'of another kind'}."
+        return f"{lora.name} is for a different kind of model."
+    return f"{lora.name} is for {ours.name}, but this model is {'of another kind' if theirs is None else theirs.name}."

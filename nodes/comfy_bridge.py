@@ -1,4 +1,4 @@
-"""ComfyUI as plain callables: devices, progress, the stop button, files and the key map of a model."""
+"""Plain functions over ComfyUI: devices, progress, the stop button, files, and a model's weights and key map."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from ..merge.names import Architecture, recognise
 
 log = logging.getLogger(__name__)
 
-# What the keys of a diffusion model's own weights begin with.
+# Prefix of a diffusion model's own weights in its state dict.
 MODEL_PREFIX = "diffusion_model."
+
+# (dim, start, length) as for Tensor.narrow: the part of a fused weight that a module changes.
+RowRange = tuple[int, int, int]
 
 
 def device_names() -> list[str]:
-    """The choices of the device widget: cuda always, so that workflows move between machines."""
+    """Choices for the device widget. cuda is always listed, so that workflows can move between machines."""
     names = ["auto", "cpu", "cuda"]
     names += [f"cuda:{n}" for n in range(1, torch.cuda.device_count())]
     if torch.backends.mps.is_available():
@@ -37,38 +40,39 @@ def device_names() -> list[str]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that a choice means here; the CPU, with a line in the log, for cuda if there is none.
+    """The torch device for a widget choice. cuda falls back to the CPU, with a warning, if there is none.
 
-    A bare kind of device means ComfyUI's own one: asked for memory on "cuda", ComfyUI unloads nothing from "cuda:0".
+    A device without an index resolves to ComfyUI's own: ComfyUI frees memory on exactly the device it is given, and
+    asking for "cuda" would unload nothing from "cuda:0".
     """
     own = comfy.model_management.get_torch_device()
     if name in ("auto", own.type):
         return own
     if name.startswith("cuda") and not torch.cuda.is_available():
-        log.warning("This machine has no CUDA device: LoRA Power-Merger computes on the CPU instead of %s.", name)
+        log.warning("This machine has no CUDA device: LoRA Power-Merger uses the CPU instead of %s.", name)
         return torch.device("cpu")
     return with_index(torch.device(name))
 
 
 def check_interrupt() -> None:
-    """Raise ComfyUI's interrupt when the user pressed stop."""
+    """Raise ComfyUI's interrupt exception if the user has pressed stop."""
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 def compute(device: str, dtype: str) -> Compute:
-    """What the core needs to run inside a node: it draws the progress bar of the node that is executing."""
-    place = resolve_device(device)
-    return Compute(place, getattr(torch, dtype), progress(), check_interrupt, make_room=_room_on(place))
+    """The core's execution context inside a running node: device, dtype, progress bar, stop button, memory."""
+    resolved = resolve_device(device)
+    return Compute(resolved, getattr(torch, dtype), progress(), check_interrupt, make_room=_freeing_memory_on(resolved))
 
 
-def _room_on(device: torch.device) -> Callable[[int], None]:
-    """Has ComfyUI unload models where less memory than needed is free on the device."""
+def _freeing_memory_on(device: torch.device) -> Callable[[int], None]:
+    """A function that has ComfyUI unload models until the given number of bytes is free on the device."""
     return lambda needed: comfy.model_management.free_memory(needed, device)
 
 
 def progress() -> Progress:
-    """What draws the progress bar of the node that is executing."""
-    bars: list[comfy.utils.ProgressBar] = []
+    """A callback that moves the running node's progress bar."""
+    bars: list[comfy.utils.ProgressBar] = []  # created by the first call, which knows the total
 
     def show(done: int, total: int) -> None:
         if not bars:
@@ -87,19 +91,19 @@ def lora_path(name: str) -> Path:
 
 
 def find_lora(name: str) -> Path | None:
-    """The file of a name in ComfyUI's loras folders, whatever the slashes in it; None where there is none."""
+    """The file with this name in ComfyUI's loras folders, with slashes of either kind; None if there isn't one."""
     path = folder_paths.get_full_path("loras", name) or folder_paths.get_full_path("loras", name.replace("\\", "/"))
     return Path(path) if path else None
 
 
 def file_state(name: str) -> tuple[int, ...] | None:
-    """The size and time of the last change of a file of the loras list, and of the configuration that PEFT gave it."""
+    """Size and modification time of a LoRA file and of its PEFT configuration, if any; None if the file is gone."""
     path = find_lora(name)
     return None if path is None else tuple(number for file in read_with(path) for number in state_of(file))
 
 
 def read_with(path: Path) -> list[Path]:
-    """All files that are read when a LoRA file is: itself, and its PEFT configuration if it has one."""
+    """The files that loading a LoRA reads: the LoRA itself and its PEFT configuration, if it has one."""
     config = adapter_config(path)
     return [path] if config is None else [path, config]
 
@@ -115,14 +119,14 @@ def save_folder() -> Path:
 
 
 def user_folder() -> Path:
-    """Where the pack's settings of the user lie, as those of other packs do: updates and new installations leave it."""
+    """Where the user's own presets live: in ComfyUI's user folder, which survives a reinstallation of the pack."""
     return Path(folder_paths.get_user_directory()) / "default" / "lora_power_merger"
 
 
 def key_map(model: Any, clip: Any) -> dict[str, Any]:
-    """ComfyUI's map from module names to what they change in this model and this text encoder (either may be None).
+    """ComfyUI's map from module names to their targets in this model and text encoder (either may be None).
 
-    A target is a weight's key, or (key, slice[, function]) for a part of a fused weight.
+    A target is a weight's key, or (key, RowRange | None[, function]) for part of a fused or reordered weight.
     """
     names: dict[str, Any] = {}
     if model is not None:
@@ -134,14 +138,14 @@ def key_map(model: Any, clip: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class BaseWeight:
-    """An unpatched parameter of a model; ``read`` gives it as a float32 copy on the CPU."""
+    """An unpatched parameter of a model. ``read`` returns a float32 copy on the CPU."""
 
     shape: torch.Size
     read: Callable[[], torch.Tensor]
 
 
 def base_weights(model: Any, clip: Any) -> dict[str, BaseWeight]:
-    """The parameters of a model and a text encoder by key; nothing is read before it is asked for."""
+    """The parameters of a model and a text encoder by key, read on demand. Either model may be None."""
     weights: dict[str, BaseWeight] = {}
     for patcher in (model, getattr(clip, "patcher", None)):
         if patcher is not None:
@@ -150,20 +154,20 @@ def base_weights(model: Any, clip: Any) -> dict[str, BaseWeight]:
 
 
 def _base_weight(weight: torch.Tensor, convert: Callable[..., torch.Tensor]) -> BaseWeight:
-    # convert turns a quantised weight into a plain one; the copy keeps the model's own weight from being written to
+    # convert dequantises; it works on a copy so that the model's own weight stays untouched
     return BaseWeight(weight.shape, lambda: convert(weight.to("cpu", copy=True), inplace=False).to(torch.float32))
 
 
 def architecture_of_model(model: Any) -> Architecture | None:
-    """What a model is, told by the names and shapes of its weights; None without one, and for an unknown one."""
+    """The architecture that a model's weight names and shapes identify; None if it is unknown or no model is given."""
     if model is None:
         return None
     shapes = {key: tuple(patches[0][0].shape) for key, patches in model.get_key_patches(MODEL_PREFIX).items()}
     return recognise({key.removesuffix(".weight"): s for key, s in shapes.items() if key.endswith(".weight")})
 
 
-def target_parts(target: Any) -> tuple[str, tuple[int, int, int] | None, Callable[[torch.Tensor], torch.Tensor] | None]:
-    """A target of ComfyUI's key map as the weight's key, and its slice and the function on it where it has them."""
+def target_parts(target: Any) -> tuple[str, RowRange | None, Callable[[torch.Tensor], torch.Tensor] | None]:
+    """Splits a target of ComfyUI's key map into the weight's key, its row range and the function applied to deltas."""
     if isinstance(target, tuple):
         return target[0], target[1], target[2] if len(target) > 2 else None
     return target, None, None

@@ -1,4 +1,4 @@
-"""Specifications of the inputs that several nodes share."""
+"""Input specifications shared by several nodes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ CATEGORY = "LoRA PowerMerge"
 LORA = "LoRA"
 MAX_SEED = 2**64 - 1
 
-_GROWN = re.compile(r"lora([1-9]\d*)")
-# ComfyUI validates what the dictionary of optional inputs iterates over; links beyond reach the node unvalidated.
+_LORA_NAME = re.compile(r"lora([1-9]\d*)")
+# How far GrowingInputs iterates. ComfyUI validates those inputs; links to later ones reach the node unvalidated.
 VALIDATED_LORAS = 1000
 
 
 class GrowingInputs(dict):
-    """Optional inputs with lora1, lora2, ... without end, of which /object_info shows only lora1.
+    """Optional inputs with an unlimited series lora1, lora2, ..., of which /object_info lists only lora1.
 
-    ComfyUI asks keys() and items() for what it shows, but iterates over the dictionary and looks names up in it for
-    what it validates: so links to lora2, lora3, ... are checked like declared inputs before the prompt runs.
+    ComfyUI builds /object_info from keys() and items(), but validates a prompt by iterating over the dictionary and
+    looking names up in it. So links to lora2, lora3, ... are checked before the prompt runs, like declared inputs.
     """
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or _is_grown(name)
+        return super().__contains__(name) or _is_lora_name(name)
 
     def __getitem__(self, name: str) -> Any:
-        return super().__getitem__("lora1" if not super().__contains__(name) and _is_grown(name) else name)
+        return super().__getitem__("lora1" if not super().__contains__(name) and _is_lora_name(name) else name)
 
     def get(self, name: str, default: Any = None) -> Any:
         return self[name] if name in self else default
@@ -41,21 +41,24 @@ class GrowingInputs(dict):
         yield from (f"lora{n}" for n in range(2, VALIDATED_LORAS + 1))
 
 
-def _is_grown(name: object) -> bool:
-    return isinstance(name, str) and _GROWN.fullmatch(name) is not None
+def _is_lora_name(name: object) -> bool:
+    return isinstance(name, str) and _LORA_NAME.fullmatch(name) is not None
 
 
 def growing_loras(inputs: Mapping[str, object]) -> list[Lora]:
-    """The LoRAs among a node's keyword arguments in the order of their numbers. Raises LoraError when one is none."""
-    numbered = sorted((int(name[4:]), name) for name in inputs if _is_grown(name) and inputs[name] is not None)
+    """The LoRAs among a node's keyword arguments, in the order of their numbers.
+
+    Raises LoraError if something else is connected.
+    """
+    numbered = sorted((int(name[4:]), name) for name in inputs if _is_lora_name(name) and inputs[name] is not None)
     return [require_lora(inputs[name], name) for _, name in numbered]
 
 
 def require_lora(value: object, name: str) -> Lora:
+    """The value of input ``name``. Raises LoraError if it isn't a LoRA of this pack."""
     if not isinstance(value, Lora):
         raise LoraError(
-            f"What is connected to {name} is no LoRA of this pack but a {type(value).__name__}. "
-            "Load the LoRA with PM Load LoRA."
+            f"{name}: expected a LoRA from this pack, got {type(value).__name__}. Load LoRA files with PM Load LoRA."
         )
     return value
 
@@ -65,8 +68,8 @@ def lora_input(tooltip: str) -> tuple[str, dict]:
 
 
 def growing_lora_input() -> tuple[str, dict]:
-    tooltip = "A LoRA to merge. When it is connected, an input for the next one appears."
-    # the page grows inputs on nodes whose lora1 says so
+    tooltip = "A LoRA to merge. Connecting it adds an input for the next one."
+    # "growing" tells the front end to add lora2, lora3, ... as inputs get connected
     return (LORA, {"tooltip": tooltip, "growing": True})
 
 
@@ -75,7 +78,7 @@ def strength_input(tooltip: str) -> tuple[str, dict]:
 
 
 def mode_input(modes: Sequence[str], default: str) -> tuple[Sequence[str], dict]:
-    """A merge mode. The page greys out the widgets that ``uses`` names while the mode is none of theirs."""
+    """The merge mode. ``uses`` maps widgets to the modes that use them; the front end greys them out in other modes."""
     uses = {"density": using_density(modes), "seed": using_seed(modes)}
     return (modes, {"default": default, "tooltip": mode_tooltip(modes), "uses": uses})
 
@@ -88,8 +91,9 @@ def density_input() -> tuple[str, dict]:
             "min": 0.0,
             "max": 1.0,
             "step": 0.01,
-            "tooltip": "Share of each LoRA's values that is kept, by the modes ties, dare_linear, dare_ties and "
-            "magnitude_prune. 1 keeps all of them; 0.5 to 0.8 is a good start. add and concat don't use it.",
+            "tooltip": "Share of each LoRA's values to keep, in the modes ties, dare_linear, dare_ties and "
+            "magnitude_prune. 1 keeps everything; lower values reduce interference between LoRAs, and 0.5 to 0.8 is a "
+            "good start. add and concat ignore it.",
         },
     )
 
@@ -103,7 +107,8 @@ def device_input(devices: list[str]) -> tuple[list[str], dict]:
         devices,
         {
             "default": "auto",
-            "tooltip": "Where to compute. auto: the device ComfyUI uses. Where there is no cuda, cuda means the CPU.",
+            "tooltip": "Where to compute. auto uses ComfyUI's own device. On a machine without CUDA, cuda falls back "
+            "to the CPU.",
         },
     )
 
@@ -113,8 +118,8 @@ def dtype_input() -> tuple[tuple[str, ...], dict]:
         tuple(DTYPES),
         {
             "default": "float32",
-            "tooltip": "Precision of the result. The arithmetic is float32 or better in any case; "
-            "float16 and bfloat16 halve the file.",
+            "tooltip": "Precision of the result. The computation always runs in float32 or better; "
+            "float16 and bfloat16 halve the file size.",
         },
     )
 
@@ -126,19 +131,19 @@ def seed_input() -> tuple[str, dict]:
             "default": 0,
             "min": 0,
             "max": MAX_SEED,
-            # ComfyUI would add a widget that changes the seed after each run, and with it every merge
+            # otherwise ComfyUI adds a widget that changes the seed, and so the merge, after each run
             "control_after_generate": False,
-            "tooltip": "Which values the dare modes drop. The same seed gives the same merge on every machine; "
-            "the other modes don't use it.",
+            "tooltip": "Chooses which values the dare modes drop. The same seed gives the same merge on every machine; "
+            "other modes ignore it.",
         },
     )
 
 
 def base_model_inputs() -> dict[str, tuple[str, dict]]:
-    """The optional model and clip of the nodes that compute with LoRAs."""
+    """The optional model and clip inputs of nodes that compute with LoRAs."""
     tooltip = (
-        "For DoRA, GLoRA, OFT and BOFT, whose change depends on the {} it is for, and for LoRAs whose names are "
-        "unknown or fit several families: its weights then decide what they mean. Others don't need it."
+        "The {} the LoRAs are for. Connect it for DoRA, GLoRA, OFT and BOFT, whose change depends on its weights, and "
+        "for LoRAs whose module names are unknown or fit several model families. Others don't need it."
     )
     return {
         "model": ("MODEL", {"tooltip": tooltip.format("model")}),

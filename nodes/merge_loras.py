@@ -25,14 +25,14 @@ from .inputs import (
     rank_input,
     seed_input,
 )
-from .result_line import ResultLine
+from .merge_summary import MergeSummary
 from .stack import stack_input, stack_state, stacked_loras
 
 
 class MergeLoras:
     DESCRIPTION = (
-        "Merges any number of LoRAs into one on their factors, as PEFT does. concat is exact: it gives the picture "
-        "that loading the LoRAs one after the other gives."
+        "Merges any number of LoRAs into one by combining their factors, as PEFT does. The default mode, concat, is "
+        "exact: the result gives the same picture as loading the LoRAs one after the other."
     )
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["lora merger", "combine loras", "ties", "dare", "concat", "power merge"]
@@ -68,17 +68,17 @@ class MergeLoras:
         lora_stack: object = None,
         **loras: object,
     ) -> dict:
-        line = ResultLine()
-        compute = line.watching(comfy_bridge.compute(device, dtype))
+        summary = MergeSummary()
+        compute = summary.observe(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
         merged = merge_factors(connected, mode, density, seed, compute, model_names(model, clip))
-        return {"ui": {"text": [line.of(merged)]}, "result": (merged,)}
+        return {"ui": {"text": [summary.describe(merged)]}, "result": (merged,)}
 
 
 class MergeLorasSvd:
     DESCRIPTION = (
-        "Merges any number of LoRAs, also of different ranks, on the changes they make to the weights, and cuts the "
-        "result to a rank of your choice by SVD. add_svd is the exact sum before the cut."
+        "Merges any number of LoRAs, of any ranks, by combining the changes they make to the weights, and truncates "
+        "the result to the rank you choose with SVD. add_svd is the exact sum before truncation."
     )
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["lora svd merger", "combine loras", "ties svd", "dare svd", "power merge"]
@@ -95,10 +95,11 @@ class MergeLorasSvd:
                 "svd_rank": rank_input(
                     32,
                     0,
-                    "Rank of the result's linear and 1x1 modules. 0: the largest rank among the inputs.",
+                    "Rank of the result in linear layers and 1x1 convolutions. A higher rank keeps more detail in a "
+                    "larger file; 0 uses the largest rank among the inputs.",
                 ),
                 "svd_conv_rank": rank_input(
-                    0, 0, "Rank of the result's larger convolutions. 0: the largest rank among the inputs."
+                    0, 0, "Rank of the result in larger convolutions. 0 uses the largest rank among the inputs."
                 ),
                 "device": device_input(comfy_bridge.device_names()),
                 "dtype": dtype_input(),
@@ -124,13 +125,13 @@ class MergeLorasSvd:
         lora_stack: object = None,
         **loras: object,
     ) -> dict:
-        line = ResultLine()
-        compute = line.watching(comfy_bridge.compute(device, dtype))
+        summary = MergeSummary()
+        compute = summary.observe(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
         merged = merge_deltas(
             connected, mode, density, svd_rank, svd_conv_rank, seed, compute, model_names(model, clip)
         )
-        return {"ui": {"text": [line.of(merged)]}, "result": (merged,)}
+        return {"ui": {"text": [summary.describe(merged)]}, "result": (merged,)}
 
 
 def _optional_inputs() -> GrowingInputs:
@@ -138,9 +139,9 @@ def _optional_inputs() -> GrowingInputs:
         {
             **base_model_inputs(),
             "lora_stack": stack_input(
-                "LoRAs as a stack, of this pack or another: merged after those of lora1, lora2, ..."
+                "A LoRA stack, from this pack or another. Its LoRAs are merged after lora1, lora2, ..."
             ),
-            "lora1": growing_lora_input(),  # the last socket, since the page adds lora2, lora3, ... at the end
+            "lora1": growing_lora_input(),  # last, because the front end appends lora2, lora3, ... after it
             "seed": seed_input(),
         }
     )
@@ -150,7 +151,7 @@ def _all_loras(loras: dict[str, object], lora_stack: object, model: Any, clip: A
     connected = growing_loras(loras) + stacked_loras(lora_stack)
     if not connected:
         raise LoraError(
-            "No LoRA is connected. Connect the output of PM Load LoRA to lora1, and further LoRAs below it, "
-            "or a stack to lora_stack."
+            "No LoRA is connected. Connect PM Load LoRA to lora1 (an input for the next LoRA then appears), or a LoRA "
+            "stack to lora_stack."
         )
     return [with_base_weights(lora, model, clip) for lora in connected]

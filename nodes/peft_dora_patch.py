@@ -1,4 +1,4 @@
-"""PEFT's DoRA as patches of ComfyUI's models: its own loader reads the two halves and drops the magnitudes."""
+"""PEFT's DoRA as patches for ComfyUI's models. ComfyUI's own loader reads up and down but drops the magnitudes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class PeftDoraPatch(WeightAdapterBase):
-    """What ComfyUI calls when it patches a weight. ``weights`` are up, down, scale and magnitude (peft_dora.change)."""
+    """The adapter that ComfyUI calls to patch a weight. ``weights``: up, down, scale, magnitude."""
 
     name = "dora of peft"
 
-    # ComfyUI makes copies of an adapter with its tensors in other memory
+    # ComfyUI recreates adapters with this signature when it moves their tensors
     def __init__(self, loaded_keys: set[str], weights: tuple[Tensor, Tensor, float, Tensor]) -> None:
         self.loaded_keys = loaded_keys
         self.weights = weights  # type: ignore[assignment]
@@ -41,22 +41,23 @@ class PeftDoraPatch(WeightAdapterBase):
         intermediate_dtype: torch.dtype = torch.float32,
         original_weight: Any = None,
     ) -> Tensor:
-        """Adds the change to ``weight``, in place. It may be a part of a fused weight, and already be patched."""
+        """Adds the change to ``weight`` in place. The weight may be part of a fused one and may already be patched."""
         up, down, _, _ = self.weights
         if (up.shape[0], down.shape[1]) != (weight.shape[0], weight[0].numel()):
-            log.error("The DoRA for %s is for a weight of another shape: it is not applied.", key)
+            log.error("The DoRA for %s doesn't match the weight's shape and is not applied.", key)
             return weight
-        # the function of a name whose rows stand in another order swaps their halves, and back
+        # names with another row order come with a function that swaps the two halves of the rows, there and back
         weight += function(strength * change(function(weight), *self.weights)).to(weight.dtype)
         return weight
 
 
 def without_peft_dora(lora: Lora) -> Lora:
+    """The LoRA without the modules that add_peft_dora() applies."""
     return replace(lora, modules={key: m for key, m in lora.modules.items() if not isinstance(m, PeftDora)})
 
 
-def with_patches(model: Any, clip: Any, lora: Lora) -> None:
-    """Adds a LoRA's modules of this kind to model and clip (may be None), which are clones already."""
+def add_peft_dora(model: Any, clip: Any, lora: Lora) -> None:
+    """Patches the LoRA's PEFT DoRA modules into model and clip in place: pass clones. clip may be None."""
     found = [module for module in lora.modules.values() if isinstance(module, PeftDora)]
     if not found:
         return
@@ -67,8 +68,8 @@ def with_patches(model: Any, clip: Any, lora: Lora) -> None:
         if name in targets:
             up, down = module.direction.factors()
             patch = PeftDoraPatch({name}, (up, down, module.direction.scale, module.magnitude))
-            kind = is_text_encoder(module.name), lora.strength_of(module)
-            by_strength.setdefault(kind, {})[targets[name]] = patch
+            part = is_text_encoder(module.name), lora.strength_of(module)
+            by_strength.setdefault(part, {})[targets[name]] = patch
     for (of_clip, strength), patches in by_strength.items():
         patched = clip if of_clip else model
         if patched is not None:

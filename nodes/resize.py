@@ -12,11 +12,11 @@ from .inputs import CATEGORY, LORA, base_model_inputs, device_input, dtype_input
 
 
 class ResizeLora:
-    DESCRIPTION = "Brings a LoRA to a smaller rank with the least possible loss, or to the rank each module needs."
+    DESCRIPTION = "Reduces a LoRA to a smaller rank with the least possible loss, or to the rank each module needs."
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["lora resize", "shrink lora", "lora rank", "power merge"]
     RETURN_TYPES = (LORA,)
-    OUTPUT_TOOLTIPS = ("The resized LoRA, at the strengths it came with.",)
+    OUTPUT_TOOLTIPS = ("The resized LoRA, with its strengths unchanged.",)
     FUNCTION = "resize"
 
     @classmethod
@@ -27,14 +27,14 @@ class ResizeLora:
                 "new_rank": rank_input(
                     16,
                     1,
-                    "Rank of the result's linear and 1x1 modules with method fixed, the most they get with the others. "
-                    "A module of a smaller rank keeps its own.",
+                    "Rank of linear layers and 1x1 convolutions. With method fixed they all get it; with the sv_ "
+                    "methods it is the upper limit. A module with a smaller rank keeps its own.",
                 ),
                 "device": device_input(comfy_bridge.device_names()),
                 "dtype": dtype_input(),
             },
             "optional": {
-                "conv_rank": rank_input(0, 0, "The same for larger convolutions. 0: new_rank."),
+                "conv_rank": rank_input(0, 0, "The same for larger convolutions. 0 uses new_rank."),
                 "method": (
                     list(METHODS),
                     {
@@ -50,8 +50,8 @@ class ResizeLora:
                         "min": 0.0,
                         "max": 1000.0,
                         "step": 0.01,
-                        "tooltip": "The value of the sv_ methods: a ratio of 1 or more for sv_ratio (often 2 to 20), "
-                        "a share between 0 and 1 for sv_cumulative and sv_fro (0.9 keeps most). fixed doesn't use it.",
+                        "tooltip": "Threshold of the sv_ methods: a ratio of 1 or more for sv_ratio (usually 2 to 20), "
+                        "a share between 0 and 1 for sv_cumulative and sv_fro (0.9 keeps most). fixed ignores it.",
                     },
                 ),
                 **base_model_inputs(),

@@ -23,7 +23,7 @@ AS_FIRST_INPUT = "as first input"
 
 
 class SaveLora:
-    DESCRIPTION = "Writes a LoRA into ComfyUI's first loras folder, with its strengths and block weights in it."
+    DESCRIPTION = "Saves a LoRA to ComfyUI's first loras folder, with its strengths and block weights baked in."
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["save merged lora", "export lora", "power merge"]
     RETURN_TYPES = ()
@@ -39,33 +39,34 @@ class SaveLora:
                     "STRING",
                     {
                         "default": "merged",
-                        "tooltip": "Name of the file; may hold subfolders (styles/merged).",
+                        "tooltip": "Name of the file. May include subfolders (styles/merged).",
                     },
                 ),
-                "extension": (["safetensors"], {"tooltip": "The format of the file."}),
+                "extension": (["safetensors"], {"tooltip": "The file format."}),
             },
             "optional": {
                 "save_dtype": (
                     [AS_MERGED, "float16", "bfloat16", "float32"],
                     {
                         "default": AS_MERGED,
-                        "tooltip": "Precision in the file; float16 halves a float32 LoRA.",
+                        "tooltip": "Precision of the saved file. float16 halves the size of a float32 LoRA.",
                     },
                 ),
                 "overwrite": (
                     "BOOLEAN",
                     {
                         "default": False,
-                        "tooltip": "Replace a file of that name. Off: the name counts up (merged_00002).",
+                        "tooltip": "Replace an existing file of this name. When off, a number is appended "
+                        "(merged_00002).",
                     },
                 ),
                 "save_format": (
                     [AS_FIRST_INPUT, *STYLES.values()],
                     {
                         "default": AS_FIRST_INPUT,
-                        "tooltip": "Whose names the file uses. As first input: those of the first LoRA that has the "
-                        "module, which every ComfyUI loads. PEFT / diffusers is for diffusers, kohya for sd-scripts "
-                        "and other user interfaces.",
+                        "tooltip": "Naming scheme of the modules in the file. as first input: each module keeps its "
+                        "name from the first LoRA that has it; every ComfyUI loads these. PEFT / diffusers: for "
+                        "diffusers. kohya: for sd-scripts and other user interfaces.",
                     },
                 ),
             },
@@ -84,15 +85,14 @@ class SaveLora:
         style: Style | None = next((key for key, name in STYLES.items() if name == save_format), None)
         dtype = DTYPES.get(save_dtype)
         lora = require_lora(lora, "lora")
-        stop, bar = comfy_bridge.check_interrupt, comfy_bridge.progress()
-        written = save(lora, path, dtype, overwrite, stop, style, bar)
+        written = save(lora, path, dtype, overwrite, comfy_bridge.check_interrupt, style, comfy_bridge.progress())
         log.info("Saved %s as %s", lora.name, written)
         unwritten = embeddings.unwritten(lora, style)
         return {"ui": {"text": [str(written), *_notes(lora), *([unwritten] if unwritten else [])]}}
 
 
 def _notes(lora: Lora) -> list[str]:
-    """What is doubtful about the file: the notes on the LoRA, and names that ComfyUI may have no entry for."""
+    """Warnings about the file: the LoRA's own notes, and module names that ComfyUI may not recognise."""
     unknown = None if says_unknown(lora) else on_unknown_names(lora, resolver_for([lora]))
     if unknown:
         log.warning("%s", unknown)

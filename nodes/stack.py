@@ -1,6 +1,6 @@
 """LORA_STACK, the list of (file, model strength, text encoder strength) that many packs exchange, and nodes for it.
 
-Efficiency's LoRA Stacker, Comfyroll and Lora-Manager emit them, among others.
+Efficiency's LoRA Stacker, Comfyroll and Lora-Manager, among others, output such stacks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .load import display_name
 LORA_STACK = "LORA_STACK"
 NONE = "None"
 ROWS = 4
-EVERYTHING = "/"
+ALL_FOLDERS = "/"
 
 Entry = tuple[str, float, float]
 
@@ -30,7 +30,7 @@ def stack_input(tooltip: str) -> tuple[str, dict]:
 
 
 class _FilesRead:
-    """The files that mergers have read by way of stacks, as they were then."""
+    """The state (size and time) of every file that was read for a stack, at the time it was read."""
 
     def __init__(self) -> None:
         self._states: dict[str, tuple[int, ...] | None] = {}
@@ -40,7 +40,7 @@ class _FilesRead:
         self._states[file] = comfy_bridge.file_state(file)
 
     def changes(self) -> int:
-        """How often one of them was found changed: a new number when one has changed since it was read."""
+        """A counter that increases whenever one of the files is found to have changed since it was read."""
         now = {file: comfy_bridge.file_state(file) for file in self._states}
         if now != self._states:
             self._states = now
@@ -52,55 +52,56 @@ _files_read = _FilesRead()
 
 
 def stack_state(inputs: Mapping[str, object]) -> int:
-    """For IS_CHANGED of a node with a stack among its inputs: changes when a file of a stack has changed.
+    """IS_CHANGED for a node that may take a stack: a new value when a file of any stack has changed.
 
-    ComfyUI doesn't say there which files a connected stack holds, and another pack's stack node may not notice their
-    changes. So a change of any file that was read for a stack makes every merge of a stack anew.
+    IS_CHANGED can't see which files a connected stack contains, and another pack's stack node may not notice that one
+    has changed. So if any file that was ever read for a stack changes, every merge of a stack runs again.
     """
     return _files_read.changes() if "lora_stack" in inputs else 0
 
 
 def stacked_loras(stack: object, name: str = "lora_stack") -> list[Lora]:
-    """The LoRAs of a stack, read from their files. Raises LoraError that names the entry that is wrong."""
+    """Load the LoRAs of a stack. Raises LoraError naming the entry at fault."""
     loras = []
     for file, strength_model, strength_clip in entries(stack, name):
         _files_read.note(file)
         path = comfy_bridge.find_lora(file)
         if path is None:
-            raise LoraError(f"{name}: there is no file {file} in ComfyUI's loras folders.")
+            raise LoraError(f"{name}: ComfyUI's loras folders have no file {file}.")
         lora = load(path, display_name(file), comfy_bridge.check_interrupt)
         loras.append(lora.with_strengths(strength_model, strength_clip))
     return loras
 
 
 def entries(stack: object, name: str = "lora_stack") -> list[Entry]:
-    """A stack of any pack, its empty rows left out. Raises LoraError where it is none."""
+    """The entries of a stack from any pack, without empty rows. Raises LoraError if it isn't a stack."""
     if stack is None:
         return []
     if not isinstance(stack, (list, tuple)):
-        raise LoraError(f"What is connected to {name} is no LoRA stack but a {type(stack).__name__}.")
+        raise LoraError(f"{name}: expected a LoRA stack, got {type(stack).__name__}.")
     return [entry for number, row in enumerate(stack, 1) if (entry := _entry(row, f"{name}, entry {number}"))]
 
 
 def _entry(row: Any, where: str) -> Entry | None:
     if not isinstance(row, (list, tuple)) or len(row) < 3 or not isinstance(row[0], str):
-        raise LoraError(f"{where} is {row!r}; it must be a file name and two strengths.")
+        raise LoraError(f"{where} is {row!r}, expected a file name and two strengths.")
     try:
         strengths = float(row[1]), float(row[2])
     except (TypeError, ValueError):
-        raise LoraError(f"{where} ({row[0]}) has the strengths {row[1]!r} and {row[2]!r}, not two numbers.") from None
+        raise LoraError(f"{where} ({row[0]}): the strengths {row[1]!r} and {row[2]!r} are not two numbers.") from None
     return None if row[0] in (NONE, "") else (row[0], *strengths)
 
 
 class StackLoras:
     DESCRIPTION = (
-        "Makes a LoRA stack, the list of files and strengths that many packs exchange: for both mergers here, and for "
-        "what takes a lora_stack elsewhere. For more rows connect one PM LoRA Stack to the next."
+        "Builds a LoRA stack, the list of files and strengths that many packs exchange. Connect it to either merge "
+        "node here, or to another pack's node with a lora_stack input. For more rows, chain several PM LoRA Stack "
+        "nodes."
     )
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["lora stacker", "lora list", "power merge"]
     RETURN_TYPES = (LORA_STACK,)
-    OUTPUT_TOOLTIPS = ("The stack. Connect it to lora_stack of a merger, or of a node of another pack.",)
+    OUTPUT_TOOLTIPS = ("The stack. Connect it to lora_stack of a merge node, or of another pack's node.",)
     FUNCTION = "stack"
 
     @classmethod
@@ -108,10 +109,13 @@ class StackLoras:
         files = [NONE, *comfy_bridge.lora_names()]
         rows: dict[str, tuple] = {}
         for row in _rows():
-            rows[f"lora_{row}"] = (files, {"default": NONE, "tooltip": "A file; None leaves this row out."})
-            rows[f"strength_model_{row}"] = strength_input("How much this LoRA counts in the model.")
-            rows[f"strength_clip_{row}"] = strength_input("How much this LoRA counts in the text encoder.")
-        tooltip = "A stack that comes before this one's rows, of this pack or another."
+            rows[f"lora_{row}"] = (
+                files,
+                {"default": NONE, "tooltip": "The LoRA file for this row. None skips it."},
+            )
+            rows[f"strength_model_{row}"] = strength_input("Strength of this LoRA in the model.")
+            rows[f"strength_clip_{row}"] = strength_input("Strength of this LoRA in the text encoder.")
+        tooltip = "A stack, from this pack or another, to put before these rows."
         return {"required": rows, "optional": {"lora_stack": stack_input(tooltip)}}
 
     @classmethod
@@ -128,7 +132,7 @@ def _rows() -> range:
     return range(1, ROWS + 1)
 
 
-# How the files of a folder are sorted, by name of the choice.
+# Sort keys for file names, by widget choice.
 ORDERS = {
     "name": lambda name: (name.lower(), name),
     "newest first": lambda name: (-comfy_bridge.lora_path(name).stat().st_mtime_ns, name),
@@ -138,13 +142,13 @@ ORDERS = {
 
 class LorasFromFolder:
     DESCRIPTION = (
-        "All LoRA files of a folder as a stack, to merge them at once: the checkpoints of a training run, "
+        "Makes a LoRA stack of all files in a folder, to merge them at once: the checkpoints of a training run, say, "
         "or a folder of styles."
     )
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["lora folder", "load lora folder", "batch lora", "power merge"]
     RETURN_TYPES = (LORA_STACK,)
-    OUTPUT_TOOLTIPS = ("The files as a stack, in order. Connect it to lora_stack of a merger.",)
+    OUTPUT_TOOLTIPS = ("The files as a stack, in order. Connect it to lora_stack of a merge node.",)
     FUNCTION = "list_folder"
 
     @classmethod
@@ -153,22 +157,31 @@ class LorasFromFolder:
             "required": {
                 "folder": (
                     _folders(comfy_bridge.lora_names()),
-                    {"default": EVERYTHING, "tooltip": "A folder below ComfyUI's loras folders, with those in it."},
+                    {
+                        "default": ALL_FOLDERS,
+                        "tooltip": "The folder, inside ComfyUI's loras folders. Subfolders are included; / means all.",
+                    },
                 ),
                 "pattern": (
                     "STRING",
                     {
                         "default": "*",
-                        "tooltip": "Which files, by name: * stands for any text, ? for one letter (epoch-*).",
+                        "tooltip": "Names of the files to include. * matches any text, ? a single character (epoch-*).",
                     },
                 ),
-                "order": (list(ORDERS), {"default": "name", "tooltip": "The order of the merge, and of the limit."}),
+                "order": (
+                    list(ORDERS),
+                    {
+                        "default": "name",
+                        "tooltip": "The order in which files are merged, and in which limit counts them.",
+                    },
+                ),
                 "limit": (
                     "INT",
-                    {"default": 0, "min": 0, "max": 1000, "tooltip": "Take so many files at most. 0: all."},
+                    {"default": 0, "min": 0, "max": 1000, "tooltip": "The maximum number of files. 0 takes all."},
                 ),
-                "strength_model": strength_input("How much each LoRA counts in the model."),
-                "strength_clip": strength_input("How much each LoRA counts in the text encoder."),
+                "strength_model": strength_input("Strength of every LoRA in the model."),
+                "strength_clip": strength_input("Strength of every LoRA in the text encoder."),
             }
         }
 
@@ -181,33 +194,33 @@ class LorasFromFolder:
     ) -> tuple[list[Entry]]:
         names = matching(folder, pattern, order, limit)
         if not names:
-            where = "ComfyUI's loras folders hold" if folder == EVERYTHING else f"The folder {folder} holds"
-            raise LoraError(f"{where} no LoRA file whose name fits {pattern!r}.")
+            where = "ComfyUI's loras folders" if folder == ALL_FOLDERS else f"the folder {folder}"
+            raise LoraError(f"No LoRA file in {where} matches {pattern!r}.")
         return ([(name, strength_model, strength_clip) for name in names],)
 
 
 def matching(folder: str, pattern: str, order: str, limit: int) -> list[str]:
-    """The files below a folder whose name, with or without its ending, fits the pattern."""
+    """The files in a folder and its subfolders whose name, with or without extension, matches the pattern."""
     found = [
         name
         for name in comfy_bridge.lora_names()
-        if (folder == EVERYTHING or folder in _above(name)) and _fits(PurePosixPath(_posix(name)), pattern)
+        if (folder == ALL_FOLDERS or folder in _parents(name)) and _matches(PurePosixPath(_posix(name)), pattern)
     ]
     found.sort(key=ORDERS[order])
     return found[:limit] if limit else found
 
 
-def _fits(path: PurePosixPath, pattern: str) -> bool:
+def _matches(path: PurePosixPath, pattern: str) -> bool:
     wanted = pattern.strip().lower() or "*"
     return any(fnmatch.fnmatchcase(name.lower(), wanted) for name in (path.name, path.stem))
 
 
 def _folders(names: Sequence[str]) -> list[str]:
-    return [EVERYTHING, *sorted({folder for name in names for folder in _above(name)})]
+    return [ALL_FOLDERS, *sorted({folder for name in names for folder in _parents(name)})]
 
 
-def _above(name: str) -> list[str]:
-    """The folders that a file lies in, from the loras folder down: a, a/b."""
+def _parents(name: str) -> list[str]:
+    """The folders that contain a file, below the loras folder: a/b and a for a/b/file."""
     return [str(parent) for parent in PurePosixPath(_posix(name)).parents][:-1]
 
 

@@ -1,1 +1,1 @@
-"""Pictures with Pillow: data in, picture out. Imports nothing else of the pack."""
+"""Pictures drawn with Pillow: data in, picture out. Imports nothing else of the pack."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
-from importlib.metadata import version
 from pathlib import Path
 
+# One thread for numpy too, which reads this when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,11 +24,33 @@ package.__path__ = [str(ROOT)]
 sys.modules.setdefault("lora_pack", package)
 
 
+TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
+THREADS = torch.get_num_threads()
+
+
 @pytest.fixture(autouse=True)
-def pickles_of_our_own_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of an older torch refuse pickles; the tests read their own all the same."""
-    if tuple(map(int, version("torch").split(".")[:2])) < (2, 10):
+def read_our_own_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a torch older than 2.10 the pack refuses pickles; tests read their own all the same."""
+    if TORCH < (2, 10):
         monkeypatch.setattr("lora_pack.merge.files.PICKLES_SAFE_SINCE", (0, 0))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """One thread on small matrices, where more would mostly wait. Tests of ComfyUI use as many as ComfyUI does."""
+    torch.set_num_threads(THREADS if "comfy" in item.keywords else 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests by their folder, by their fixtures, and fuzz tests by their file's name."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if folder in ("browser", "cuda"):
+            item.add_marker(folder)
+        if folder == "comfy" or {"server", "comfy"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("comfy")
+        if item.path.name.startswith("test_fuzz_"):
+            item.add_marker("fuzz")
 
 
 # The fixtures around a real ComfyUI, for tests/comfy and tests/browser alike: one server serves both.

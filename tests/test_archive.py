@@ -1,4 +1,4 @@
-"""What the ComfyUI registry would pack: the files of git without those of .comfyignore; what users need, no more."""
+"""The archive that the ComfyUI registry would publish: the files in git minus .comfyignore. Only what users need."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def archive() -> list[str]:
     return sorted(path for path in present - ignored if (ROOT / path).is_file())
 
 
-def test_only_what_users_need(archive: list[str]):
+def test_archive_contains_only_what_users_need(archive: list[str]):
     assert {path.split("/")[0] for path in archive} <= FOR_USERS
     assert {"__init__.py", "pyproject.toml", "web/lora_power_merger.js", "block_presets.txt"} <= set(archive)
     for needed in ("web/docs/*.md", "web/docs/*/*", "example_workflows/*", "locales/*/*.json"):
@@ -51,7 +51,7 @@ def test_only_what_users_need(archive: list[str]):
     assert sum((ROOT / path).stat().st_size for path in archive) < 5e6
 
 
-def test_every_name_is_one_on_windows_too(archive: list[str]):
+def test_every_file_name_is_valid_on_windows(archive: list[str]):
     assert [path for path in git("ls-files", "--cached", "--others", "--exclude-standard") if forbidden(path)] == []
 
 
@@ -59,14 +59,14 @@ def forbidden(path: str) -> bool:
     return re.search(r'[:*?"<>|\\]', path) is not None
 
 
-def test_one_version():
+def test_version_is_the_same_everywhere():
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     assert f'\nversion = "{VERSION}"\n' in project
     newest = re.search(r"^## (\S+?),?(?: |$)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert newest and newest[1] == VERSION
 
 
-def test_nothing_to_install():
+def test_users_have_nothing_to_install():
     assert "\ndependencies = []\n" in (ROOT / "pyproject.toml").read_text("utf-8")
     assert not (ROOT / "requirements.txt").exists()
     assert not (ROOT / "install.py").exists()

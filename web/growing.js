@@ -1,27 +1,27 @@
 // @ts-check
-// Inputs lora1, lora2, ... without end on a node: the connected ones in order, then one that is free.
-// Everything goes through the node's own connect, disconnectInput, addInput and removeInput: front ends after 1.49 keep
-// links in a store of their own and ignore what is written to a slot's link.
+// An unlimited series of inputs lora1, lora2, ... on a node: the connected ones without gaps, then one free input.
+// All changes go through connect, disconnectInput, addInput and removeInput: front ends after 1.49 keep links in a
+// separate store and ignore writes to a slot's `link`.
 
-const GROWN = /^lora([1-9]\d*)$/
+const LORA_NAME = /^lora([1-9]\d*)$/
 
 /**
- * The node's LoRA slots in the order of their numbers, by index. Widgets have slots in `inputs` too.
+ * The node's LoRA inputs sorted by number, each with its index in `inputs`, which also lists widgets.
  * @param {any} node
  * @returns {{index: number, number: number}[]}
  */
 export function loraSlots(node) {
   const slots = []
   for (const [index, { name }] of (node.inputs ?? []).entries()) {
-    const found = GROWN.exec(name)
+    const found = LORA_NAME.exec(name)
     if (found) slots.push({ index, number: Number(found[1]) })
   }
   return slots.sort((a, b) => a.number - b.number)
 }
 
 /**
- * Close gaps among the connected LoRA inputs and leave one free input behind them.
- * @param {any} node a node that lies in a graph
+ * Close the gaps between connected LoRA inputs and leave one free input after them.
+ * @param {any} node a node in a graph
  */
 export function tidy(node) {
   const fitted = node.size[1] <= node.computeSize()[1] + 1
@@ -33,10 +33,9 @@ export function tidy(node) {
   repaint(node)
 }
 
-/**
- * Each of these three says whether it changed anything.
- * @param {any} node
- */
+// The next functions return whether they changed anything.
+
+/** @param {any} node */
 function closeGaps(node) {
   const slots = loraSlots(node)
   const connected = slots.filter(({ index }) => node.isInputConnected(index))
@@ -52,7 +51,7 @@ function closeGaps(node) {
 }
 
 /**
- * The same origin to another input of the node, through the same reroutes.
+ * Move a link to another input of the node, keeping its origin and reroutes.
  * @param {any} node
  * @param {number} from
  * @param {number} to
@@ -61,14 +60,14 @@ function moveLink(node, from, to) {
   const { origin_id, origin_slot, parentId } = node.getInputLink(from)
   const origin = node.graph.getNodeById(origin_id)
   if (origin) origin.connect(origin_slot, node, to, parentId)
-  // no node: the panel of a subgraph's own inputs
+  // the origin isn't a node but the subgraph's own input panel
   else node.graph.inputs[origin_slot].connect(node.inputs[to], node, parentId)
   node.disconnectInput(from)
 }
 
 /**
- * Remove free inputs from the end, all but one. Never from the middle: pasting connects by index, and a node's
- * configure() puts the declared inputs first again.
+ * Remove all but one of the free inputs at the end. Never remove one in the middle: pasting connects by index, and
+ * configure() moves the declared inputs back to the front.
  * @param {any} node
  */
 function trim(node) {
@@ -91,7 +90,7 @@ function grow(node) {
 }
 
 /**
- * Nodes 2.0 of front ends before 1.40 or so draw from a copy of `inputs`, which only this event renews.
+ * Nodes 2.0 in front ends before about 1.40 render a copy of `inputs` that only this event refreshes.
  * @param {any} node
  */
 function repaint(node) {

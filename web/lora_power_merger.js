@@ -1,5 +1,5 @@
 // @ts-check
-// Registers the pack with the page. What is done to a node is in the modules beside this one.
+// Registers the extension. The functions that change nodes are in the other modules of this folder.
 import { app } from '../../scripts/app.js'
 import { tidy } from './growing.js'
 import { mendWorkflow } from './older_packs.js'
@@ -11,8 +11,8 @@ import { greyOut, watchCombos } from './used_widgets.js'
 const waiting = new WeakSet()
 
 /**
- * Tidy a node once the handlers under way are done: moving a link is a disconnect and then a connect by slot index,
- * and a pasted node is connected and put into the graph only after it is configured.
+ * Tidy a node after the current handlers have finished: moving a link is a disconnect followed by a connect by slot
+ * index, and a pasted node is added to the graph and connected only after it is configured.
  * @param {any} node
  */
 function tidySoon(node) {
@@ -25,7 +25,7 @@ function tidySoon(node) {
 }
 
 /**
- * Every node of a graph, those in subgraphs too.
+ * Every node of a graph and its subgraphs.
  * @param {any} graph
  * @returns {Generator<any>}
  */
@@ -37,8 +37,8 @@ function* allNodes(graph) {
 }
 
 /**
- * By its id: the page translates categories and titles.
- * @param {any} nodeData a node's entry in /object_info
+ * Recognises our nodes by id, because categories and titles get translated.
+ * @param {any} nodeData the node's entry in /object_info
  */
 const isOurs = (nodeData) => /^(XY: )?PM /.test(nodeData?.name ?? '')
 
@@ -46,7 +46,7 @@ const isOurs = (nodeData) => /^(XY: )?PM /.test(nodeData?.name ?? '')
 const growsLoras = (nodeData) => Boolean(nodeData?.input?.optional?.lora1?.[1]?.growing)
 
 /**
- * Call something after a method of a class, whoever else has put handlers there.
+ * Call a handler after a method of a class, on top of whatever other extensions have installed there.
  * @param {any} prototype
  * @param {string} name
  * @param {(this: any, ...args: any[]) => void} handler
@@ -70,7 +70,7 @@ app.registerExtension({
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!isOurs(nodeData)) return
     const grows = growsLoras(nodeData)
-    // for outputs too: front end 1.26 calls an input that was disconnected from a subgraph's panel an output
+    // not only for inputs: front end 1.26 reports an input disconnected from a subgraph's panel as an output
     after(nodeType.prototype, 'onConnectionsChange', function () {
       if (app.configuringGraph) return
       if (grows) tidySoon(this)
@@ -98,7 +98,7 @@ app.registerExtension({
   },
 
   afterConfigureGraph() {
-    // undo can bring back the moment between a change of links and its tidying
+    // undo can restore the state between a link change and its tidying
     for (const node of allNodes(app.rootGraph ?? app.graph)) {
       if (growsLoras(node.constructor.nodeData)) tidy(node)
     }

@@ -1,37 +1,37 @@
 // @ts-check
-// Workflows saved by the older Power-Merger packs, mended before the page configures its graph with them. Most of them
-// fit as they are: widgets are saved by position, and new ones come after the old ones.
+// Fixes workflows saved with the older Power-Merger packs before the front end loads them. Most need no fix: widget
+// values are saved by position, and our new widgets come after the old ones.
 
 /** @typedef {{name: string, type?: unknown, link?: number | null, widget?: {name: string}}} SavedInput */
 /** @typedef {{id: number | string, type: string, inputs?: SavedInput[], widgets_values?: any}} SavedNode */
 /** @typedef {any[] | {id: number, target_id: number | string, target_slot: number}} SavedLink */
 /** @typedef {{nodes?: SavedNode[], links?: SavedLink[], definitions?: {subgraphs?: SavedGraph[]}}} SavedGraph */
-/** @typedef {(type: string) => any} NodeData the entry of a node in /object_info */
+/** @typedef {(type: string) => any} NodeData looks up a node type in /object_info */
 
 /** @type {Record<string, (node: SavedNode, graph: SavedGraph, nodeData: NodeData) => void>} */
-const MENDS = {
-  'PM LoRA Merger': mendNames,
-  'PM LoRA SVD Merger': mendSvdMerger,
-  'XY: PM LoRA Modes': mendLinkedLoras,
-  'XY: PM LoRA SVD Rank': mendLinkedLoras
+const FIXES = {
+  'PM LoRA Merger': fixNames,
+  'PM LoRA SVD Merger': fixSvdMerger,
+  'XY: PM LoRA Modes': fixLinkedLoras,
+  'XY: PM LoRA SVD Rank': fixLinkedLoras
 }
 
 /**
- * Mend a saved workflow in place; one of this pack stays as it is.
+ * Fix a saved workflow in place. Workflows saved with this pack stay unchanged.
  * @param {SavedGraph} workflow
  * @param {NodeData} nodeData
  */
 export function mendWorkflow(workflow, nodeData) {
   for (const graph of [workflow, ...(workflow.definitions?.subgraphs ?? [])]) {
-    for (const node of graph.nodes ?? []) MENDS[node.type]?.(node, graph, nodeData)
+    for (const node of graph.nodes ?? []) FIXES[node.type]?.(node, graph, nodeData)
   }
 }
 
 /**
- * The 2024 pack, under a front end whose nodes list their widgets among the inputs, named all of them lora1, lora2, ...
+ * In front ends that list widgets among the inputs, the 2024 pack renamed those to lora1, lora2, ... as well.
  * @param {SavedNode} node
  */
-function mendNames(node) {
+function fixNames(node) {
   if (!node.inputs?.some(({ name, widget }) => widget && widget.name !== name)) return
   let number = 0
   for (const input of node.inputs) {
@@ -41,35 +41,35 @@ function mendNames(node) {
 }
 
 /**
- * The silveroxides edition has random_n_iter between svd_conv_rank and device, and modes for a randomised SVD.
+ * The silveroxides fork has random_n_iter between svd_conv_rank and device, and modes with a randomised SVD.
  * @param {SavedNode} node
  * @param {SavedGraph} graph
  */
-function mendSvdMerger(node, graph) {
-  mendNames(node)
+function fixSvdMerger(node, graph) {
+  fixNames(node)
   const values = node.widgets_values
   if (!Array.isArray(values)) return
   if (typeof values[0] === 'string') values[0] = values[0].replace(/_random_svd$/, '_svd')
-  // with ours the device, a text, is here
+  // in ours this is the device, a string
   if (typeof values[4] === 'number') values.splice(4, 1)
   dropInput(node, 'random_n_iter', graph)
 }
 
 /**
- * Modes and SVD Rank took their LoRAs through links, and had no widgets to name files.
+ * Modes and SVD Rank used to take their LoRAs only from links and had no file widgets.
  * @param {SavedNode} node
  * @param {SavedGraph} graph
  * @param {NodeData} nodeData
  */
-function mendLinkedLoras(node, graph, nodeData) {
+function fixLinkedLoras(node, graph, nodeData) {
   const values = node.widgets_values
-  // ours begins with two file names
+  // ours start with two file names
   if (!Array.isArray(values) || typeof values[1] !== 'number') return
   for (const name of ['lora_a', 'lora_b']) {
     const input = node.inputs?.find((input) => input.name === name)
     if (input) input.name = `${name}_override`
   }
-  // The server wants files that are there, although the links stand in for them.
+  // The server insists on existing files, even though the linked LoRAs override them.
   const files = nodeData(node.type)?.input.required.lora_a[0] ?? []
   values.unshift(files[0], files[0])
 }
@@ -86,7 +86,7 @@ function dropInput(node, name, graph) {
   const links = graph.links ?? []
   for (const link of links) {
     if (linkTarget(link) !== node.id) continue
-    // a link is a list in the main graph: id, origin, its slot, target, its slot, type
+    // in the main graph a link is an array: id, origin, its slot, target, its slot, type
     if (Array.isArray(link)) link[4] -= link[4] > index ? 1 : 0
     else link.target_slot -= link.target_slot > index ? 1 : 0
   }

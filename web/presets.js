@@ -1,11 +1,9 @@
 // @ts-check
-// A combo, the last widget, that writes a preset of block weights into lbw. It only helps to write: it is not saved.
+// A combo at the end of the node that writes a preset's block weights into lbw. It is an input aid and not saved.
 
 const CHOOSE = 'choose…'
 
-/**
- * @param {any} node
- */
+/** @param {any} node */
 export function offerPresets(node) {
   const presets = node.constructor.nodeData?.input?.required?.lbw?.[1]?.presets
   const lbw = node.widgets?.find((/** @type {any} */ widget) => widget.name === 'lbw')
@@ -24,5 +22,5 @@ export function offerPresets(node) {
   )
   combo.serialize = false
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])])
-  combo.tooltip = 'Writes the weights of a preset into lbw, where they can be changed.'
+  combo.tooltip = 'Writes the weights of a preset into lbw, where you can edit them.'
 }

@@ -1,10 +1,10 @@
 // @ts-check
-// Text that a node gives to the page when it has run, shown on the node: neither saved nor part of the prompt.
+// Shows the text that a run returns in a box on the node. It is neither saved nor part of the prompt.
 import { app } from '../../scripts/app.js'
 import { ComfyWidgets } from '../../scripts/widgets.js'
 
 const NAME = 'result'
-const PLACEHOLDER = 'What the run did is shown here.'
+const PLACEHOLDER = 'The result of the run appears here.'
 const MIN_HEIGHT = 48
 const MAX_HEIGHT = 220
 const LINE_HEIGHT = 15
@@ -12,8 +12,8 @@ const CHARACTER_WIDTH = 6.5
 const SHOW_TEXT = ['PM LoRA Merger', 'PM LoRA SVD Merger', 'PM LoRA Save', 'PM LoRA Apply']
 
 /**
- * Give a new node of these its text box. Not only when there is something to show: Nodes 2.0 of front end 1.32 draws no
- * widget that comes after the first link.
+ * Add the text box to a new node that shows results. Not only when there is a result: Nodes 2.0 in front end 1.32
+ * doesn't draw widgets that are added after the first link.
  * @param {any} node
  */
 export function makeRoomForText(node) {
@@ -29,9 +29,9 @@ export function makeRoomForText(node) {
 }
 
 /**
- * The height that a text takes in a box as wide as its node: a note below the edge of the box would be overlooked.
+ * The height of a text in a box as wide as the node, so that no warning is hidden below the edge of the box.
  * @param {string} text
- * @param {number} width the node's
+ * @param {number} width of the node
  */
 export function heightOf(text, width) {
   const characters = Math.max(10, (width - 50) / CHARACTER_WIDTH)
@@ -47,7 +47,7 @@ export function showText(node, lines) {
   const widget = node.widgets?.find((/** @type {any} */ each) => each.name === NAME)
   if (!widget) return
   widget.value = lines.join('\n')
-  // what tells Nodes 2.0 of front end 1.32 of a new value
+  // Nodes 2.0 in front end 1.32 notices a new value only through the callback
   widget.callback?.(widget.value)
   const [width, height] = node.size
   node.setSize([width, Math.max(height, node.computeSize()[1])])

@@ -1,10 +1,10 @@
 // @ts-check
-// Greys out the widgets that the chosen mode does not look at. Which they are comes with the mode's combo from the
-// server: its option `uses` names a widget and the choices that it counts for.
+// Greys out the widgets that the chosen mode ignores. The server says which ones: the `uses` option of a combo maps a
+// widget to the choices that use it.
 
 /**
- * The combos of a node that say which widgets count for which of their choices.
- * @param {any} nodeData a node's entry in /object_info
+ * The combos of a node that have a `uses` option.
+ * @param {any} nodeData the node's entry in /object_info
  * @returns {[combo: string, uses: Record<string, string[]>][]}
  */
 function combosWithUses(nodeData) {
@@ -13,7 +13,7 @@ function combosWithUses(nodeData) {
 }
 
 /**
- * Grey out what doesn't count now. A combo whose value comes through a link leaves everything in use.
+ * Grey out the widgets that the current choices ignore. If a combo's value comes from a link, all stay enabled.
  * @param {any} node
  */
 export function greyOut(node) {
@@ -31,7 +31,7 @@ export function greyOut(node) {
 }
 
 /**
- * Keep a new node's widgets as its combos say.
+ * Update a new node's widgets now and whenever one of its combos changes.
  * @param {any} node
  */
 export function watchCombos(node) {

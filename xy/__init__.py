@@ -1,10 +1,10 @@
-"""XY plots: axes of LoRA merges, for KSampler (Efficient) and for the pack's own grid."""
+"""XY plots of LoRA merges: axes for KSampler (Efficient) and for the pack's own grid."""
 
 from .grid import XyGrid
 from .lora_axes import PlotModes, PlotStrengths, PlotSvdRank
 from .sampling_axis import PlotSampling
 
-# Ids are saved in workflows, also in those of the older Power-Merger pack: they never change.
+# Workflows store these ids, including workflows saved with the older Power-Merger pack: never change them.
 NODE_CLASSES = {
     "XY: PM LoRA Strengths": PlotStrengths,
     "XY: PM LoRA Modes": PlotModes,

@@ -1,4 +1,4 @@
-"""The values of an axis in the form that Efficiency's KSampler asks for: XY_Capsule."""
+"""XY_Capsule: the form in which Efficiency's KSampler takes the values of an axis."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from .sweep import Sweep
 XY = "XY"
 CAPSULE_TYPE = "XY_Capsule"
 
-# What an XY socket carries: the type of the axis and its values.
+# The value of an XY socket: the axis type and its values.
 Axis = tuple[str, list[Any]]
 
 
 class Capsule:
-    """One value of an axis: its label, and the settings that it stands for by name, wherever it is plugged in.
+    """One value of an axis: a label and the settings it changes, whether it is plugged into X or Y.
 
-    KSampler (Efficient) calls the methods; they are an agreement between packs, not a class of Efficiency's. Of two
-    capsules that meet in a cell it calls only the inner one (Y), after set_x_capsule. Alone, or beside an axis of
-    another type, a capsule gets no partner.
+    KSampler (Efficient) calls these methods. They are a convention between packs; there is no base class. When both
+    axes are capsules, it passes the X capsule to the Y capsule with set_x_capsule and then calls only the latter. A
+    capsule on the only axis, or next to an axis of another type, gets no partner.
     """
 
     def __init__(self, sweep: Sweep, settings: Mapping[str, Any], label: str, position: int) -> None:
         self.sweep = sweep
         self.settings = dict(settings)
         self.label = label
-        # Other packs' capsules read their partner's place on its axis here; ours do without.
+        # Unused here, but capsules of other packs read their partner's position on its axis.
         self.x = self.y = position
         self._partner: Any = None
 
     def __repr__(self) -> str:
-        return self.label  # Efficiency prints the values of an axis
+        return self.label  # Efficiency prints an axis's values
 
     def getLabel(self) -> str:
         return self.label
@@ -40,8 +40,8 @@ class Capsule:
         self._partner = capsule
 
     def pre_define_model(self, model: Any, clip: Any, vae: Any) -> tuple[Any, Any, Any]:
-        """Model and clip of the cell: both axes applied, of whichever pack the other one is."""
-        # ComfyUI's cache keeps capsules from prompt to prompt: a partner counts for the one cell that it was set for.
+        """Model and clip of the cell with both axes applied, even if the other axis is from another pack."""
+        # reset, because ComfyUI caches capsules across prompts: a partner is valid only for the cell it was set for
         partner, self._partner = self._partner, None
         settings = self.settings
         if isinstance(partner, Capsule):
@@ -54,13 +54,13 @@ class Capsule:
         return (*self.sweep.apply(model, clip, settings), vae)
 
     def get_result(self, model: Any, clip: Any, vae: Any) -> None:
-        """None: the cell is to be sampled."""
+        """None: the cell has no result yet and must be sampled."""
 
     def set_result(self, image: Any, latent: Any) -> None:
-        """The picture is of no use here."""
+        """Ignored: finished pictures aren't reused."""
 
 
 def axis(sweep: Sweep, values: Iterable[tuple[Mapping[str, Any], str]]) -> Axis:
-    """An axis of the cells' settings and labels."""
+    """An axis with one capsule for each (settings, label)."""
     capsules = [Capsule(sweep, settings, label, i) for i, (settings, label) in enumerate(values)]
     return CAPSULE_TYPE, capsules

@@ -1,4 +1,4 @@
-"""One cell of a plot: the settings that its merge depends on, and the merge itself."""
+"""One cell of a plot: the settings of its merge, and the merge itself."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..merge.methods.registry import SVD_SUFFIX, Method, delta_method, factor_me
 
 @dataclass(frozen=True)
 class Cell:
-    """The settings of one merge of LoRA a and LoRA b, by the names that the axes use.
+    """The settings of one merge of LoRA a and LoRA b. Axes refer to the fields by name.
 
-    Modes that end in _svd merge as PM Merge LoRA SVD does, with ``rank`` for both of its ranks (0: the largest among
-    the inputs), the others as PM Merge LoRA.
+    Modes that end in _svd merge like PM Merge LoRA SVD, with ``rank`` for both svd_rank and svd_conv_rank (0: the
+    largest rank among the inputs); the others merge like PM Merge LoRA.
     """
 
     mode: str
@@ -38,7 +38,7 @@ class Cell:
         return self.mode.endswith(SVD_SUFFIX)
 
     def essential(self) -> Cell:
-        """The same with what its mode ignores left at the default: cells with equal ones have the same merge."""
+        """The cell with the settings that its mode ignores reset to their defaults: equal ones have the same merge."""
         return replace(
             self,
             density=self.density if self.method.uses_density else 1.0,
@@ -46,18 +46,18 @@ class Cell:
         )
 
     def check(self, loras: Sequence[Lora]) -> None:
-        """Raise LoraError for what would make the merge of these LoRAs fail, as far as it shows without merging."""
-        # what needs a model's weight is known in the cell alone
+        """Raise LoraError if merging these LoRAs would fail, as far as can be told without merging."""
+        # weight-dependent modules can be checked only with a model, when the cell is sampled
         known = [replace(lora, modules=_without_base(lora)) for lora in loras]
         groups = group_by_weight(known, resolver_for(known))
         if not self.on_deltas and self.method.consensus is not None:
             require_factors(groups, self.mode)
 
     def merge(self, a: Lora, b: Lora, seed: int, compute: Compute, model: ModelNames | None = None) -> Lora:
-        """What the merger node gives for a as its first and b as its second input, to the bit.
+        """The merge, bit for bit what the merge node gives for a as its first input and b as its second.
 
-        Both are passed on at any strength, since a LoRA's number counts in the dare modes. Raises LoraError as the
-        mergers do.
+        A LoRA at strength 0 is passed on too, because the masks of the dare modes depend on the input index. Raises
+        LoraError like the merge nodes.
         """
         if self.on_deltas:
             return merge_deltas([a, b], self.mode, self.density, self.rank, self.rank, seed, compute, model)

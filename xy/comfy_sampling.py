@@ -1,4 +1,4 @@
-"""What ComfyUI's own nodes do for one picture: encode texts, sample, decode, and show the result."""
+"""Encoding, sampling, decoding and previewing with ComfyUI's own nodes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-import nodes  # ComfyUI's, not ours: those are ..nodes
+import nodes  # ComfyUI's; ours are ..nodes
 
 from .sampling import Sampling
 
@@ -37,5 +37,5 @@ def decode(vae: Any, latent: dict[str, Any]) -> Tensor:
 
 
 def show(image: Tensor, prompt: Any, extra_pnginfo: Any) -> dict[str, Any]:
-    """Save the image in ComfyUI's temporary folder, with the workflow in it; returns what the page shows it by."""
+    """Save the image, with its workflow, to ComfyUI's temp folder; returns the "ui" part of a node's result."""
     return comfy_nodes.PreviewImage().save_images(image, "PM.XY", prompt, extra_pnginfo)["ui"]

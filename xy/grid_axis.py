@@ -1,4 +1,4 @@
-"""An XY input as PM XY Grid sees it."""
+"""Reads the X and Y inputs of PM XY Grid."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CAPSULE_METHODS = ("getLabel", "set_x_capsule", "pre_define_model", "get_result"
 
 @dataclass(frozen=True)
 class GridAxis:
-    """The values of an axis: capsules of any pack, or what ``sampling`` says; nothing connected is one value, None."""
+    """The values of an axis: capsules, or values for ``sampling``. An unconnected axis has a single value, None."""
 
     values: list[Any]
     sampling: SamplingAxis | None = None
 
     def labels(self, base: Sampling) -> list[str]:
-        """One for each value; none where nothing is connected."""
+        """One label per value; none for an unconnected axis."""
         if self.sampling is not None:
             texts = [self.sampling.label(value, self.change(base, value)) for value in self.values]
         else:
@@ -31,16 +31,16 @@ class GridAxis:
         return sampling if self.sampling is None else self.sampling.change(sampling, value)
 
     def capsule(self, index: int) -> Any:
-        """The capsule at a place; None where the axis is of another type."""
+        """The capsule at a position; None if the axis isn't one of capsules."""
         return self.values[index] if self.sampling is None else None
 
 
 def read_axis(name: str, axis: Any) -> GridAxis:
-    """The axis that is connected to ``name`` (X or Y). Raises LoraError for one that the grid can't draw."""
+    """The axis connected to ``name`` (X or Y). Raises LoraError if the grid can't plot it."""
     if axis is None:
         return GridAxis([None])
     if not (isinstance(axis, tuple) and len(axis) == 2 and isinstance(axis[1], list)):
-        raise LoraError(f"What is connected to {name} is no XY axis but a {type(axis).__name__}.")
+        raise LoraError(f"{name}: expected an XY axis, got {type(axis).__name__}.")
     kind, values = axis
     if not values:
         raise LoraError(f"The axis connected to {name} has no values.")
@@ -48,18 +48,20 @@ def read_axis(name: str, axis: Any) -> GridAxis:
         return GridAxis(values, SAMPLING_AXES[kind])
     if kind != CAPSULE_TYPE:
         raise LoraError(
-            f"{name} is an axis of the type {kind}, which PM XY Grid doesn't draw. It takes the XY nodes of this pack, "
-            f"capsules of other packs, and the types {', '.join(SAMPLING_AXES)} of efficiency-nodes-comfyui."
+            f"{name} is an axis of type {kind}, which PM XY Grid can't plot. Connect an XY node of this pack, XY "
+            f"capsules from another pack, or one of these axes of efficiency-nodes-comfyui: {', '.join(SAMPLING_AXES)}."
         )
     for value in values:
         missing = [method for method in CAPSULE_METHODS if not callable(getattr(value, method, None))]
         if missing:
-            raise LoraError(f"{name} holds a {type(value).__name__}, which is no XY capsule: it has no {missing[0]}.")
+            raise LoraError(
+                f"{name} contains a {type(value).__name__}, which isn't an XY capsule: it has no {missing[0]}()."
+            )
     return GridAxis(values)
 
 
 def samplings(base: Sampling, x: GridAxis, y: GridAxis) -> dict[tuple[int, int], Sampling]:
-    """The sampling of every cell (column, row). Raises LoraError for an axis that looks for words no prompt has."""
+    """The settings of every cell (column, row). Raises LoraError if an axis replaces words that the prompt lacks."""
     columns = [x.change(base, value) for value in x.values]
     _require_found("X", x, [base])
     _require_found("Y", y, columns)
@@ -76,4 +78,4 @@ def _require_found(name: str, axis: GridAxis, before: list[Sampling]) -> None:
     prompt = axis.sampling.prompt
     for found, _ in axis.values:
         if not any(found in getattr(sampling, prompt) for sampling in before):
-            raise LoraError(f"{name} is to replace {found!r} in the {prompt} prompt, but that isn't in it.")
+            raise LoraError(f"{name} replaces {found!r} in the {prompt} prompt, but the prompt doesn't contain it.")

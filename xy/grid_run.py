@@ -1,4 +1,4 @@
-"""Sampling the cells of a grid, with ComfyUI's own nodes for encoding, sampling and decoding."""
+"""Samples the cells of a grid with ComfyUI's own nodes."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Place = tuple[int, int]  # column, row
 
 @dataclass
 class Inputs:
-    """What all cells start from."""
+    """What all cells have in common."""
 
     model: Any
     clip: Any
     vae: Any
     latent: dict[str, Any]
-    given: dict[str, Any]  # the conditionings that stand in for the texts "positive" and "negative"; None: encode it
+    conditioning: dict[str, Any]  # for "positive" and "negative": replaces the text; None: encode it
 
 
 @dataclass
 class Patched:
-    """Model and text encoder of the cells that have the same capsules, and who may have a result for them."""
+    """Model and text encoder for the cells with the same capsules, and the capsule to ask for finished results."""
 
     model: Any
     clip: Any
@@ -43,7 +43,7 @@ class Patched:
 
 @dataclass
 class Encoder:
-    """Encodes texts, each once per state of the text encoder; of patched ones only the last is remembered."""
+    """Encodes texts and caches them, for the unpatched text encoder and the most recent patched one."""
 
     unpatched: Any
     _known: dict[tuple[object, ...], Any] = field(default_factory=dict)
@@ -58,62 +58,61 @@ class Encoder:
 
     @staticmethod
     def _state(clip: Any) -> tuple[object, ...]:
-        # a clone has its origin's id until something is patched
+        # a clone keeps the id of its original until it is patched
         return clip.patcher.patches_uuid, clip.layer_idx
 
 
 def sample_cells(
     inputs: Inputs, x: GridAxis, y: GridAxis, cells: dict[Place, Sampling]
 ) -> Iterator[tuple[Place, Tensor]]:
-    """The picture (1, height, width, 3) of every cell, as they get done: not in the order of their places.
+    """Yields the picture (1, height, width, 3) of every cell as it is finished, not in grid order.
 
-    Cells that differ in seeds, prompts and the like alone follow each other, so that the model is patched once for
-    them. Only one patched model is alive at a time. Raises ComfyUI's interrupt when the user stops it, and LoraError
-    for a text to encode without a text encoder, before anything is sampled.
+    Cells that differ only in seeds, prompts and the like come one after another, so the model is patched once for all
+    of them. Only one patched model exists at a time. Raises ComfyUI's interrupt exception if the user presses stop, and
+    LoraError, before sampling, if there is text to encode but no text encoder.
     """
     _require_clip(inputs)
     encoder = Encoder(inputs.clip)
     with GridProgress(sum(sampling.steps for sampling in cells.values())) as progress:
-        for group in _with_the_same_capsules(x, y, list(cells)):
+        for group in _group_by_capsules(x, y, list(cells)):
             patched = _patch(inputs, x.capsule(group[0][0]), y.capsule(group[0][1]), y)
             for place in group:
                 comfy_bridge.check_interrupt()
                 yield place, _sample(inputs, patched, encoder, cells[place], progress)
-            del patched  # before the next one is made
+            del patched  # frees it before the next one is patched
 
 
 def _require_clip(inputs: Inputs) -> None:
-    texts = [prompt for prompt, conditioning in inputs.given.items() if conditioning is None]
+    texts = [prompt for prompt, given in inputs.conditioning.items() if given is None]
     if texts and inputs.clip is None:
         raise LoraError(
-            f"The {' and the '.join(texts)} text can't be encoded, since no clip is connected. Connect clip, or a "
+            f"The {' and '.join(texts)} text can't be encoded because no clip is connected. Connect clip, or a "
             f"conditioning to {' and '.join(text + '_cond' for text in texts)}."
         )
 
 
-def _with_the_same_capsules(x: GridAxis, y: GridAxis, places: list[Place]) -> list[list[Place]]:
+def _group_by_capsules(x: GridAxis, y: GridAxis, places: list[Place]) -> list[list[Place]]:
     groups: dict[tuple[int, int], list[Place]] = {}
     for column, row in sorted(places):
-        of_x = -1 if x.capsule(column) is None else column
-        of_y = -1 if y.capsule(row) is None else row
-        groups.setdefault((of_x, of_y), []).append((column, row))
+        key = (-1 if x.capsule(column) is None else column), (-1 if y.capsule(row) is None else row)
+        groups.setdefault(key, []).append((column, row))
     return list(groups.values())
 
 
-def _patch(inputs: Inputs, of_x: Any, of_y: Any, y: GridAxis) -> Patched:
-    """As Efficiency's KSampler does it, but for one thing: where a foreign Y meets our X, ours is applied too."""
+def _patch(inputs: Inputs, x_capsule: Any, y_capsule: Any, y: GridAxis) -> Patched:
+    """Patch as Efficiency's KSampler does, except that our X capsule is also applied if Y is from another pack."""
     model, clip = inputs.model.clone(), None if inputs.clip is None else inputs.clip.clone()
     vae = inputs.vae
-    inner = of_x if of_y is None else of_y
+    inner = x_capsule if y_capsule is None else y_capsule
     if inner is None:
         return Patched(model, clip, vae, None)
-    if of_x is not None and of_y is not None:
-        if isinstance(of_x, Capsule) and not isinstance(of_y, Capsule):
-            model, clip, vae = of_x.pre_define_model(model, clip, vae)
-        of_y.set_x_capsule(of_x)
+    if x_capsule is not None and y_capsule is not None:
+        if isinstance(x_capsule, Capsule) and not isinstance(y_capsule, Capsule):
+            model, clip, vae = x_capsule.pre_define_model(model, clip, vae)
+        y_capsule.set_x_capsule(x_capsule)
     model, clip, vae = inner.pre_define_model(model, clip, vae)
-    # beside an axis of another type, a capsule on X is not asked for results: it would take one cell for another
-    return Patched(model, clip, vae, inner if of_y is not None or y.sampling is None else None)
+    # next to an axis of another type, a capsule on X can't tell the rows apart: don't ask it for results
+    return Patched(model, clip, vae, inner if y_capsule is not None or y.sampling is None else None)
 
 
 def _sample(inputs: Inputs, patched: Patched, encoder: Encoder, sampling: Sampling, progress: GridProgress) -> Tensor:
@@ -124,7 +123,7 @@ def _sample(inputs: Inputs, patched: Patched, encoder: Encoder, sampling: Sampli
                 return _one_picture(result[0])
     positive, negative = (
         encoder.encode(patched.clip, getattr(sampling, prompt)) if given is None else given
-        for prompt, given in inputs.given.items()
+        for prompt, given in inputs.conditioning.items()
     )
     with progress.sampling(sampling.steps):
         latent = comfy_sampling.sample(patched.model, sampling, positive, negative, inputs.latent)
@@ -136,5 +135,5 @@ def _sample(inputs: Inputs, patched: Patched, encoder: Encoder, sampling: Sampli
 
 
 def _one_picture(image: Tensor) -> Tensor:
-    """The first picture, or the first frame of a video, without transparency."""
+    """The first picture of a batch, or the first frame of a video, without the alpha channel."""
     return image[:1, :, :, :3].to("cpu", torch.float32)

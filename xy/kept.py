@@ -1,4 +1,4 @@
-"""The merged LoRAs that are kept while a plot runs."""
+"""A cache of merged LoRAs for a running plot."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from torch import Tensor
 from ..merge.adapters.base import Lora
 from .cell import Cell
 
-# Beyond the last two, merged LoRAs are kept as long as all together take no more than this.
+# The last two merges are always kept, older ones only while all of them together fit in this many bytes.
 KEPT_BYTES = 1024**3
 ALWAYS_KEPT = 2
 
 
 class KeptMerges:
-    """Merged LoRAs by their cell's settings, never patched models: those would hold on to an old base model.
+    """Caches merged LoRAs by their cell's settings. Patched models aren't cached: they would keep a base model alive.
 
-    An axis of LoRA settings beside one of seeds comes by the same merge again and again. What has to go is the least
-    recently used; merges that no density changes go last, since every row or column of a plot over densities asks for
-    them.
+    With LoRA settings on one axis and seeds on the other, the same merges come up again and again. Evicts the least
+    recently used first, but merges that ignore density last, since a plot over densities needs them in every row.
     """
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_bytes = kept_bytes
-        self._merges: dict[Cell, Lora] = {}  # the most recently used last
+        self._merges: dict[Cell, Lora] = {}  # most recently used last
 
     def get(self, cell: Cell, merge: Callable[[], Lora]) -> Lora:
-        """The merge for ``cell``, by calling ``merge`` where it isn't kept."""
+        """The merge for ``cell``; calls ``merge`` if it isn't cached."""
         cell = cell.essential()
         lora = self._merges.pop(cell, None)
         if lora is None:

@@ -21,15 +21,15 @@ from ..nodes.inputs import (
 )
 from .capsule import XY, Axis, axis
 from .cell import Cell
-from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Sweep, are_one
+from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Sweep, same_lora
 from .values import decimals, evenly_spaced, evenly_spaced_integers, named_value
 
-MOST_STEPS = 320
-WHERE_TO = "Connect it to X or Y of PM XY Grid, or of XY Plot of efficiency-nodes-comfyui."
+MAX_STEPS = 320
+WHERE_TO = "Connect it to X or Y of PM XY Grid, or of XY Plot from efficiency-nodes-comfyui."
 
 
 class LoraPairNode:
-    """What the three nodes have in common: two LoRA files, or LoRAs in their place."""
+    """Base of the three nodes: each plots two LoRAs, given as files or as overriding inputs."""
 
     CATEGORY = CATEGORY
     FUNCTION = "plot"
@@ -41,9 +41,9 @@ class LoraPairNode:
 
 class PlotStrengths(LoraPairNode):
     DESCRIPTION = (
-        "Axes for an XY plot: the merge of two LoRAs at every pair of strengths, LoRA a's along X and LoRA b's along "
-        "Y. An axis that isn't connected leaves its LoRA at strength 1; with one LoRA on both sides, an axis alone "
-        "shows that LoRA at each strength."
+        "Axes for an XY plot of two merged LoRAs: the strength of LoRA a along X, that of LoRA b along Y. If an axis "
+        "isn't connected, its LoRA stays at strength 1. If a and b are the same LoRA, a single axis shows it alone at "
+        "each strength."
     )
     SEARCH_ALIASES = ["xy plot", "lora strength grid", "compare lora strengths", "power merge"]
     RETURN_TYPES = (XY, XY)
@@ -58,13 +58,15 @@ class PlotStrengths(LoraPairNode):
                 "mode": mode_input(FACTOR_MODES, "concat"),
                 "density": density_input(),
                 **_compute_inputs(),
-                "min_strength": _strength(0.0, "The first strength on both axes. May be negative: that subtracts."),
+                "min_strength": _strength(
+                    0.0, "The first strength on both axes. Negative values subtract the LoRA's effect."
+                ),
                 "max_strength": _strength(1.0, "The last strength on both axes."),
                 "apply_strength": (
                     APPLY_STRENGTH,
                     {
                         "default": MODEL_AND_CLIP,
-                        "tooltip": "Which part of the LoRAs the strengths are for; the other part is left out.",
+                        "tooltip": "Which part of the LoRAs the strengths apply to. The other part is left out.",
                     },
                 ),
                 "steps": _steps("strengths"),
@@ -90,8 +92,8 @@ class PlotStrengths(LoraPairNode):
     ) -> tuple[Axis, Axis]:
         strengths = evenly_spaced("strength", min_strength, max_strength, steps)
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
-        # of one LoRA on both sides an axis alone shows it at the axis' strengths, not a second time at 1
-        other = 0.0 if are_one(a, b) else 1.0
+        # if both are the same LoRA, a single axis shows it at the axis's strengths, without a second copy at 1
+        other = 0.0 if same_lora(a, b) else 1.0
         defaults = Cell(mode, strength_a=other, strength_b=other, density=density)
         sweep = Sweep(a, b, defaults, device=device, dtype=dtype, seed=seed, apply_strength=apply_strength)
         sweep.check()
@@ -107,8 +109,8 @@ class PlotStrengths(LoraPairNode):
 
 class PlotModes(LoraPairNode):
     DESCRIPTION = (
-        "Axes for an XY plot: the merge of two LoRAs in every mode along X and at every density along Y. "
-        "X alone uses the largest density, Y alone the first mode. Modes without density are the same all along."
+        "Axes for an XY plot of two merged LoRAs: merge modes along X, densities along Y. X alone uses the largest "
+        "density, Y alone the first mode. Modes that ignore density give the same picture at every density."
     )
     SEARCH_ALIASES = ["xy plot", "compare merge modes", "lora mode grid", "power merge"]
     RETURN_TYPES = (XY, XY)
@@ -127,12 +129,12 @@ class PlotModes(LoraPairNode):
                         "multiline": True,
                         "dynamicPrompts": False,
                         "placeholder": ", ".join(FACTOR_MODES),
-                        "tooltip": "The modes, with commas between them: those of PM Merge LoRA, and those of PM Merge "
-                        f"LoRA SVD ({', '.join(DELTA_MODES)}) at the larger rank of the two LoRAs.",
+                        "tooltip": "The modes to compare, separated by commas: those of PM Merge LoRA, and those of PM "
+                        f"Merge LoRA SVD ({', '.join(DELTA_MODES)}), which use the larger rank of the two LoRAs.",
                     },
                 ),
-                "min_density": _density(0.2, "The first density: the share of each LoRA's values that is kept."),
-                "max_density": _density(1.0, "The last density; 1 keeps everything."),
+                "min_density": _density(0.2, "The first density: the share of each LoRA's values to keep."),
+                "max_density": _density(1.0, "The last density. 1 keeps everything."),
                 "density_steps": _steps("densities"),
                 **_compute_inputs(),
             },
@@ -165,8 +167,8 @@ class PlotModes(LoraPairNode):
 
 class PlotSvdRank(LoraPairNode):
     DESCRIPTION = (
-        "An axis for an XY plot: the SVD merge of two LoRAs cut to each rank, to find the smallest rank that still "
-        "looks like the whole."
+        "An axis for an XY plot: two LoRAs merged and truncated to each rank by SVD, to find the smallest rank that "
+        "still looks like the full merge."
     )
     SEARCH_ALIASES = ["xy plot", "compare lora ranks", "svd rank grid", "power merge"]
     RETURN_TYPES = (XY,)
@@ -180,8 +182,8 @@ class PlotSvdRank(LoraPairNode):
                 **_files(),
                 "mode": mode_input(DELTA_MODES, "add_svd"),
                 "density": density_input(),
-                "min_rank": _rank(1, "The first rank, for all modules, convolutions too."),
-                "max_rank": _rank(64, "The last rank. Modules get no more than the two LoRAs have together."),
+                "min_rank": _rank(1, "The first rank, for all modules including convolutions."),
+                "max_rank": _rank(64, "The last rank. No module gets more than the two LoRAs' ranks added up."),
                 "rank_steps": _steps("ranks"),
                 **_compute_inputs(),
             },
@@ -190,7 +192,7 @@ class PlotSvdRank(LoraPairNode):
 
     @classmethod
     def VALIDATE_INPUTS(cls, mode: str = DELTA_MODES[0]) -> bool | str:
-        # in place of ComfyUI's look into the list, which would refuse the plain spelling of older workflows
+        # replaces ComfyUI's own check against the list, which would reject the names without _svd in older workflows
         try:
             delta_method(mode)
         except LoraError as error:
@@ -221,37 +223,38 @@ class PlotSvdRank(LoraPairNode):
 
 
 def mode_names(text: str) -> list[str]:
-    """The modes that a text names, in its order, each once. Raises LoraError where it names none or an unknown one."""
+    """The modes listed in a text, without repeats. Raises LoraError if there are none or one is unknown."""
     names = list(dict.fromkeys(re.findall(r"[^\s,;]+", text.lower())))
     known = [*FACTOR_MODES, *DELTA_MODES]
     if not names:
-        raise LoraError(f"There are no modes to plot. Write some of {', '.join(known)}, with commas between them.")
+        raise LoraError(f"No modes to plot. List one or more of {', '.join(known)}, separated by commas.")
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise LoraError(f"There is no mode {' and no mode '.join(unknown)}. The modes are {', '.join(known)}.")
+        plural = "s" if len(unknown) > 1 else ""
+        raise LoraError(f"Unknown mode{plural}: {', '.join(unknown)}. The modes are {', '.join(known)}.")
     return names
 
 
-def _source(lora_name: str, given: Lora | None, what: str) -> LoraFile | GivenLora:
-    return LoraFile(lora_name) if given is None else GivenLora(require_lora(given, what + "_override"))
+def _source(lora_name: str, given: Lora | None, name: str) -> LoraFile | GivenLora:
+    return LoraFile(lora_name) if given is None else GivenLora(require_lora(given, name + "_override"))
 
 
 def _files() -> dict[str, Any]:
     names = comfy_bridge.lora_names()
     return {
-        "lora_a": (names, {"tooltip": "LoRA a: the first input of the merge. A file of ComfyUI's loras folders."}),
-        "lora_b": (names, {"tooltip": "LoRA b: the second input of the merge. A file of ComfyUI's loras folders."}),
+        "lora_a": (names, {"tooltip": "LoRA a, the first input of the merge: a file in ComfyUI's loras folders."}),
+        "lora_b": (names, {"tooltip": "LoRA b, the second input of the merge: a file in ComfyUI's loras folders."}),
     }
 
 
 def _optional() -> dict[str, Any]:
-    what = (
-        "Connected, this LoRA stands in for the file of lora_{}: with block weights, resized, or merged already. "
+    tooltip = (
+        "A LoRA to use instead of the file in lora_{}: one with block weights, a resized one, or an earlier merge. "
         "Its own strengths multiply those of the plot."
     )
     return {
-        "lora_a_override": lora_input(what.format("a")),
-        "lora_b_override": lora_input(what.format("b")),
+        "lora_a_override": lora_input(tooltip.format("a")),
+        "lora_b_override": lora_input(tooltip.format("b")),
         "seed": seed_input(),
     }
 
@@ -272,6 +275,6 @@ def _rank(default: int, tooltip: str) -> tuple[str, dict]:
     return ("INT", {"default": default, "min": 1, "max": 4096, "step": 1, "tooltip": tooltip})
 
 
-def _steps(what: str) -> tuple[str, dict]:
-    tooltip = f"How many {what}, evenly spaced from the first to the last. 1: the first alone."
-    return ("INT", {"default": 4, "min": 1, "max": MOST_STEPS, "step": 1, "tooltip": tooltip})
+def _steps(values: str) -> tuple[str, dict]:
+    tooltip = f"The number of {values}, evenly spaced from the first to the last. 1 uses only the first."
+    return ("INT", {"default": 4, "min": 1, "max": MAX_STEPS, "step": 1, "tooltip": tooltip})

@@ -12,16 +12,16 @@ from ..nodes.comfy_bridge import check_interrupt
 
 
 class GridProgress:
-    """Turns the bars of the samplers, which ComfyUI starts anew for every picture, into one for the grid.
+    """Combines the progress of every sampler run, which ComfyUI would show as separate bars, into one for the grid.
 
-    What else has a bar (merging, decoding in tiles) lets this one stand where it is. Previews go through, and the
-    stop button works everywhere that a bar moves.
+    Other progress (merging, tiled decoding) doesn't move it. Previews are passed on, and the stop button is checked
+    whenever anything reports progress.
     """
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
-        self._picture = 0  # steps of the picture that is being sampled
+        self._picture = 0  # steps of the picture being sampled; 0 between pictures
         self._shown = comfy.utils.PROGRESS_BAR_HOOK
 
     def __enter__(self) -> GridProgress:
@@ -34,7 +34,7 @@ class GridProgress:
 
     @contextmanager
     def sampling(self, steps: int) -> Iterator[None]:
-        """While a picture of so many steps is sampled."""
+        """Context in which a picture with this many steps is sampled."""
         self._picture = steps
         try:
             yield

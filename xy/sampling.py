@@ -1,7 +1,6 @@
-"""The settings that a picture is sampled with, and the axes that change them.
+"""Sampling settings, and the axes that change them.
 
-The axes are spelled, type and values, as efficiency-nodes-comfyui spells them, so that its grid draws ours and ours
-draws its.
+Axis types and values are those of efficiency-nodes-comfyui, so its XY plot accepts our axes and our grid accepts its.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Sampling:
-    """What ComfyUI's KSampler and the two CLIPTextEncode before it are set to."""
+    """The settings of ComfyUI's KSampler and of the CLIPTextEncode nodes for its two prompts."""
 
     seed: int
     steps: int
@@ -29,11 +28,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class SamplingAxis:
-    """A type of axis: how one of its values changes the sampling, and the label of a value, given what it led to."""
+    """An axis type: ``change`` applies a value to the settings; ``label`` names it, given the changed settings."""
 
     change: Callable[[Sampling, Any], Sampling]
     label: Callable[[Any, Sampling], str]
-    prompt: str | None = None  # the text that it replaces in: "positive" or "negative"
+    prompt: str | None = None  # the prompt in which it replaces words: "positive" or "negative"
 
 
 def _sampler(sampling: Sampling, value: tuple[str, str | None]) -> Sampling:
@@ -46,7 +45,7 @@ def _sampler_label(value: tuple[str, str | None], sampling: Sampling) -> str:
 
 
 def _replacing_in(prompt: str) -> SamplingAxis:
-    """Values are (text to find, text in its place); None in its place leaves the prompt as it is."""
+    """Values are (text to find, replacement); a replacement of None leaves the prompt unchanged."""
 
     def change(sampling: Sampling, value: tuple[str, str | None]) -> Sampling:
         found, instead = value

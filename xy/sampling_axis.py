@@ -1,4 +1,4 @@
-"""XY: PM Sampling: an axis of seeds, steps, cfg, samplers, schedulers, denoise or words of a prompt."""
+"""XY: PM Sampling, an axis of seeds, steps, cfg, samplers, schedulers, denoise or prompt words."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from .capsule import XY, Axis
 
 class PlotSampling:
     DESCRIPTION = (
-        "An axis for an XY plot that changes how the pictures are sampled: a merge over several seeds, prompts or cfg "
-        "values tells more than one picture does."
+        "An axis for an XY plot that changes how the pictures are sampled. A merge seen with several seeds, prompts or "
+        "cfg values says more than a single picture."
     )
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["xy plot", "seeds", "prompt search replace", "prompt s/r", "cfg axis", "steps axis"]
     RETURN_TYPES = (XY,)
     RETURN_NAMES = ("X or Y",)
-    OUTPUT_TOOLTIPS = ("The axis. Connect it to X or Y of PM XY Grid, or of XY Plot of efficiency-nodes-comfyui.",)
+    OUTPUT_TOOLTIPS = ("The axis. Connect it to X or Y of PM XY Grid, or of XY Plot from efficiency-nodes-comfyui.",)
     FUNCTION = "plot"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "axis": (list(AXES), {"default": "seed +", "tooltip": "What changes from cell to cell."}),
+                "axis": (list(AXES), {"default": "seed +", "tooltip": "The setting that changes from cell to cell."}),
                 "values": (
                     "STRING",
                     {
                         "default": "0, 1, 2, 3",
                         "multiline": True,
                         "dynamicPrompts": False,
-                        "tooltip": "The values, with commas between them, or one a line. seed +: what is added to the "
-                        "seed. positive and negative prompt: the first is looked for in the prompt and the others take "
-                        "its place in turn.",
+                        "tooltip": "The values, separated by commas or one per line. seed +: numbers to add to the "
+                        "seed. positive prompt, negative prompt: the first value is the text to find in the prompt; "
+                        "each of the others replaces it in turn.",
                     },
                 ),
             }
@@ -48,7 +48,7 @@ class PlotSampling:
         kind, read = AXES[axis]
         found = list(dict.fromkeys(read(axis, values)))
         if not found:
-            raise LoraError(f"The {axis} axis has no values. Write them with commas between them, or one a line.")
+            raise LoraError(f"The {axis} axis has no values. Enter them separated by commas, or one per line.")
         return ((kind, found),)
 
 
@@ -66,8 +66,8 @@ def _numbers(kind: type, least: float, most: float) -> Reader:
             try:
                 number = kind(word)
             except ValueError:
-                what = "a whole number" if kind is int else "a number"
-                raise LoraError(f"The {axis} axis has the value {word!r}, which is not {what}.") from None
+                expected = "a whole number" if kind is int else "a number"
+                raise LoraError(f"The {axis} axis has the value {word!r}, which is not {expected}.") from None
             if not least <= number <= most:
                 raise LoraError(f"The {axis} axis has the value {word}; it must be between {least:g} and {most:g}.")
             numbers.append(number)
@@ -77,7 +77,7 @@ def _numbers(kind: type, least: float, most: float) -> Reader:
 
 
 def _samplers(axis: str, text: str) -> list[Any]:
-    # None: with the scheduler that the sampler is set to
+    # None keeps the scheduler of the grid or KSampler
     return [(name, None) for name in _known(axis, _words(text), comfy.samplers.KSampler.SAMPLERS)]
 
 
@@ -88,12 +88,12 @@ def _schedulers(axis: str, text: str) -> list[Any]:
 def _known(axis: str, names: list[str], known: Sequence[str]) -> list[str]:
     for name in names:
         if name not in known:
-            raise LoraError(f"There is no {axis} {name!r}. There are {', '.join(known)}.")
+            raise LoraError(f"Unknown {axis} {name!r}. Choose from {', '.join(known)}.")
     return names
 
 
 def _replacements(axis: str, text: str) -> list[Any]:
-    """Lines where there are several, since prompts hold commas, else what stands between commas."""
+    """Splits at line breaks if there are any, since prompts contain commas, otherwise at commas."""
     lines = text.strip().splitlines()
     found, *others = [part.strip() for part in (lines if len(lines) > 1 else text.split(",")) if part.strip()] or [""]
     return [(found, None), *((found, other) for other in others)] if found else []

@@ -1,4 +1,4 @@
-"""What all cells of one XY node share: the two LoRAs, the settings that no axis changes, and the merges made."""
+"""What all cells of one XY node share: the two LoRAs, the fixed settings, and the cached merges."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ APPLY_STRENGTH = (MODEL_AND_CLIP, "model", "clip")
 
 
 class LoraFile:
-    """A LoRA of ComfyUI's loras folders, checked once, and again when the file has changed."""
+    """A LoRA file in ComfyUI's loras folders, loaded on first use and again when the file has changed."""
 
     def __init__(self, lora_name: str) -> None:
         self.name = display_name(lora_name)
         self.file = lora_name
         self._lora: Lora | None = None
-        self._read_as: tuple[int, ...] | None = None
+        self._loaded_state: tuple[int, ...] | None = None
 
     def lora(self) -> Lora:
-        """Raises LoraError for a file that is damaged or no LoRA, FileNotFoundError for one that is gone."""
+        """Raises LoraError if the file is damaged or isn't a LoRA, FileNotFoundError if it is gone."""
         state = comfy_bridge.file_state(self.file)
-        if self._lora is None or state != self._read_as:
+        if self._lora is None or state != self._loaded_state:
             self._lora = load(comfy_bridge.lora_path(self.file), self.name, comfy_bridge.check_interrupt)
-            self._read_as = state
+            self._loaded_state = state
         return self._lora
 
 
 class GivenLora:
-    """A LoRA that another node made, in place of a file."""
+    """A LoRA from another node, used instead of a file."""
 
     def __init__(self, lora: Lora) -> None:
         self.name = lora.name
@@ -51,18 +51,18 @@ class GivenLora:
         return self._lora
 
 
-def are_one(a: LoraFile | GivenLora, b: LoraFile | GivenLora) -> bool:
-    """Whether LoRA a and LoRA b are one and the same: one file, or one output of another node."""
+def same_lora(a: LoraFile | GivenLora, b: LoraFile | GivenLora) -> bool:
+    """Whether a and b are the same file, or the same output of another node."""
     if isinstance(a, GivenLora) or isinstance(b, GivenLora):
         return isinstance(a, GivenLora) and isinstance(b, GivenLora) and a.lora() is b.lora()
     return a.file == b.file
 
 
 class Sweep:
-    """The merges of LoRA a and LoRA b that an XY node's axes run through.
+    """The merges of LoRA a and LoRA b over the axes of one XY node.
 
-    The files are checked in the XY node and read again for each merge; some of the merges stay in memory with it
-    (``KeptMerges``). ``defaults`` are the settings of a cell whose axes don't say otherwise.
+    The node loads and checks the LoRAs; each cell then merges them, with a cache of recent merges (``KeptMerges``).
+    ``defaults`` are the settings that the cell's axes don't change.
     """
 
     def __init__(
@@ -84,16 +84,16 @@ class Sweep:
         self._merged_from: tuple[object, ...] = ()
 
     def check(self, modes: Iterable[str] = ()) -> None:
-        """Read the LoRAs and raise LoraError for what would fail in the middle of the sampling, in any of the modes."""
+        """Load the LoRAs and raise LoraError for anything that would fail only during sampling, in any of the modes."""
         pair = (self._a.lora(), self._b.lora())
         for mode in modes or [self._defaults.mode]:
             replace(self._defaults, mode=mode).check(pair)
 
     def apply(self, model: Any, clip: Any, settings: Mapping[str, Any]) -> tuple[Any, Any]:
-        """Clones of model and clip (may be None) with the merge for these settings on them.
+        """Clones of model and clip (which may be None) with the merge for these settings applied.
 
-        A text encoder that the merge doesn't touch comes back as it is, so that its texts need no new encoding. Raises
-        LoraError as the mergers do.
+        A text encoder that the merge doesn't change is returned as is, so that its prompts needn't be encoded again.
+        Raises LoraError like the merge nodes.
         """
         lora = self._merged(replace(self._defaults, **settings), model, clip)
         if any(is_text_encoder(module.name) for module in lora.modules.values()):
@@ -102,7 +102,7 @@ class Sweep:
 
     def _merged(self, cell: Cell, model: Any, clip: Any) -> Lora:
         pair = (self._a.lora(), self._b.lora())
-        source: tuple[object, ...] = pair  # changes with the files
+        source: tuple[object, ...] = pair  # new objects when a file has changed
         asks_model = not names_decide(pair)
         if asks_model or any(module.needs_base for lora in pair for module in lora.modules.values()):
             source += tuple(weakref.ref(part) for part in _base_models(model, clip))
@@ -123,5 +123,5 @@ class Sweep:
 
 
 def _base_models(model: Any, clip: Any) -> list[Any]:
-    """What all clones of a model and a text encoder share: it holds their own weights."""
+    """The objects that hold the weights of a model and a text encoder; all their clones share them."""
     return [model.model] if clip is None else [model.model, clip.cond_stage_model]

@@ -1,1 +1,1 @@
-"""The data model, a Lora and its adapters, and exact operations on it. Knows nothing of files."""
+"""The data model (Lora and its adapters) and exact operations on it. Knows nothing about files."""

@@ -1,4 +1,4 @@
-"""The data model: what a LoRA does to one parameter (Adapter and its kinds) and a set of them (Lora). All immutable."""
+"""The data model: an Adapter is what a LoRA does to one parameter, a Lora a set of adapters. All are immutable."""
 
 from __future__ import annotations
 
@@ -7,45 +7,42 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..errors import LoraError
-from ..lazy import Later, made, scaled
+from ..lazy import LazyTensor
 from ..names import Architecture
 from ..names.prefixes import is_text_encoder
 
 WEIGHT, BIAS = "weight", "bias"
 
-# Gives the rows start to stop of a dense delta, float32.
+# rows(start, stop): these rows of a dense delta, float32.
 Rows = Callable[[int, int], Tensor]
 
 
 class Adapter(ABC):
     """What a LoRA does to one parameter of a model: an immutable dataclass with at least these fields.
 
-    ``name`` is the module's name as the file spells it; ``block_weight`` multiplies the LoRA's strength for it.
+    ``name`` is the module's name as in the file. ``block_weight`` multiplies the LoRA's strength for this module.
     """
 
-    family: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    family: str
     name: str
     block_weight: float
-
-    @property
-    def parameter(self) -> str:
-        """Which parameter of the module: its weight, or its bias."""
-        return WEIGHT
+    parameter: str = WEIGHT  # or BIAS: which parameter of the module it changes
 
     @property
     def key(self) -> str:
-        """What tells this adapter from the others of its LoRA."""
+        """Unique among the adapters of a LoRA."""
         return self.name if self.parameter == WEIGHT else f"{self.name}.{self.parameter}"
 
     @property
     def needs_base(self) -> bool:
-        """Whether the change can only be computed from the model's own weight."""
+        """Whether computing the change takes the model's own weight."""
         return False
 
     @property
@@ -56,16 +53,16 @@ class Adapter(ABC):
     @property
     @abstractmethod
     def rank(self) -> int:
-        """The largest rank that the delta can have; that of its factors where it has any."""
+        """The rank of the factors, or else the largest rank that the delta can have."""
 
     @property
     def is_convolution(self) -> bool:
-        """Whether the kernel is larger than 1x1: a 1x1 convolution is a linear map and counts as one."""
+        """Whether the kernel is larger than 1x1; a 1x1 convolution counts as linear."""
         return math.prod(self.weight_shape[2:]) > 1
 
     @property
     def scale(self) -> float:
-        """What the product of the factors is multiplied by to be the delta; block weight not counted."""
+        """delta = scale * up @ down, not counting the block weight."""
         return 1.0
 
     @property
@@ -74,128 +71,106 @@ class Adapter(ABC):
 
     @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor] | None:
-        """Matrices up (out, r) and down (r, in * kh * kw): ``scale * up @ down`` is the delta, exactly.
+        """Matrices up (out, r) and down (r, in * kh * kw): ``scale * up @ down`` is exactly the delta.
 
-        None where the family has none, or where their rank is so large that the dense delta is the cheaper form.
+        None if the family has no factors, or if their rank is so large that the dense delta is cheaper.
         """
 
     @abstractmethod
     def dense(self) -> Tensor:
-        """The delta as a float32 matrix (out, in * kh * kw), or a vector (out,); block weight not counted."""
+        """The delta as a float32 matrix (out, in * kh * kw) or vector (out,), not counting the block weight."""
 
     def rows(self) -> Rows:
-        """What gives rows of ``dense()``; families that can form them one by one do, and hold no dense delta."""
+        """A function that returns rows of ``dense()``. Families that can compute rows never hold the dense delta."""
         dense = self.dense()
         return lambda start, stop: dense[start:stop]
 
     @abstractmethod
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
-        """What a file holds of it, by the key's ending, with the block weight in it."""
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
+        """The tensors that a file stores, with the endings of their keys; the block weight is multiplied in."""
 
     def in_peft(self) -> Adapter | None:
-        """The same change in a form for PEFT's files, which have no alpha, other than a LoRA; None if there is none."""
+        """The same change as PEFT's files store it, without an alpha; None for everything that is stored as a LoRA."""
         return None
 
 
-class LowRank(Adapter):
-    """The low-rank adapter of one weight; its delta is ``alpha / rank * up @ down``.
+@dataclass(frozen=True, eq=False)
+class LoraModule(Adapter):
+    """The low-rank adapter of one weight: its delta is ``alpha / rank * up @ down``.
 
-    ``up`` has the shape (out, rank) and ``down`` (rank, in), each with the kernel's dimensions behind for a
-    convolution: up (out, rank, 1, 1), down (rank, in, kh, kw). Both are floating point, of any precision.
-    ``alpha`` is finite and may be zero or negative. ``reshape`` is the shape that the weight is first padded to with
-    zeros, for the few LoRAs that widen a layer (Flux control).
+    ``up`` is (out, rank) and ``down`` (rank, in), with the kernel's dimensions appended for a convolution:
+    up (out, rank, 1, 1), down (rank, in, kh, kw). Both are floating point, of any precision. ``alpha`` is finite and
+    may be zero or negative. ``reshape`` is the shape that the weight is padded to with zeros first, for the few LoRAs
+    that widen a layer (Flux control).
     """
 
-    family: ClassVar[str] = "LoRA"
-    up: Tensor
-    down: Tensor
+    family: str = field(default="LoRA", init=False)
+    name: str
+    up: LazyTensor
+    down: LazyTensor
     alpha: float
-    reshape: tuple[int, ...] | None
+    block_weight: float = 1.0
+    reshape: tuple[int, ...] | None = None
 
-    @property
-    def halves(self) -> tuple[Tensor | Later, Tensor | Later]:
-        """Up and down, not made yet where they are made for each use."""
-        return self.up, self.down
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        up: Tensor,
+        down: Tensor,
+        alpha: float,
+        block_weight: float = 1.0,
+        reshape: tuple[int, ...] | None = None,
+    ) -> LoraModule:
+        """A module with its factors in memory."""
+        return cls(name, LazyTensor.of(up), LazyTensor.of(down), alpha, block_weight, reshape)
 
     @property
     def rank(self) -> int:
-        return self.halves[1].shape[0]
+        return self.down.shape[0]
 
     @property
     def scale(self) -> float:
-        """The factor between ``up @ down`` and the delta, block weight not counted."""
+        """The factor between ``up @ down`` and the delta, not counting the block weight."""
         return self.alpha / self.rank
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        up, down = self.halves
-        return (up.shape[0], *down.shape[1:])
+        return (self.up.shape[0], *self.down.shape[1:])
 
     @property
     def has_factors(self) -> bool:
         return True
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        return self.up.flatten(1), self.down.flatten(1)
+        return self.up.materialize().flatten(1), self.down.materialize().flatten(1)
 
     def dense(self) -> Tensor:
         up, down = self.factors()
         return (up.float() * self.scale) @ down.float()
 
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
-        up, down = self.halves
-        yield ".lora_up.weight", up
-        yield ".lora_down.weight", down
-        yield ".alpha", torch.tensor(self.alpha * self.block_weight, dtype=torch.float32)
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
+        yield ".lora_up.weight", self.up
+        yield ".lora_down.weight", self.down
+        yield ".alpha", LazyTensor.of(torch.tensor(self.alpha * self.block_weight, dtype=torch.float32))
         if self.reshape is not None:
-            yield ".reshape_weight", torch.tensor(self.reshape)
-
-
-@dataclass(frozen=True, eq=False)
-class LoraModule(LowRank):
-    """A low-rank adapter with its factors in memory."""
-
-    name: str
-    up: Tensor
-    down: Tensor
-    alpha: float
-    block_weight: float = 1.0
-    reshape: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class LaterLoraModule(LowRank):
-    """A low-rank adapter whose factors are made for each use: read from a file, or made of others that are."""
-
-    name: str
-    up_half: Tensor | Later
-    down_half: Tensor | Later
-    alpha: float
-    block_weight: float = 1.0
-    reshape: tuple[int, ...] | None = None
-
-    @property
-    def halves(self) -> tuple[Tensor | Later, Tensor | Later]:
-        return self.up_half, self.down_half
-
-    @property
-    def up(self) -> Tensor:  # type: ignore[override]
-        return made(self.up_half)
-
-    @property
-    def down(self) -> Tensor:  # type: ignore[override]
-        return made(self.down_half)
+            yield ".reshape_weight", LazyTensor.of(torch.tensor(self.reshape))
 
 
 @dataclass(frozen=True, eq=False)
 class Difference(Adapter):
-    """What is added to a parameter as it is: to a full weight (out, in[, kh, kw]), or to a bias or a norm (out,)."""
+    """A change stored in full: added to a weight (out, in[, kh, kw]), or to a bias or a norm (out,)."""
 
-    family: ClassVar[str] = "full difference"
+    family: str = field(default="full difference", init=False)
     name: str
-    value: Tensor
-    parameter: str = WEIGHT  # type: ignore[assignment]
+    value: LazyTensor
+    parameter: str = WEIGHT
     block_weight: float = 1.0
+
+    @classmethod
+    def of(cls, name: str, value: Tensor, parameter: str = WEIGHT, block_weight: float = 1.0) -> Difference:
+        """A difference in memory."""
+        return cls(name, LazyTensor.of(value), parameter, block_weight)
 
     @property
     def rank(self) -> int:
@@ -212,18 +187,21 @@ class Difference(Adapter):
         return self.rows()(0, self.value.shape[0])
 
     def rows(self) -> Rows:
-        value = self.value if self.value.ndim < 2 else self.value.flatten(1)
-        return lambda start, stop: value[start:stop].float()
+        def rows(start: int, stop: int) -> Tensor:
+            part = self.value.rows(start, stop)
+            return (part if part.ndim < 2 else part.flatten(1)).float()
 
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
-        yield ".diff" if self.parameter == WEIGHT else ".diff_b", scaled(self.value, self.block_weight)
+        return rows
+
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
+        yield ".diff" if self.parameter == WEIGHT else ".diff_b", self.value.scaled(self.block_weight)
 
 
 @dataclass(frozen=True, eq=False)
 class Replacement(Adapter):
-    """A parameter that takes the place of the model's own, whatever the strength (ComfyUI's set_weight)."""
+    """A parameter that replaces the model's own, whatever the strength (ComfyUI's set_weight)."""
 
-    family: ClassVar[str] = "replaced weight"
+    family: str = field(default="replaced weight", init=False)
     name: str
     value: Tensor
     block_weight: float = 1.0
@@ -242,12 +220,12 @@ class Replacement(Adapter):
     def dense(self) -> Tensor:
         raise LoraError(f"Module {self.name} replaces the model's weight and can't be merged with a change of it.")
 
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
-        yield ".set_weight", self.value
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
+        yield ".set_weight", LazyTensor.of(self.value)
 
 
 def worth_factors(adapter: Adapter) -> bool:
-    """Whether an adapter's rank is small enough that exact algebra on its factors beats its dense delta."""
+    """Whether the rank is small enough for exact algebra on the factors to beat the dense delta."""
     shape = adapter.weight_shape
     return 2 * adapter.rank <= min(shape[0], math.prod(shape[1:]))
 
@@ -256,21 +234,21 @@ AdapterT = TypeVar("AdapterT", bound=Adapter)
 
 
 def with_block_weight(adapter: AdapterT, block_weight: float) -> AdapterT:
-    return replace(adapter, block_weight=block_weight)  # type: ignore[type-var]
+    return replace(adapter, block_weight=block_weight)
 
 
 @dataclass(frozen=True, eq=False)
 class Lora:
-    """A LoRA: its adapters by key, in file order, and the strengths it is to be merged or applied with.
+    """A LoRA: its adapters by key, in file order, and the strengths to merge or apply it with.
 
-    ``metadata`` is that of its file, or of what made it. ``source`` tells the file of one that comes from a file as it
-    is (see recipe.py): what makes a new LoRA of it leaves that out. ``architecture`` is what it is for, where a merge,
-    a connected model or the user decided that; None leaves it to the names. ``notes`` are sentences for the user about
-    what was doubtful or left out when it was made, or counts differently than in ComfyUI's own loader. ``extras`` are
-    tensors that are passed through unmerged, by their key in the file (see formats/embeddings.py).
+    ``metadata`` is that of its file or of the operation that made it. ``source`` identifies the file of an unchanged
+    LoRA (provenance/recipe.py); operations that make a new LoRA leave it out. ``architecture`` is the model it is for,
+    if a merge, a connected model or the user decided that; None leaves it to the names. ``notes`` are sentences for the
+    user: what was doubtful or left out, or counts differently than in ComfyUI's own loader. ``extras`` are tensors that
+    pass through unmerged, by their key in the file (formats/embeddings.py).
 
-    Nodes share these values through ComfyUI's cache, so nothing may write into one, its mappings or its tensors:
-    every operation returns a new Lora.
+    ComfyUI's cache shares these values between nodes, so nothing may write into a Lora, its mappings or its tensors:
+    every operation returns a new one.
     """
 
     name: str
@@ -281,19 +259,19 @@ class Lora:
     source: Mapping[str, object] = field(default_factory=dict)
     architecture: Architecture | None = None
     notes: tuple[str, ...] = ()
-    extras: Mapping[str, Tensor | Later] = field(default_factory=dict)
+    extras: Mapping[str, LazyTensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for mapping in ("modules", "metadata", "source", "extras"):
             object.__setattr__(self, mapping, MappingProxyType(dict(getattr(self, mapping))))
 
     def strength_of(self, module: Adapter) -> float:
-        """What ``module`` counts: the strength of its part of the model times its block weight."""
+        """The strength for its part of the model times the module's block weight."""
         part = self.strength_clip if is_text_encoder(module.name) else self.strength_model
         return part * module.block_weight
 
     def with_strengths(self, strength_model: float, strength_clip: float) -> Lora:
-        """This LoRA with its strengths multiplied by these."""
+        """The same LoRA with its strengths multiplied by these."""
         return replace(
             self,
             strength_model=self.strength_model * strength_model,
@@ -301,7 +279,7 @@ class Lora:
         )
 
     def baked(self) -> Lora:
-        """The same LoRA with its strengths as block weights, at strength 1; what counts nothing is left out."""
+        """The same LoRA at strength 1, its strengths moved into block weights; modules at strength 0 are left out."""
         modules = [with_block_weight(m, self.strength_of(m)) for m in self.modules.values()]
         return replace(
             self,
@@ -316,16 +294,16 @@ def by_key(modules: Iterable[Adapter]) -> dict[str, Adapter]:
 
 
 def needs_model(module: Adapter) -> str:
-    """What to tell a user who merges such a module without its model."""
+    """The message for merging such a module without its model."""
     return (
-        f"{module.family} module {module.name} changes the model's weight in a way that depends on it. "
-        "Connect the model and clip that it is for to the model and clip inputs of PM Merge LoRA SVD or PM Resize LoRA."
+        f"The change of {module.family} module {module.name} depends on the model's own weight. Connect the model and "
+        "clip that the LoRA is for to the model and clip inputs of PM Merge LoRA SVD or PM Resize LoRA."
     )
 
 
 def only_whole(module: Adapter) -> str:
-    """What to tell a user who saves such a module at another strength than 1."""
+    """The message for saving such a module at a strength other than 1."""
     return (
-        f"{module.family} module {module.name} can only be written at strength 1: its strength does not multiply. "
-        "Merge it with a model connected, or apply it instead of saving it."
+        f"{module.family} module {module.name} can only be saved at strength 1, because its change isn't proportional "
+        "to the strength. Merge it with a model connected, or apply it instead of saving it."
     )

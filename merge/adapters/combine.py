@@ -1,4 +1,4 @@
-"""Several adapters of one weight as one, and whether two can be of one weight at all."""
+"""Combining several adapters of one weight, and checking that they can be of one weight at all."""
 
 from __future__ import annotations
 
@@ -10,41 +10,39 @@ import torch
 from torch import Tensor
 
 from ..errors import DAMAGED, LoraError
-from ..lazy import Later, known_finite, scaled
+from ..lazy import LazyTensor
 from ..numerics.finite import require_fits
 from ..numerics.stacking import stack_downs, stack_ups
-from .base import Adapter, Difference, LaterLoraModule, LoraModule, LowRank, Replacement
+from .base import Adapter, Difference, LoraModule, Replacement
 
 
 def join(first: Adapter, second: Adapter, source: str) -> Adapter:
-    """The sum of two adapters of one parameter of one LoRA, exact: factors side by side, or dense deltas added.
+    """The exact sum of two adapters of one parameter: factors concatenated, or dense deltas added.
 
-    Keeps the first's name. Raises LoraError, naming ``source``, where they can't be added.
+    The result has the first adapter's name. Raises LoraError, naming ``source``, if they can't be added.
     """
     if not same_weight(first.weight_shape, second.weight_shape):
         shapes = f"{shape_text(first.weight_shape)} and {shape_text(second.weight_shape)}"
-        raise LoraError(f"{source} is adapted twice, for weights of the shapes {shapes}. {DAMAGED}")
+        raise LoraError(f"{source} is adapted twice, for weights of different shapes, {shapes}. {DAMAGED}")
     for adapter in (first, second):
         if adapter.needs_base or isinstance(adapter, Replacement):
             families = f"{first.family} and {second.family}"
-            raise LoraError(
-                f"{source} is changed twice, by {families}, which can't be made into one. Leave this file out."
-            )
+            raise LoraError(f"{source} is changed twice, by {families}, which can't be combined. Leave this file out.")
     weight_shape = max(first.weight_shape, second.weight_shape, key=len)
     if first.has_factors and second.has_factors:
         terms = [(adapter, adapter.scale * adapter.block_weight) for adapter in (first, second)]
         return side_by_side(first.name, terms, weight_shape, reshape_of(first, second))
     value = first.dense() * first.block_weight + second.dense() * second.block_weight
     require_fits(value, source)
-    return Difference(first.name, value.reshape(weight_shape), first.parameter)
+    return Difference.of(first.name, value.reshape(weight_shape), first.parameter)
 
 
 def low_rank(
     name: str, up: Tensor, down: Tensor, weight_shape: tuple[int, ...], reshape: tuple[int, ...] | None = None
 ) -> LoraModule:
-    """A LoRA module from its factors as matrices, counting as they are: alpha is the rank."""
+    """The LoRA module of the factors up (out, r) and down (r, in * kh * kw) at scale 1: alpha is the rank."""
     rank = up.shape[1]
-    return LoraModule(
+    return LoraModule.of(
         name,
         up.reshape(up.shape[0], rank, *(1,) * (len(weight_shape) - 2)).contiguous(),
         down.reshape(rank, *weight_shape[1:]).contiguous(),
@@ -59,51 +57,54 @@ def side_by_side(
     weight_shape: tuple[int, ...],
     reshape: tuple[int, ...] | None = None,
     dtype: torch.dtype = torch.float32,
-) -> LaterLoraModule:
-    """The sum of g * up @ down over adapters that have factors, side by side as PEFT's cat: exact, the ranks add up.
+) -> LoraModule:
+    """The sum of weight * up @ down over adapters with factors, concatenated as PEFT's cat does: exact, ranks add up.
 
-    Nothing is computed before it is used. Up and down are known to be finite if they can't overflow.
+    Nothing is computed before it is used. Up and down count as finite if they can't overflow ``dtype``.
     """
-    adapters, gains = zip(*((as_low_rank(adapter), gain) for adapter, gain in terms), strict=True)
-    rank = sum(adapter.rank for adapter in adapters)
+    modules, weights = zip(*((as_low_rank(adapter), weight) for adapter, weight in terms), strict=True)
+    rank = sum(module.rank for module in modules)
     up_shape = (weight_shape[0], rank, *(1,) * (len(weight_shape) - 2))
     down_shape = (rank, *weight_shape[1:])
 
     def up() -> Tensor:
-        return stack_ups([adapter.up.flatten(1) for adapter in adapters], gains, dtype).reshape(up_shape)
+        ups = [module.up.materialize().flatten(1) for module in modules]
+        return stack_ups(ups, weights, dtype).reshape(up_shape)
 
     def down() -> Tensor:
-        return stack_downs([adapter.down.flatten(1) for adapter in adapters], gains, dtype).reshape(down_shape)
+        downs = [module.down.materialize().flatten(1) for module in modules]
+        return stack_downs(downs, weights, dtype).reshape(down_shape)
 
     finite = not _may_overflow(terms, dtype)
-    halves = Later(dtype, up_shape, up, finite), Later(dtype, down_shape, down, finite)
-    return LaterLoraModule(name, *halves, float(rank), reshape=reshape)
+    factors = LazyTensor(dtype, up_shape, up, finite), LazyTensor(dtype, down_shape, down, finite)
+    return LoraModule(name, *factors, float(rank), reshape=reshape)
 
 
-def marked_finite(module: LaterLoraModule) -> LaterLoraModule:
-    """The same module, once its factors were found to be finite."""
-    up, down = (replace(half, is_finite=True) if isinstance(half, Later) else half for half in module.halves)
-    return replace(module, up_half=up, down_half=down)
+def marked_finite(module: LoraModule) -> LoraModule:
+    """The same module, with its factors marked as checked."""
+    return replace(module, up=replace(module.up, is_finite=True), down=replace(module.down, is_finite=True))
 
 
 def _may_overflow(terms: Sequence[tuple[Adapter, float]], dtype: torch.dtype) -> bool:
-    """Whether factors can be too large for ``dtype`` side by side.
+    """Whether the concatenated factors can be too large for ``dtype``.
 
-    Those of a LoRA are finite: what their own precision holds at most tells. Those of other families are products.
+    A LoRA's factors are finite, so the largest value of their own dtype bounds them. Those of other families are
+    products, which nothing bounds.
     """
-    most = torch.finfo(dtype).max
+    largest = torch.finfo(dtype).max
 
-    def fits(half: Tensor | Later, gain: float) -> bool:
-        return known_finite(half) and torch.finfo(half.dtype).max * abs(gain) ** 0.5 <= most
+    def fits(factor: LazyTensor, weight: float) -> bool:
+        return factor.is_finite and torch.finfo(factor.dtype).max * abs(weight) ** 0.5 <= largest
 
     return not all(
-        isinstance(adapter, LowRank) and all(fits(half, gain) for half in adapter.halves) for adapter, gain in terms
+        isinstance(adapter, LoraModule) and fits(adapter.up, weight) and fits(adapter.down, weight)
+        for adapter, weight in terms
     )
 
 
-def as_low_rank(adapter: Adapter) -> LowRank:
-    """An adapter that has factors as a LoRA of them, its block weight kept. Nothing is computed before it is used."""
-    if isinstance(adapter, LowRank):
+def as_low_rank(adapter: Adapter) -> LoraModule:
+    """An adapter that has factors as a LoRA module of them, computed when used; the block weight is kept."""
+    if isinstance(adapter, LoraModule):
         return adapter
     rank, shape = adapter.rank, adapter.weight_shape
     up_shape, down_shape = (shape[0], rank, *(1,) * (len(shape) - 2)), (rank, *shape[1:])
@@ -113,26 +114,24 @@ def as_low_rank(adapter: Adapter) -> LowRank:
         assert factors is not None, adapter.name
         return factors[number].float()
 
-    halves = (
-        Later(torch.float32, up_shape, lambda: factor(0).reshape(up_shape)),
-        Later(torch.float32, down_shape, lambda: factor(1).reshape(down_shape)),
-    )
-    return LaterLoraModule(adapter.name, *halves, adapter.scale * rank, adapter.block_weight)
+    up = LazyTensor(torch.float32, up_shape, lambda: factor(0).reshape(up_shape))
+    down = LazyTensor(torch.float32, down_shape, lambda: factor(1).reshape(down_shape))
+    return LoraModule(adapter.name, up, down, adapter.scale * rank, adapter.block_weight)
 
 
-def unscaled(whole: LowRank) -> LowRank:
-    """The same change with alpha equal to the rank: the scale and the block weight are in the up factor."""
-    up, down = whole.halves
-    return LaterLoraModule(whole.name, scaled(up, whole.scale * whole.block_weight), down, float(whole.rank))
+def unscaled(module: LoraModule) -> LoraModule:
+    """The same change with alpha equal to the rank: scale and block weight are multiplied into up."""
+    up = module.up.scaled(module.scale * module.block_weight)
+    return LoraModule(module.name, up, module.down, float(module.rank))
 
 
 def reshape_of(*adapters: Adapter) -> tuple[int, ...] | None:
-    """The shape that the first of them that has one pads the weight to."""
+    """The first adapter's shape to pad the weight to, if any has one."""
     return next((r for r in (getattr(adapter, "reshape", None) for adapter in adapters) if r is not None), None)
 
 
 def same_weight(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Whether two shapes can be of one weight: equal, or the one is the other as a matrix (1x1 kernels)."""
+    """Whether two shapes fit one weight: equal, or one is the other as a matrix (1x1 kernels)."""
     if len(a) == len(b):
         return a == b
     return len(a) > 1 and len(b) > 1 and a[0] == b[0] and math.prod(a[1:]) == math.prod(b[1:])

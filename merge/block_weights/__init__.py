@@ -1,1 +1,1 @@
-"""Block weights (lbw): their notation, the layouts of blocks, applying them. Knows nothing of files or merging."""
+"""Block weights (lbw): notation, block layouts, applying them. Knows nothing about LoRA files or merging."""

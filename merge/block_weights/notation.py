@@ -1,4 +1,13 @@
-"""What a text of block weights (lbw) says, whatever LoRA it is for. The notation is told in blocks.py."""
+"""Parses the notation of block weights (lbw), which is that of Inspire Pack's LoRA Block Weight.
+
+There are two forms. How they apply to a LoRA is in apply.py.
+
+- a vector, `1,0.5,0,...`: a weight for the base and one for each block.
+- the % form, `%default=1,in1-3=0.5,mid=1,out=0`: weights for some blocks, by their group and number.
+
+Inspire's R, U, A and B, and several values for one block, are refused: they stand for random numbers, for widgets of
+its node, and for single modules by their order in the file.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +19,22 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _KEY = re.compile(r"(default|base)|(in|mid|out|double|single|block)(?:([0-9]{1,6})(?:-([0-9]{1,6}))?)?")
 _KEYS = "default, base, in, mid, out, double, single and block, with numbers as in in2 or in1-3"
-_LETTERS = {
-    "R": "a random number in Inspire's notation, and a merge must come out the same each time",
-    "U": "a random number in Inspire's notation, and a merge must come out the same each time",
-    "A": "a widget of Inspire's node, which is not here",
-    "B": "a widget of Inspire's node, which is not here",
-}
+_RANDOM = "a random number in Inspire's notation, but a merge must be reproducible"
+_WIDGET = "a widget of Inspire's node, which this node doesn't have"
+_LETTERS = {"R": _RANDOM, "U": _RANDOM, "A": _WIDGET, "B": _WIDGET}
 
 
 class BadNotation(Exception):
-    """What is wrong with a text; whoever knows where the text is from makes it a LoraError."""
+    """What is wrong with a text. Callers know where the text comes from and make it a LoraError."""
 
 
 class Unsupported(BadNotation):
-    """Valid in Inspire's notation, and refused here."""
+    """Valid in Inspire's notation, but refused here."""
 
 
 @dataclass(frozen=True)
 class BlockRange:
-    """One item of the `%` form: blocks ``first`` to ``last`` (None: to the end) of ``group``."""
+    """One item of the % form: blocks ``first`` to ``last`` of ``group``; None as ``last``: to the end."""
 
     text: str
     group: str
@@ -39,7 +45,7 @@ class BlockRange:
 
 @dataclass(frozen=True)
 class PercentForm:
-    """The `%` form. None: not given."""
+    """The % form. ``default`` and ``base`` are None if not given."""
 
     default: float | None
     base: float | None
@@ -47,7 +53,7 @@ class PercentForm:
 
 
 def parse(text: str) -> PercentForm | tuple[float, ...]:
-    """The `%` form or the vector that ``text`` is."""
+    """The % form or the vector in a text. Raises BadNotation."""
     if text.startswith("%"):
         return _parse_percent(text[1:])
     items = enumerate(text.split(","), start=1)
@@ -55,12 +61,12 @@ def parse(text: str) -> PercentForm | tuple[float, ...]:
 
 
 def is_value(text: str) -> bool:
-    """Whether this is written as a single weight, be it one that is taken or not."""
+    """Whether a text is a single weight, valid or refused, and not the name of a preset."""
     return text.upper() in _LETTERS or bool(_NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text))
 
 
 def quoted(text: str) -> str:
-    """``text`` in quotes for a message, cut where it is long."""
+    """A text in quotes for a message, shortened if it is long."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
@@ -71,7 +77,7 @@ def _parse_percent(text: str) -> PercentForm:
         key, _, value = (part.strip() for part in item.partition("="))
         match = _KEY.fullmatch(key)
         if not match:
-            raise BadNotation(f"{quoted(key)} is no key of the % form. The keys are {_KEYS}.")
+            raise BadNotation(f"{quoted(key)} is not a key of the % form. The keys are {_KEYS}.")
         weight = _parse_weight(value, f"the value of {key}")
         whole, group, first, last = match.groups()
         if whole == "default":
@@ -87,7 +93,7 @@ def _parse_percent(text: str) -> PercentForm:
 
 def _ascending(blocks: BlockRange) -> BlockRange:
     if blocks.first < 1:
-        raise BadNotation(f"{blocks.text} names a block 0. Blocks count from 1.")
+        raise BadNotation(f"{blocks.text} has a block 0. Blocks are numbered from 1.")
     if blocks.last is not None and blocks.last < blocks.first:
         raise BadNotation(f"{blocks.text} runs backwards. Write {blocks.group}{blocks.last}-{blocks.first}.")
     return blocks
@@ -103,6 +109,6 @@ def _parse_weight(text: str, where: str) -> float:
     if len(text.split()) > 1:
         raise Unsupported(f"{where} has several values ({text[:60]}). Write one number for the whole block.")
     if text.upper() in _LETTERS:
-        meaning = _LETTERS[text.upper()]
-        raise Unsupported(f"{where} is {text}, which stands for {meaning}. Write the number itself.")
+        reason = _LETTERS[text.upper()]
+        raise Unsupported(f"{where} is {text}, which stands for {reason}. Write the number itself.")
     raise BadNotation(f"{where} is {quoted(text)}. It must be a finite number.")

@@ -1,1 +1,1 @@
-"""Where and how precisely to compute: devices, TF32, progress, running out of memory. Knows nothing of LoRAs."""
+"""How to compute: device, precision, progress, cancelling, running out of memory. Knows nothing about LoRAs."""

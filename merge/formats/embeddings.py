@@ -1,7 +1,7 @@
 """Embeddings in a LoRA's file (OneTrainer, A1111): `bundle_emb.<name in the prompt>.<part>`.
 
-They are trained words, not changes of a weight. A1111 reads them, ComfyUI ignores them. We pass them through unchanged:
-a merge has the embeddings of all its LoRAs, unless two of one name differ.
+They are trained words, not changes of a weight. A1111 reads them, ComfyUI ignores them. The pack passes them through
+unchanged: a merge keeps the embeddings of all its LoRAs, except those whose name stands for two different ones.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ import logging
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from torch import Tensor
 
 from ..adapters.base import Lora
 from ..errors import for_user
 from ..io.safetensors_file import tensor_bytes
-from ..lazy import Later, made
+from ..lazy import LazyTensor
 
 log = logging.getLogger(__name__)
 
 PREFIX = "bundle_emb."
 
 
-def together(loras: Iterable[Lora]) -> tuple[dict[str, Tensor | Later], list[str]]:
-    """The embeddings of several LoRAs, and a note on each name that stands for different ones."""
-    kept: dict[str, dict[str, Tensor | Later]] = {}
+def together(loras: Iterable[Lora]) -> tuple[dict[str, LazyTensor], list[str]]:
+    """The embeddings of several LoRAs, and a note on each name that is left out because its embeddings differ."""
+    kept: dict[str, dict[str, LazyTensor]] = {}
     owner: dict[str, str] = {}
     clashing: dict[str, list[str]] = {}
     for lora in loras:
@@ -41,8 +40,8 @@ def together(loras: Iterable[Lora]) -> tuple[dict[str, Tensor | Later], list[str
     return left, notes
 
 
-def in_file(lora: Lora, style: str | None) -> dict[str, Later]:
-    """The embeddings as a file contains them. None in PEFT's style: diffusers refuses files that have any."""
+def in_file(lora: Lora, style: str | None) -> dict[str, LazyTensor]:
+    """The embeddings for a file. None in PEFT's style: diffusers refuses files that contain any."""
     if unwritten(lora, style):
         log.warning("%s", unwritten(lora, style))
         return {}
@@ -50,30 +49,30 @@ def in_file(lora: Lora, style: str | None) -> dict[str, Later]:
 
 
 def unwritten(lora: Lora, style: str | None) -> str | None:
-    """The note on embeddings that a style can't contain."""
+    """The note on embeddings that files of a style can't contain."""
     if style != "peft" or not lora.extras:
         return None
     words = ", ".join(_by_word(lora.extras))
     return for_user(f"{lora.name}: its embeddings ({words}) are left out: files for diffusers can't contain any.")
 
 
-def _on_cpu(value: Tensor | Later) -> Later:
-    return Later(value.dtype, tuple(value.shape), lambda: made(value).cpu().contiguous())
+def _on_cpu(value: LazyTensor) -> LazyTensor:
+    return LazyTensor(value.dtype, value.shape, lambda: value.materialize().cpu().contiguous())
 
 
-def _by_word(extras: Mapping[str, Tensor | Later]) -> dict[str, dict[str, Tensor | Later]]:
-    words: dict[str, dict[str, Tensor | Later]] = {}
+def _by_word(extras: Mapping[str, LazyTensor]) -> dict[str, dict[str, LazyTensor]]:
+    words: dict[str, dict[str, LazyTensor]] = {}
     for key, value in extras.items():
         words.setdefault(key.removeprefix(PREFIX).split(".", 1)[0], {})[key] = value
     return words
 
 
-def _equal(first: Mapping[str, Tensor | Later], second: Mapping[str, Tensor | Later]) -> bool:
+def _equal(first: Mapping[str, LazyTensor], second: Mapping[str, LazyTensor]) -> bool:
     if first.keys() != second.keys():
         return False
-    alike = all(a.dtype == second[key].dtype and tuple(a.shape) == tuple(second[key].shape) for key, a in first.items())
+    alike = all(a.dtype == second[key].dtype and a.shape == second[key].shape for key, a in first.items())
     return alike and all(np.array_equal(_bytes(a), _bytes(second[key])) for key, a in first.items())
 
 
-def _bytes(value: Tensor | Later) -> np.ndarray:
-    return tensor_bytes(made(value).contiguous())
+def _bytes(value: LazyTensor) -> np.ndarray:
+    return tensor_bytes(value.materialize().contiguous())

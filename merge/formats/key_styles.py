@@ -1,127 +1,134 @@
-"""A LoRA under other names: those of another program, or those that every supported ComfyUI loads."""
+"""A LoRA with other module names: those of another program, or those that every supported ComfyUI loads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..adapters.architecture import architecture_of
 from ..adapters.base import WEIGHT, Adapter, Lora, by_key
 from ..adapters.combine import as_low_rank, join, unscaled
-from ..adapters.row_slices import cut_out, rows_of, set_into, swap_halves
+from ..adapters.retarget import retarget
 from ..compute.precision import full_precision
 from ..errors import LoraError
-from ..names import Architecture, Style, Target, loadable, mapped_names, name_of_whole, spell, split_spelling, target
+from ..names import (
+    Architecture,
+    Style,
+    Target,
+    loadable,
+    mapped_names,
+    name_of_whole,
+    resolve,
+    style_name,
+    style_names,
+)
 
-# Style -> how a user calls it
+# The styles as users call them.
 STYLES: dict[Style, str] = {"kohya": "kohya", "peft": "PEFT / diffusers", "comfyui": "ComfyUI"}
 
 AnyAdapter = TypeVar("AnyAdapter", bound=Adapter)
-# The adapters of one parameter of one weight, each with the rows that its name means.
-Group = list[tuple[Adapter, Target]]
+
+
+class Resolved(NamedTuple):
+    """An adapter and the target of its name."""
+
+    adapter: Adapter
+    target: Target
 
 
 def loadable_form(lora: Lora) -> Lora:
-    """The LoRA as every supported ComfyUI loads it. Exact.
+    """The LoRA with names that every supported ComfyUI maps. Exact.
 
-    Names that not all of them map are replaced; parts of a fused weight without such a name become one module of the
-    whole weight (HunyuanVideo's q, k and v).
+    Only names that some version doesn't map are replaced. Adapters of some rows of a fused weight that have no mapped
+    name (q, k and v of HunyuanVideo) become one module of the whole weight.
     """
     architecture = architecture_of(lora)
     modules: list[Adapter] = []
     for (weight, _), group in _by_weight(lora.modules.values(), architecture).items():
-        joined = _without_a_name(weight, group, architecture)
-        apart = [adapter for adapter, _ in group if all(adapter is not other for other, _ in joined)]
-        modules += [_renamed(adapter, loadable(adapter.name, architecture)) for adapter in apart]
-        if joined and architecture is not None:
-            modules += _in_parts([(name_of_whole(weight, architecture), Target(weight))], joined, lora.name)
+        fused = _to_fuse(weight, group, architecture)
+        separate = [adapter for adapter, _ in group if all(adapter is not other for other, _ in fused)]
+        modules += [_renamed(adapter, loadable(adapter.name, architecture)) for adapter in separate]
+        if fused and architecture is not None:
+            modules += _under_names([(name_of_whole(weight, architecture), Target(weight))], fused, lora.name)
     return replace(lora, modules=by_key(modules))
 
 
-def _without_a_name(weight: str, group: Group, architecture: Architecture | None) -> Group:
-    """The adapters of a weight's rows whose names ComfyUI does not map, with those of the whole weight that they join.
+def _to_fuse(weight: str, group: Sequence[Resolved], architecture: Architecture | None) -> list[Resolved]:
+    """The adapters to write as one module of the whole weight: those of unmapped rows, and of the whole weight.
 
-    None where the whole weight has no name either, and none that depends on the model's weight: those can't be joined.
+    None if all rows have a mapped name or the whole weight has none. Adapters that depend on the model's weight can't
+    be joined and stay separate.
     """
     if architecture is None or not any(mapped_names(Target(weight), architecture)):
         return []
-    nameless = [
-        (adapter, rows)
-        for adapter, rows in group
-        if not (rows.is_whole or adapter.needs_base or any(mapped_names(rows, architecture)))
+    unmapped = [
+        one
+        for one in group
+        if not (one.target.is_whole or one.adapter.needs_base or any(mapped_names(one.target, architecture)))
     ]
-    return nameless and [(adapter, rows) for adapter, rows in group if rows.is_whole] + nameless
+    return unmapped and [one for one in group if one.target.is_whole] + unmapped
 
 
 @full_precision()
 def convert_keys(lora: Lora, style: Style) -> Lora:
-    """The LoRA under the names of a style, with weights fused or cut into parts as its program has them. Exact.
+    """The LoRA with the names of a style; weights are fused or split where its program does so. Exact.
 
-    In PEFT's style everything is a LoRA of two factors with alpha equal to the rank, since its files hold nothing else.
-    Raises LoraError where the architecture isn't recognised, and for modules that the style has no name or form for.
+    In PEFT's style every module becomes a LoRA of two factors with alpha equal to the rank, since its files have no
+    other kind and no alpha. Raises LoraError if the architecture isn't recognised, and for modules that the style has
+    no name for or its files can't hold.
     """
     architecture = architecture_of(lora)
     if architecture is None:
         raise LoraError(
-            f"{lora.name}: its names don't tell what kind of model it is for, so it can't be written in the names of "
-            f"{STYLES[style]}. Save it in the names of the first input."
+            f"{lora.name}: its module names don't tell what kind of model it is for, so it can't be written with "
+            f"{STYLES[style]} names. Save it with the names of the first input."
         )
     modules: list[Adapter] = []
-    for (weight, _), present in _by_weight(lora.modules.values(), architecture).items():
-        parts = split_spelling(weight, architecture, style) or _as_named(weight, present, architecture, style)
-        if not parts:
+    for (weight, _), group in _by_weight(lora.modules.values(), architecture).items():
+        names = style_names(weight, architecture, style) or _name_of_unlisted(weight, group, architecture, style)
+        if not names:
             raise LoraError(
-                f"{lora.name}: module {present[0][0].name} has no name that {STYLES[style]} knows. "
-                "Save it in the names of the first input."
+                f"{lora.name}: module {group[0].adapter.name} has no {STYLES[style]} name. "
+                "Save it with the names of the first input."
             )
-        modules += _in_parts(parts, present, lora.name)
-    return replace(lora, modules=by_key(_in_form(m, style, lora.name) for m in modules))
+        modules += _under_names(names, group, lora.name)
+    return replace(lora, modules=by_key(_in_form(module, style, lora.name) for module in modules))
 
 
-def _by_weight(adapters: Iterable[Adapter], architecture: Architecture | None) -> dict[tuple[str, str], Group]:
+def _by_weight(adapters: Iterable[Adapter], architecture: Architecture | None) -> dict[tuple[str, str], list[Resolved]]:
     """The adapters by canonical weight and parameter, in file order."""
-    groups: dict[tuple[str, str], Group] = {}
+    groups: dict[tuple[str, str], list[Resolved]] = {}
     for adapter in adapters:
-        meaning = target(adapter.name, architecture)
-        groups.setdefault((meaning.weight, adapter.parameter), []).append((adapter, meaning))
+        target = resolve(adapter.name, architecture)
+        groups.setdefault((target.weight, adapter.parameter), []).append(Resolved(adapter, target))
     return groups
 
 
-def _as_named(
-    weight: str, present: Sequence[tuple[Adapter, Target]], architecture: Architecture, style: Style
+def _name_of_unlisted(
+    weight: str, group: Sequence[Resolved], architecture: Architecture, style: Style
 ) -> list[tuple[str, Target]]:
-    """The name of what the tables don't hold as a weight, if the style has one for the name itself."""
-    name = spell(present[0][0].name, architecture, style)
+    """The name of a weight that the tables don't have, if the style has one for the module's present name."""
+    name = style_name(group[0].adapter.name, architecture, style)
     return [] if name is None else [(name, Target(weight))]
 
 
-def _in_parts(
-    parts: Sequence[tuple[str, Target]], present: Sequence[tuple[Adapter, Target]], source: str
-) -> Iterator[Adapter]:
-    """The changes of one weight as the style's names cut it."""
-    for name, part in parts:
-        whole: Adapter | None = None
-        for adapter, meaning in present:
-            if not (meaning.start < part.stop and part.start < meaning.stop):
+def _under_names(names: Sequence[tuple[str, Target]], group: Sequence[Resolved], source: str) -> Iterator[Adapter]:
+    """The adapters of one weight under these names: brought to the rows of each name and added up there."""
+    for name, wanted in names:
+        joined: Adapter | None = None
+        for adapter, present in group:
+            if not present.rows.overlaps(wanted.rows):
                 continue
-            same_rows = (meaning.start, meaning.stop) == (part.start, part.stop)
-            if adapter.needs_base and not (same_rows and meaning.swapped == part.swapped):
+            if adapter.needs_base and (present.rows, present.swapped) != (wanted.rows, wanted.swapped):
                 raise LoraError(
-                    f"{source}: {adapter.family} module {adapter.name} is for rows of a weight that these names cut in "
-                    "another way, which it can't be. Save it in the names of the first input."
+                    f"{source}: {adapter.family} module {adapter.name} is for rows of a weight that these names divide "
+                    "differently, and such a module can't be divided. Save it with the names of the first input."
                 )
-            if same_rows:
-                found = _renamed(adapter, name)
-            elif meaning.start <= part.start and part.stop <= meaning.stop:
-                found = cut_out(adapter, name, part.start, part.stop)
-            else:
-                found = set_into(adapter, name, meaning.start, int(rows_of(adapter, meaning)))
-            if meaning.swapped != part.swapped:
-                found = swap_halves(found, name)
-            whole = found if whole is None else join(whole, found, f"{source}: module {name}")
-        if whole is not None:
-            yield whole
+            found = _renamed(retarget(adapter, present, wanted, name), name)
+            joined = found if joined is None else join(joined, found, f"{source}: module {name}")
+        if joined is not None:
+            yield joined
 
 
 def _renamed(adapter: AnyAdapter, name: str) -> AnyAdapter:
@@ -129,14 +136,15 @@ def _renamed(adapter: AnyAdapter, name: str) -> AnyAdapter:
 
 
 def _in_form(adapter: Adapter, style: Style, source: str) -> Adapter:
+    """The adapter in a form that the style's files can hold."""
     if style != "peft":
         return adapter
-    own = adapter.in_peft()
-    if own is not None:
-        return own
+    in_peft = adapter.in_peft()
+    if in_peft is not None:
+        return in_peft
     if not adapter.has_factors or adapter.parameter != WEIGHT:
         raise LoraError(
-            f"{source}: module {adapter.name} ({adapter.family}) has no form in files of PEFT and diffusers. "
-            "Merge it with PM Merge LoRA SVD first, or save it in other names."
+            f"{source}: module {adapter.name} ({adapter.family}) can't be stored in files of PEFT and diffusers. "
+            "Merge it with PM Merge LoRA SVD first, or save it with other names."
         )
     return unscaled(as_low_rank(adapter))

@@ -1,7 +1,7 @@
-"""Files whose keys follow no general rule: brought to the usual one on reading, and back where ComfyUI needs it.
+"""Files whose keys follow rules of their own: converted to usual keys when read, and back where ComfyUI needs that.
 
-The three layouts are those of comfy/lora_convert.py; the fourth rule is PEFT's, which writes an adapter's own name
-between lora_A and weight, and behind a magnitude.
+Three layouts are those of comfy/lora_convert.py. The fourth is PEFT's, which puts an adapter's name between lora_A and
+weight, and after a magnitude.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from ..errors import LoraError
-from ..io.safetensors_file import Stored
+from ..lazy import LazyTensor
 
-# Flux control LoRAs of Black Forest Labs are known by these two keys, in ComfyUI as here.
+# ComfyUI recognises Flux control LoRAs of Black Forest Labs by these two keys.
 BFL_MARKERS = ("img_in.lora_A.weight", "single_blocks.0.norm.key_norm.scale")
 BFL_PREFIX = "diffusion_model."
 
-Value = Tensor | Stored
 Content = TypeVar("Content")
 
 _PEFT_NAMED = re.compile(r"\.lora_([AB])\.(?!default\.)([^.]+)\.weight$")
@@ -37,10 +35,10 @@ _USO_MODULES = {
 }
 
 
-def normalised(tensors: Mapping[str, Value], source: str) -> dict[str, Value]:
-    """The tensors under keys of the usual form, in the same order.
+def normalised(tensors: Mapping[str, LazyTensor], source: str) -> dict[str, LazyTensor]:
+    """The tensors under usual keys, in the same order.
 
-    Raises LoraError for a file with several PEFT adapters, which are several LoRAs, and for two names of one tensor.
+    Raises LoraError for a file with several PEFT adapters, which are several LoRAs, and for two keys of one tensor.
     """
     if all(marker in tensors for marker in BFL_MARKERS):
         return _from_bfl(tensors)
@@ -51,7 +49,7 @@ def normalised(tensors: Mapping[str, Value], source: str) -> dict[str, Value]:
     if len(normal) < len(tensors):
         hidden = next(key for key in tensors if normal[_normal_key(key)][0] != key)
         raise LoraError(
-            f"{source} holds {hidden} and {normal[_normal_key(hidden)][0]}, two names of one tensor. Take out one of "
+            f"{source} holds {hidden} and {normal[_normal_key(hidden)][0]}, two keys for one tensor. Remove one of "
             "the two adapters."
         )
     return {key: tensor for key, (_, tensor) in normal.items()}
@@ -66,8 +64,8 @@ def _normal_key(key: str) -> str:
     return _MAGNITUDE.sub(r"\1", _PEFT_NAMED.sub(r".lora_\1.weight", key))
 
 
-def _from_bfl(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    plain: dict[str, Value] = {}
+def _from_bfl(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    plain: dict[str, LazyTensor] = {}
     for key, tensor in tensors.items():
         if key.endswith("_norm.scale"):
             key += ".set_weight"
@@ -75,15 +73,14 @@ def _from_bfl(tensors: Mapping[str, Value]) -> dict[str, Value]:
             key = key.removesuffix(".lora_B.bias") + ".diff_b"
         plain[BFL_PREFIX + key] = tensor
     up, down = tensors.get("img_in.lora_B.weight"), tensors["img_in.lora_A.weight"]
-    if (
-        up is not None and len(up.shape) == len(down.shape) == 2
-    ):  # else the halves are refused by name where they are read
-        plain[BFL_PREFIX + "img_in.reshape_weight"] = torch.tensor((up.shape[0], down.shape[1]))
+    # anything else is refused by name where up and down are read
+    if up is not None and len(up.shape) == len(down.shape) == 2:
+        plain[BFL_PREFIX + "img_in.reshape_weight"] = LazyTensor.of(torch.tensor((up.shape[0], down.shape[1])))
     return plain
 
 
 def for_file(tensors: Mapping[str, Content]) -> dict[str, Content]:
-    """The tensors as a file holds them: usual keys, except for a Flux control LoRA, whose norms have no other name
+    """The tensors as a file stores them: usual keys, except for a Flux control LoRA, whose norms have no other key
     that both old and new versions of ComfyUI load."""
     bfl = BFL_PREFIX + BFL_MARKERS[1] + ".set_weight"
     if bfl not in tensors or BFL_PREFIX + "img_in.lora_down.weight" not in tensors:

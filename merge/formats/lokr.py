@@ -1,23 +1,25 @@
 """LoKr: the Kronecker product of two matrices, each full or of two factors (LyCORIS, arXiv 2309.14859).
 
-The rules are those of comfy/weight_adapter/lokr.py: alpha is divided by the inner size of a decomposed second factor,
-else of a decomposed first one, and ignored when both are full. A factored matrix is up @ down; a full one is itself
+The rules are those of comfy/weight_adapter/lokr.py: alpha is divided by the inner size of a decomposed second matrix,
+else of a decomposed first one, and ignored when both are full. A decomposed matrix is up @ down; a full one is itself
 times an identity on its smaller side; and the Kronecker product of products is the product of Kronecker products.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..adapters.base import Adapter, Rows, worth_factors
 from ..errors import DAMAGED, LoraError
-from ..lazy import Later, scaled
+from ..lazy import LazyTensor
 from .checks import ALPHA, read_alpha, require_float, require_matrices, shape_text
+from .decomposed import DecomposedMatrix, decomposed
+from .module_tensors import ModuleTensors
 
 NAME = "LoKr"
 W1, W1_A, W1_B = ".lokr_w1", ".lokr_w1_a", ".lokr_w1_b"
@@ -25,18 +27,40 @@ W2, W2_A, W2_B, T2 = ".lokr_w2", ".lokr_w2_a", ".lokr_w2_b", ".lokr_t2"
 SUFFIXES = (W1, W1_A, W1_B, W2, W2_A, W2_B, T2)
 
 
+@dataclass(frozen=True)
+class FullMatrix:
+    """A matrix (out, in[, kh, kw]) that is stored whole."""
+
+    whole: LazyTensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.whole.shape
+
+    @property
+    def rank(self) -> int:
+        return min(self.shape[0], math.prod(self.shape[1:]))
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        whole = self.whole.materialize().flatten(1)
+        rows, columns = whole.shape
+        return (whole, torch.eye(columns)) if columns <= rows else (torch.eye(rows), whole)
+
+
+Matrix = FullMatrix | DecomposedMatrix
+
+
 @dataclass(frozen=True, eq=False)
 class LokrModule(Adapter):
-    """``first`` and ``second`` are the two matrices as (up (a, r), down (r, b)); ``kernel`` is (kh, kw) or empty."""
+    """``dim`` is what alpha is divided by; None: alpha does not count. ``stored`` are the file's tensors."""
 
-    family: ClassVar[str] = NAME
+    family: str = field(default=NAME, init=False)
     name: str
-    first: tuple[Tensor, Tensor]
-    second: tuple[Tensor, Tensor]  # down's columns are the second's inputs times the kernel
-    kernel: tuple[int, ...]
+    first: Matrix
+    second: Matrix
     alpha: float
-    dim: int | None  # what alpha is divided by; None: alpha does not count
-    stored: Mapping[str, Tensor]
+    dim: int | None
+    stored: Mapping[str, LazyTensor]
     block_weight: float = 1.0
 
     @property
@@ -45,14 +69,12 @@ class LokrModule(Adapter):
 
     @property
     def rank(self) -> int:
-        return self.first[0].shape[1] * self.second[0].shape[1]
+        return self.first.rank * self.second.rank
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        inputs = self.second[1].shape[1]
-        for size in self.kernel:
-            inputs //= size
-        return (self.first[0].shape[0] * self.second[0].shape[0], self.first[1].shape[1] * inputs, *self.kernel)
+        (rows1, columns1), (rows2, columns2, *kernel) = self.first.shape, self.second.shape
+        return (rows1 * rows2, columns1 * columns2, *kernel)
 
     @property
     def has_factors(self) -> bool:
@@ -61,81 +83,60 @@ class LokrModule(Adapter):
     def factors(self) -> tuple[Tensor, Tensor] | None:
         if not self.has_factors:
             return None
-        (up1, down1), (up2, down2) = self.first, self.second
+        (up1, down1), (up2, down2) = self.first.factors(), self.second.factors()
         return _kron(up1, up2), _kron(down1, down2)
 
     def dense(self) -> Tensor:
         return self.rows()(0, self.weight_shape[0])
 
     def rows(self) -> Rows:
-        first, second = (up.float() @ down.float() for up, down in (self.first, self.second))
+        first, second = (up.float() @ down.float() for up, down in (self.first.factors(), self.second.factors()))
 
         def rows(start: int, stop: int) -> Tensor:
-            # row i of a Kronecker product is that of row i // p of the one and i % p of the other
+            # row i of a Kronecker product combines row i // p of the first with row i % p of the second
             numbers = torch.arange(start, stop)
             of_first, of_second = first[numbers // second.shape[0]], second[numbers % second.shape[0]]
             return (of_first[:, :, None] * of_second[:, None, :]).flatten(1).mul_(self.scale)
 
         return rows
 
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         for suffix, tensor in self.stored.items():
-            # without a dim nobody reads alpha, so the weight goes into the first factor
-            yield suffix, scaled(tensor, self.block_weight if self.dim is None and suffix == W1 else 1.0)
+            # without a dim no program reads alpha, so the weight is multiplied into the first matrix
+            yield suffix, tensor.scaled(self.block_weight if self.dim is None and suffix == W1 else 1.0)
         if self.dim is not None:
-            yield ALPHA, torch.tensor(self.alpha * self.block_weight, dtype=torch.float32)
+            yield ALPHA, LazyTensor.of(torch.tensor(self.alpha * self.block_weight, dtype=torch.float32))
 
 
 def _kron(a: Tensor, b: Tensor) -> Tensor:
     return torch.kron(a.float().contiguous(), b.float().contiguous())
 
 
-def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[LokrModule]:
-    """The module of the tensors of one prefix. Raises LoraError for missing factors and shapes that disagree."""
+def read(module: ModuleTensors) -> list[LokrModule]:
+    """The adapter of a module. Its tensors stay in the file.
+
+    Raises LoraError for missing factors and shapes that disagree.
+    """
+    lazy, source = module.lazy, module.source
     for full, pair in ((W1, (W1_A, W1_B)), (W2, (W2_A, W2_B))):
-        if full in tensors and any(half in tensors for half in pair):
+        if full in lazy and any(factor in lazy for factor in pair):
             raise LoraError(f"{source} has {full[1:]} both whole and in factors. {DAMAGED}")
-        if full not in tensors:
-            require_matrices(tensors, pair, source)
+        if full not in lazy:
+            require_matrices(module.values, pair, source)
         else:
-            require_float(tensors[full], f"{source}: its {full[1:]}")
-    if W1 in tensors and (tensors[W1].ndim != 2 or 0 in tensors[W1].shape):
-        raise LoraError(f"{source}: its lokr_w1 {shape_text(tensors[W1])} is no matrix. {DAMAGED}")
-    if T2 in tensors and W2 in tensors:
-        raise LoraError(f"{source} has lokr_t2 beside a whole lokr_w2. {DAMAGED}")
-    first = _split(tensors[W1]) if W1 in tensors else _pair(tensors[W1_A], tensors[W1_B], source)
-    second, kernel = _second(tensors, source)
-    dim = tensors[W2_B].shape[0] if W2_B in tensors else tensors[W1_B].shape[0] if W1_B in tensors else None
-    alpha = read_alpha(tensors, dim or 1, source)
-    stored = {suffix: tensors[suffix] for suffix in SUFFIXES if suffix in tensors}
-    return [LokrModule(name, first, second, kernel, alpha, dim, stored)]
-
-
-def _second(tensors: Mapping[str, Tensor], source: str) -> tuple[tuple[Tensor, Tensor], tuple[int, ...]]:
-    if W2 in tensors:
-        whole = tensors[W2]
-        if whole.ndim < 2 or 0 in whole.shape:
-            raise LoraError(f"{source}: its lokr_w2 {shape_text(whole)} is no matrix. {DAMAGED}")
-        return _split(whole.flatten(1)), tuple(whole.shape[2:])
-    a, b, core = tensors[W2_A], tensors[W2_B], tensors.get(T2)
-    if core is None:
-        return _pair(a, b, source), ()
-    require_float(core, f"{source}: its lokr_t2")
-    if core.ndim < 3 or core.shape[0] != a.shape[0] or core.shape[1] != b.shape[0] or 0 in core.shape:
-        raise LoraError(f"{source}: its lokr_t2 {shape_text(core)} does not fit its factors. {DAMAGED}")
-    # einsum('ijkl,jr,ip->prkl', t2, b, a): a^T is the up, the core with b the down
-    down = torch.einsum("ij...,jr->ir...", core.float(), b.float())
-    return (a.mT, down.flatten(1)), tuple(core.shape[2:])
-
-
-def _pair(a: Tensor, b: Tensor, source: str) -> tuple[Tensor, Tensor]:
-    if a.shape[1] != b.shape[0]:
-        raise LoraError(f"{source}: its factors {shape_text(a)} and {shape_text(b)} disagree. {DAMAGED}")
-    return a, b
-
-
-def _split(whole: Tensor) -> tuple[Tensor, Tensor]:
-    rows, columns = whole.shape
-    if columns <= rows:
-        return whole, torch.eye(columns)
-    return torch.eye(rows), whole
+            require_float(lazy[full], f"{source}: its {full[1:]}")
+    if W1 in lazy and (len(lazy[W1].shape) != 2 or 0 in lazy[W1].shape):
+        raise LoraError(f"{source}: its lokr_w1 {shape_text(lazy[W1])} is not a matrix. {DAMAGED}")
+    if T2 in lazy and W2 in lazy:
+        raise LoraError(f"{source} has both lokr_t2 and a whole lokr_w2. {DAMAGED}")
+    first = FullMatrix(lazy[W1]) if W1 in lazy else decomposed(lazy[W1_A], lazy[W1_B], None, source, "")
+    if W2 not in lazy:
+        second = decomposed(lazy[W2_A], lazy[W2_B], lazy.get(T2), source, "lokr_t2")
+    elif len(lazy[W2].shape) < 2 or 0 in lazy[W2].shape:
+        raise LoraError(f"{source}: its lokr_w2 {shape_text(lazy[W2])} is not a matrix. {DAMAGED}")
+    else:
+        second = FullMatrix(lazy[W2])
+    dim = lazy[W2_B].shape[0] if W2_B in lazy else lazy[W1_B].shape[0] if W1_B in lazy else None
+    alpha = read_alpha(module.values, dim or 1, source)
+    stored = {suffix: lazy[suffix] for suffix in SUFFIXES if suffix in lazy}
+    return [LokrModule(module.name, first, second, alpha, dim, stored)]

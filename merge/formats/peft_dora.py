@@ -2,24 +2,24 @@
 
 The magnitudes m, one per row, are in `lora_magnitude_vector`. A convolution's row is everything that one output channel
 sees (peft/tuners/lora/dora.py). ComfyUI's own loader reads lora_A and lora_B and drops the magnitudes. LyCORIS's
-`dora_scale` is a different formula (based.py).
+`dora_scale` is a different formula (weight_dependent.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from ..adapters.base import Adapter, LowRank
+from ..adapters.base import Adapter, LoraModule, needs_model, only_whole
 from ..adapters.combine import unscaled
 from ..errors import DAMAGED, LoraError
-from ..lazy import Later
-from . import based, lora
+from ..lazy import LazyTensor
+from . import lora
 from .checks import ALPHA, require_float, shape_text
+from .module_tensors import ModuleTensors
 
 NAME = "DoRA of PEFT"
 MAGNITUDE = ".lora_magnitude_vector"
@@ -31,9 +31,9 @@ UP, DOWN = ".lora_B.weight", ".lora_A.weight"
 class PeftDora(Adapter):
     """``direction`` is the LoRA that is added before each row is rescaled to its ``magnitude`` (out,)."""
 
-    family: ClassVar[str] = NAME
+    family: str = field(default=NAME, init=False)
     name: str
-    direction: LowRank
+    direction: LoraModule
     magnitude: Tensor
     block_weight: float = 1.0
 
@@ -53,7 +53,7 @@ class PeftDora(Adapter):
         return None
 
     def dense(self) -> Tensor:
-        raise LoraError(based.needs_model(self))
+        raise LoraError(needs_model(self))
 
     def in_peft(self) -> PeftDora:
         return replace(self, direction=unscaled(self.direction))
@@ -62,15 +62,14 @@ class PeftDora(Adapter):
         """``change`` for a weight of the connected model; block weight not counted."""
         return change(weight, *self.direction.factors(), self.direction.scale, self.magnitude)
 
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         if self.block_weight != 1:
-            raise LoraError(based.only_whole(self))
-        up, down = self.direction.halves
-        yield UP, up
-        yield DOWN, down
+            raise LoraError(only_whole(self))
+        yield UP, self.direction.up
+        yield DOWN, self.direction.down
         if self.direction.scale != 1:
-            yield ALPHA, torch.tensor(self.direction.alpha, dtype=torch.float32)
-        yield MAGNITUDE, self.magnitude
+            yield ALPHA, LazyTensor.of(torch.tensor(self.direction.alpha, dtype=torch.float32))
+        yield MAGNITUDE, LazyTensor.of(self.magnitude)
 
 
 def change(weight: Tensor, up: Tensor, down: Tensor, scale: float, magnitude: Tensor) -> Tensor:
@@ -87,11 +86,11 @@ def change(weight: Tensor, up: Tensor, down: Tensor, scale: float, magnitude: Te
     return ((factors - 1) * rows + factors * low_rank).reshape(weight.shape)
 
 
-def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[PeftDora]:
-    """The module of the tensors of one prefix. Raises LoraError for a magnitude that isn't one number per row."""
-    magnitude = tensors[MAGNITUDE]
+def read(module: ModuleTensors) -> list[PeftDora]:
+    """The adapter of a module, in memory. Raises LoraError for a magnitude that isn't one number per row."""
+    source, magnitude = module.source, module.values[MAGNITUDE]
     require_float(magnitude, f"{source}: its lora_magnitude_vector")
-    found = lora.read(name, {suffix: tensor for suffix, tensor in tensors.items() if suffix != MAGNITUDE}, source)
+    found = lora.read(module.in_memory().only([suffix for suffix in module.values if suffix != MAGNITUDE]))
     if len(found) != 1:
         raise LoraError(f"{source} has lora_magnitude_vector without the one LoRA that it belongs to. {DAMAGED}")
     (direction,) = found
@@ -101,4 +100,4 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[PeftDora
             f"{source}: its lora_magnitude_vector {shape_text(magnitude)} isn't one number for each of its {rows} "
             f"rows. {DAMAGED}"
         )
-    return [PeftDora(name, direction, magnitude.flatten())]
+    return [PeftDora(module.name, direction, magnitude.flatten())]

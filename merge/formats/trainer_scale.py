@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ..errors import LoraError, for_user
-from ..io.safetensors_file import Stored
+from ..lazy import LazyTensor
 from ..provenance.metadata import ADAPTER_METADATA
 from ..provenance.recipe import KEY
-from . import based, loha, lokr, lora
+from . import loha, lokr, lora, weight_dependent
 from .checks import ALPHA, read_alpha
 from .peft_config import FILE, NO_PATTERN, Pattern, PeftConfig, from_header
 
@@ -30,9 +30,9 @@ AS_BEFORE = "rslora"
 CONFIG_HASH = "adapter_config"
 
 # Tensors whose first dimension is the rank of their module, in order of precedence.
-_RANKED = (*(down for _, down in lora.SPELLINGS), loha.MATRICES[1], lokr.W2_B, lokr.W1_B)
+_RANKED = (*(down for _, down in lora.PAIRS), loha.MATRICES[1], lokr.W2_B, lokr.W1_B)
 
-Group = Mapping[str, Tensor | Stored]
+Group = Mapping[str, Tensor] | Mapping[str, LazyTensor]
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def scaled(tensors: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
 
 def _rank(group: Group) -> int | None:
     """What alpha is divided by; None for modules without such a scale."""
-    if any(suffix in group for suffix in (*based.GLORA, *based.OFT)):
+    if any(suffix in group for suffix in (*weight_dependent.GLORA, *weight_dependent.OFT)):
         return None
     ranked = next((group[suffix] for suffix in _RANKED if suffix in group), None)
     return ranked.shape[0] if ranked is not None and len(ranked.shape) > 1 and ranked.shape[0] else None
@@ -173,5 +173,5 @@ def _is_whole_lokr(group: Group) -> bool:
 
 def _is_as_before(tensors: Mapping[str, Tensor], rank: int | None, source: str) -> bool:
     """Whether AS_BEFORE counts a header here: for LoRAs whose alpha is missing or equals the rank."""
-    is_lora = any(down in tensors for _, down in lora.SPELLINGS) and based.DORA not in tensors
+    is_lora = any(down in tensors for _, down in lora.PAIRS) and weight_dependent.DORA not in tensors
     return is_lora and (ALPHA not in tensors or read_alpha(tensors, 0, source) == rank)

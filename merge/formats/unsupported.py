@@ -1,7 +1,7 @@
-"""Tensors of no supported family: which of them can be left out, and which make a file unusable.
+"""Tensors of unsupported families: which can be left out, and which make a file unusable.
 
-Parts of an adapter are never left out, because what remains would be a different LoRA. Other tensors that ComfyUI's own
-loader ignores as well are left out and named.
+Parts of an adapter are never left out, because the rest would be a different LoRA. Other tensors, which ComfyUI's own
+loader ignores too, are left out and named.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NOT_LOADED = "ComfyUI's own loader doesn't load it either. Leave this file out 
 
 def _dropped(part: str) -> str:
     return (
-        f"ComfyUI's own loader would drop its {part}, which makes another LoRA of it. Merge it into its base model "
+        f"ComfyUI's own loader would drop its {part}, which makes it a different LoRA. Merge it into its base model "
         "with the program that trained it (PEFT: merge_and_unload), or leave it out."
     )
 
@@ -43,14 +43,14 @@ KINDS = (
 )
 OF_ENDING = {ending: kind for kind in KINDS for ending in kind.endings}
 
-# Keys of adapters of an unknown kind, told by what follows the module's name.
+# Keys of unknown adapter families, recognised by what follows the module's name.
 _ADAPTER = re.compile(
     r"\.(?:lora|hada|lokr|loha|oft|boft|ia3|vera|dora|glora|delora|miss|hra|road|bone|c3a)_\w+(?:\.|$)"
 )
 # Never part of the adapter with the same prefix: lightx2v's change of a block's modulation.
 _APART = (".diff_m",)
-# How many dotted parts can follow a module's name in a key.
-_MOST_PARTS = 4
+# How many dotted parts may follow a module's name in a key.
+_MAX_PARTS = 4
 
 
 def refusal(kind: Kind, prefix: str, name: str) -> LoraError:
@@ -62,10 +62,10 @@ def left_out(keys: Sequence[str], modules: Container[str], name: str) -> str:
 
     Raises LoraError if one of the tensors is part of an adapter.
     """
-    strange = next((key for key in keys if _is_of_adapter(key, modules)), None)
-    if strange is not None:
+    of_adapter = next((key for key in keys if _is_of_adapter(key, modules)), None)
+    if of_adapter is not None:
         raise LoraError(
-            f"{name}: tensor {strange} is part of an adapter, but neither this pack nor ComfyUI's own loader knows "
+            f"{name}: tensor {of_adapter} is part of an adapter, but neither this pack nor ComfyUI's own loader knows "
             "what it does; ComfyUI loads the rest without it. Leave this file out of the merge."
         )
     some = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
@@ -79,7 +79,7 @@ def _is_of_adapter(key: str, modules: Container[str]) -> bool:
     if key.endswith(_APART):
         return False
     prefix = key
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         prefix, dot, _ = prefix.rpartition(".")
         if dot and prefix in modules:
             return True

@@ -1,1 +1,1 @@
-"""Bytes on disk: safetensors files, hashes, whole-or-nothing writes, safe paths. Knows nothing of LoRAs."""
+"""Bytes on disk: safetensors files, hashes, atomic writes, safe paths. Knows nothing about LoRAs."""

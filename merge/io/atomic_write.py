@@ -1,4 +1,4 @@
-"""Writing a file so that it appears whole under its name or not at all."""
+"""Atomic writes: a file appears complete under its name, or not at all."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import BinaryIO
 
 from ..compute.context import CancelCheck, Progress, no_progress
 from ..errors import LoraError
-from ..lazy import Later
+from ..lazy import LazyTensor
 from . import safetensors_file
 
-# How files end that are being written: not an ending that ComfyUI lists, so one that a killed process left is never
-# offered as a LoRA. The next save into the folder removes those that nobody has written to for this many seconds.
+# The ending of temporary files. ComfyUI doesn't list it, so a file that a killed process left is never offered as a
+# LoRA. The next save into the folder removes temporary files that nobody has written to for _STALE seconds.
 _TEMPORARY = ".power-merger.tmp"
 _LEFT = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(_TEMPORARY)}")
 _STALE = 24 * 3600
-# How much is written before the disk is told to begin with it.
+# Bytes written before fsync starts on them.
 FLUSH_BYTES = 64 * 2**20
 
 
 @contextmanager
 def refusals_named(what: str, advice: str) -> Iterator[None]:
-    """Words for the user where the system refuses: a full disk, a folder that can't be written to."""
+    """Turn the system's errors (disk full, folder not writable) into a LoraError for the user."""
     try:
         yield
     except OSError as error:
@@ -37,40 +37,39 @@ def refusals_named(what: str, advice: str) -> Iterator[None]:
 
 def write_whole(
     path: Path,
-    contents: Mapping[str, Later],
+    contents: Mapping[str, LazyTensor],
     metadata: Mapping[str, str],
     overwrite: bool,
     check: CancelCheck,
     progress: Progress = no_progress,
     hash_key: str = "",
 ) -> Path:
-    """Write into a temporary file beside ``path``, then give it its name; on any fault nothing is left behind.
+    """Write into a temporary file next to ``path``, then rename it; after an error nothing is left.
 
-    ``progress`` hears of the bytes of data written, and of those in all.
-    Raises LoraError where the system refuses.
+    ``progress`` is called with the bytes of data written so far and in total. Raises LoraError if the system refuses.
     """
     temporary = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}{_TEMPORARY}"
-    advice = "Check that the folder may be written to, that its disk has room and that no other program uses the file."
+    advice = "Check that the folder is writable, that its disk has space and that no other program uses the file."
     with refusals_named(f"{path.name} can't be written into {path.parent.name}", advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent)
         try:
-            # unbuffered: the blocks are large, and the disk is told of what is written already
+            # unbuffered, because the blocks are large and fsync must see what is written
             with temporary.open("xb", buffering=0) as file, _flushing(file) as flush:
                 safetensors_file.write(file, contents, metadata, check, flush, hash_key, progress)
                 os.fsync(file.fileno())
             check()
             return _give_name(temporary, path, overwrite)
         finally:
-            with suppress(OSError):  # gone already; or held by another program for a moment: it goes as a stale one
+            with suppress(OSError):  # renamed already, or held by another program: then a later save removes it
                 temporary.unlink()
 
 
 @contextmanager
 def _flushing(file: BinaryIO) -> Iterator[Callable[[], None]]:
-    """What to call now and then while a file is written: the disk takes what is there while more is written.
+    """A function to call while a file is written: fsync runs in a second thread, so that less remains at the end.
 
-    It leaves less to wait for at the end. Raises OSError where the disk refused.
+    Raises OSError if the disk refused.
     """
     last: Future[None] | None = None
     flushed = 0
@@ -91,7 +90,7 @@ def _flushing(file: BinaryIO) -> Iterator[Callable[[], None]]:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder, once nobody can be writing it any more."""
+    """Remove temporary files that killed processes left in a folder, once nobody can still be writing them."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if _LEFT.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
@@ -111,18 +110,18 @@ def _give_name(temporary: Path, path: Path, overwrite: bool) -> Path:
         except FileExistsError:
             continue
         return free
-    raise LoraError(f"{path.name} and 99,999 numbered names after it are taken. Choose another name.")
+    raise LoraError(f"{path.name} and the 99,999 numbered names after it are taken. Choose another name.")
 
 
 def _rename_unless_there(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)  # fails where the name is taken, whoever took it a moment ago
+        os.link(source, target)  # fails if the name is taken, even if that happened a moment ago
         return
     except FileExistsError:
         raise
     except OSError:
         pass  # a file system without hard links (FAT, some network shares)
-    # takes the name, empty for a moment, or fails where somebody else has it
+    # reserves the name with an empty file, or fails if it is taken
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     try:
         os.replace(source, target)

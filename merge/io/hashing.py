@@ -1,4 +1,4 @@
-"""SHA-256, by which Civitai and others know a file: computed in a thread beside the reading of it."""
+"""SHA-256, by which Civitai and others identify a file, computed in a second thread while the file is read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from ..compute.context import CancelCheck
 
-# How much is hashed between two looks at whether to stop.
+# Bytes hashed between two checks for cancelling.
 HASH_BYTES = 2**20
-# Seconds between two looks at whether to stop while the hash is waited for.
-LOOK_SECONDS = 0.05
+# Seconds between two checks for cancelling while waiting for the hash.
+WAIT_SECONDS = 0.05
 
 
 class Sha256:
-    """Hashes a file in a thread of its own: `with Sha256(path) as sha256: ...; sha256.result(check)`.
+    """Hashes a file in a second thread: `with Sha256(path) as sha256: ...; sha256.result(check)`.
 
-    Leaving the block ends the thread, whether it has finished or not.
+    Leaving the with statement stops the thread, finished or not.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,11 +35,11 @@ class Sha256:
         self._thread.join()
 
     def result(self, check: CancelCheck) -> str:
-        """The hash in hexadecimal. Raises OSError where the file could not be read."""
-        self._thread.join(LOOK_SECONDS)
+        """The hash in hexadecimal. Raises OSError if the file couldn't be read."""
+        self._thread.join(WAIT_SECONDS)
         while self._thread.is_alive():
             check()
-            self._thread.join(LOOK_SECONDS)
+            self._thread.join(WAIT_SECONDS)
         if self._error is not None:
             raise self._error
         return self._digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Names of files to write, kept inside a folder."""
+"""Safe names for files to write: they never leave their folder."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from ..errors import LoraError
 
-# Names that Windows keeps for devices, whatever their ending.
+# Names that Windows reserves for devices, whatever their extension.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff<>:"|?*]')
-# File systems take 255 bytes; the rest is for the ending, the number and the temporary file's addition.
+# File systems allow 255 bytes; the rest is for the extension, the number and the temporary file's ending.
 MAX_NAME_BYTES = 200
 
 
 def inside(folder: Path, file_name: str, extension: str) -> Path:
-    """The path of ``file_name`` (may hold subfolders, with either slash; the extension may be missing) in ``folder``.
+    """The path of ``file_name`` in ``folder``. It may have subfolders, with either slash; the extension is optional.
 
-    The rules are those of Windows on every system, so that folders can be moved. Raises LoraError for names that
-    point outside the folder, through a link too, and for names that no file can have.
+    Windows' rules apply on every system, so that folders can be moved. Raises LoraError for names that lead out of the
+    folder, also through a link, and for names that no file can have.
     """
     if not re.fullmatch("[A-Za-z0-9]+", extension):
         raise LoraError(f"The extension {extension!r} can't be used: it must be letters and digits.")
@@ -43,8 +43,8 @@ def _require_name(part: str, file_name: str) -> None:
     problem = None
     if part in ("", ".", ".."):
         problem = "it must name a file inside the folder, without empty parts, . or .."
-    elif _FORBIDDEN.search(part):  # the surrogates are halves of characters, which no file system takes
-        problem = "it holds a character that file names can't have (control characters, < > : \" | ? *)"
+    elif _FORBIDDEN.search(part):  # unpaired surrogates, which no file system accepts
+        problem = "it contains a character that file names can't have (control characters, < > : \" | ? *)"
     elif part != part.strip() or part.endswith("."):
         problem = "a part of it starts or ends with a space or ends with a dot"
     elif _DEVICES.fullmatch(part.split(".")[0].strip()):

@@ -1,7 +1,7 @@
-"""safetensors files, read with plain reads, tensor by tensor, and written in one deterministic order.
+"""Reading and writing safetensors files, tensor by tensor and deterministically.
 
-The safetensors library maps the file into memory: a file that is truncated under the map kills the process, and on
-Windows a mapped file can't be replaced. It also writes metadata in random order, so that equal files differ in bytes.
+The safetensors library maps the file into memory: truncating a mapped file kills the process, and on Windows a mapped
+file can't be replaced. It also writes metadata in random order, so that equal files differ in their bytes.
 The format: https://github.com/huggingface/safetensors#format
 """
 
@@ -25,12 +25,12 @@ from torch import Tensor
 
 from ..compute.context import CancelCheck, Progress, no_progress
 from ..errors import LoraError
-from ..lazy import Later, made
+from ..lazy import LazyTensor
 from .background_writer import BackgroundWriter
 
 # The limit of the safetensors library.
 MAX_HEADER_BYTES = 100_000_000
-# How much is written between two looks at whether the user wants to stop.
+# Bytes written between two checks for cancelling.
 WRITE_BYTES = 16 * 2**20
 
 DTYPES: dict[str, torch.dtype] = {
@@ -48,7 +48,7 @@ DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-# What numpy holds them as: numbers of the same size where it has none of the kind.
+# numpy's dtype, or one of the same size where numpy lacks the type.
 NUMPY_DTYPES: dict[torch.dtype, type[np.generic]] = {
     torch.float64: np.float64,
     torch.float32: np.float32,
@@ -67,7 +67,7 @@ NUMPY_DTYPES: dict[torch.dtype, type[np.generic]] = {
 
 @dataclass(frozen=True)
 class FileState:
-    """A file and what tells that it is still the same."""
+    """A file, with the size and time that show whether it has changed."""
 
     path: Path
     size: int
@@ -75,36 +75,39 @@ class FileState:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A tensor in its file: where it is, and what it is."""
+class StoredTensor:
+    """Where a tensor is in its file, with its dtype and shape."""
 
     file: FileState
     offset: int
     dtype: torch.dtype
     shape: tuple[int, ...]
 
-    def shaped(self, shape: Sequence[int]) -> Stored:
-        """The same numbers under another shape of as many."""
-        assert math.prod(shape) == math.prod(self.shape)
-        return replace(self, shape=tuple(shape))
-
-    def rows(self, start: int, stop: int) -> Stored:
+    def rows(self, start: int, stop: int) -> StoredTensor:
         """The part from index start to stop of the first dimension."""
         row = math.prod(self.shape[1:]) * self.dtype.itemsize
         return replace(self, offset=self.offset + start * row, shape=(stop - start, *self.shape[1:]))
 
+    def lazy(self) -> LazyTensor:
+        """The tensor, read again at each use. Reading raises LoraError when the file has changed since ``index``."""
 
-def index(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
-    """All tensors of a safetensors file, in the order of their data, and its metadata; none of them is read yet.
+        def read_rows(start: int, stop: int) -> Tensor:
+            return read([self.rows(start, stop)])[0]
 
-    Raises LoraError when the file is not a whole, valid safetensors file.
+        return LazyTensor(self.dtype, self.shape, lambda: read([self])[0], is_finite=True, read_rows=read_rows)
+
+
+def index(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """All tensors of a safetensors file, in the order of their data, and its metadata; reads only the header.
+
+    Raises LoraError unless the file is a complete, valid safetensors file.
     """
     with path.open("rb") as file:
         state = _state(path, file)
         header, data_start = _read_header(file, state.size, path.name)
     metadata = header.pop("__metadata__", None)
     metadata = {} if metadata is None else metadata
-    _require(_is_text_map(metadata), path.name, "its metadata is not a table of texts")
+    _require(_is_text_map(metadata), path.name, "its metadata is not a table of strings")
     entries = sorted(
         ((name, *_entry(name, entry, path.name)) for name, entry in header.items()),
         key=lambda e: (e[3], e[4]),
@@ -116,14 +119,14 @@ def index(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     _require(
         data_start + position == state.size,
         path.name,
-        f"its header promises {data_start + position} bytes and the file has {state.size}",
+        f"its header describes {data_start + position} bytes, but the file has {state.size}",
     )
-    tensors = {name: Stored(state, data_start + begin, dtype, shape) for name, dtype, shape, begin, _ in entries}
+    tensors = {name: StoredTensor(state, data_start + begin, dtype, shape) for name, dtype, shape, begin, _ in entries}
     return tensors, dict(metadata)
 
 
-def read(stored: Sequence[Stored]) -> list[Tensor]:
-    """Tensors of one file, each with memory of its own. Raises LoraError when the file has changed since ``index``."""
+def read(stored: Sequence[StoredTensor]) -> list[Tensor]:
+    """Tensors of one file, each in memory of its own. Raises LoraError if the file has changed since ``index``."""
     if not stored:
         return []
     state = stored[0].file
@@ -134,17 +137,12 @@ def read(stored: Sequence[Stored]) -> list[Tensor]:
             tensors = [_read_tensor(file, one, name) for one in stored]
             _require_same(state, file)
     except FileNotFoundError:
-        raise LoraError(f"{name} is gone since it was loaded. Put it back, or choose another file.") from None
+        raise LoraError(
+            f"{name} is gone: it was deleted or moved after it was loaded. Put it back, or choose another file."
+        ) from None
     except OSError as error:
-        raise LoraError(f"{name} can't be read any more: {error.strerror or error}. Check the file.") from error
+        raise LoraError(f"{name} can no longer be read: {error.strerror or error}. Check the file.") from error
     return tensors
-
-
-def in_memory(values: Mapping[str, Tensor | Stored]) -> dict[str, Tensor]:
-    """The same with those read that are in a file, which is one file. Raises LoraError as ``read`` does."""
-    stored = {key: value for key, value in values.items() if isinstance(value, Stored)}
-    found = dict(zip(stored, read(list(stored.values())), strict=True))
-    return {key: found[key] if isinstance(value, Stored) else value for key, value in values.items()}
 
 
 def _state(path: Path, file: BinaryIO) -> FileState:
@@ -156,7 +154,7 @@ def _require_same(state: FileState, file: BinaryIO) -> None:
     status = os.fstat(file.fileno())
     if (status.st_size, status.st_mtime_ns) != (state.size, state.modified):
         raise LoraError(
-            f"{state.path.name} has changed since it was loaded. Run the workflow again: it is read anew then."
+            f"{state.path.name} has changed since it was loaded. Run the workflow again to read the new file."
         )
 
 
@@ -180,12 +178,12 @@ def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     table = dict(pairs)
     if len(table) != len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"{twice!r} stands in it twice")
+        raise ValueError(f"{twice!r} occurs twice")
     return table
 
 
 def _require_whole_characters(header: object) -> None:
-    """Raise ValueError where an escape of JSON spells half a character, which no file could hold again."""
+    """Raise ValueError for an unpaired surrogate escape, which UTF-8 can't store."""
     json.dumps(header, ensure_ascii=False).encode("utf-8")
 
 
@@ -196,13 +194,13 @@ def _entry(name: str, entry: object, source: str) -> tuple[torch.dtype, tuple[in
     dtype = DTYPES.get(str(entry.get("dtype")))
     if dtype is None:
         raise LoraError(
-            f"{source}: tensor {name} is of a type ({entry.get('dtype')}) that can't be merged. "
+            f"{source}: tensor {name} has the type {entry.get('dtype')}, which can't be merged. "
             "Choose a copy in float16, bfloat16 or float32."
         )
     shape, offsets = entry.get("shape"), entry.get("data_offsets")
     _require(_is_counts(shape) and _is_counts(offsets), source, f"the entry of tensor {name} is malformed")
     assert isinstance(shape, list) and isinstance(offsets, list)
-    # an empty tensor promises no data, and its other sizes may still be more than torch can count
+    # an empty tensor has no data, yet its other sizes may be more than torch can count
     small = math.prod(size or 1 for size in shape) < 2**59
     _require(len(offsets) == 2 and small, source, f"the entry of tensor {name} is malformed")
     begin, end = offsets
@@ -222,17 +220,17 @@ def _is_text_map(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
-def _read_tensor(file: BinaryIO, stored: Stored, source: str) -> Tensor:
+def _read_tensor(file: BinaryIO, stored: StoredTensor, source: str) -> Tensor:
     if 0 in stored.shape:
         return torch.empty(stored.shape, dtype=stored.dtype)
-    # by way of numpy: of a small tensor torch's calls take longer than the reading
+    # with numpy, because torch's calls take longer than reading a small tensor
     numbers = np.empty(stored.shape, NUMPY_DTYPES[stored.dtype])
     file.seek(stored.offset)
     position = file.readinto(numbers.data)  # type: ignore[attr-defined]
-    while position < numbers.nbytes:  # a system may give 2 GB at a time
+    while position < numbers.nbytes:  # some systems read at most 2 GB at a time
         rest = numbers.reshape(-1).view(np.uint8)[position:]
         count = file.readinto(rest.data)  # type: ignore[attr-defined]
-        _require(bool(count), source, "it ended while it was read")
+        _require(bool(count), source, "it became shorter while it was read")
         position += count
     if sys.byteorder == "big":
         numbers.byteswap(inplace=True)
@@ -241,19 +239,19 @@ def _read_tensor(file: BinaryIO, stored: Stored, source: str) -> Tensor:
 
 
 def tensor_bytes(tensor: Tensor) -> np.ndarray:
-    """The memory of a contiguous tensor as a flat numpy array of bytes."""
+    """A contiguous tensor's memory as a flat numpy array of bytes."""
     return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
-def metadata_room(tensors: Mapping[str, Tensor | Later]) -> int:
-    """How many bytes of metadata a file with these tensors can hold: what their own entries leave of its header."""
-    reserve = 4096  # the key of the metadata, the hash that is added to them, padding
+def metadata_room(tensors: Mapping[str, LazyTensor]) -> int:
+    """How many bytes of metadata fit into the header of a file with these tensors."""
+    reserve = 4096  # for the metadata's key, the hash that is added, and padding
     return MAX_HEADER_BYTES - len(_header(tensors, {})) - reserve
 
 
 def write(
     file: BinaryIO,
-    tensors: Mapping[str, Tensor | Later],
+    tensors: Mapping[str, LazyTensor],
     metadata: Mapping[str, str],
     check: CancelCheck,
     after_block: Callable[[], None] = lambda: None,
@@ -262,12 +260,11 @@ def write(
 ) -> None:
     """Write contiguous CPU tensors in the given order; the same tensors and metadata give the same bytes.
 
-    Each tensor is made when its turn comes; hashing and writing go on in a thread of their own, which calls
-    ``after_block`` when a block of data is written. ``check`` is called before each block is handed to it, ``progress``
-    after that with the bytes handed over and those in all.
-    Under ``hash_key``, where there is one, the metadata gets the SHA-256 of the tensors' data, which is known when all
-    of it is written: the header is then written anew, at the same length.
-    Raises LoraError, before anything is written, for a header longer than ``index`` reads.
+    Tensors are materialized one at a time. A second thread hashes and writes them, and calls ``after_block`` after each
+    block. ``check`` is called before a block is passed to that thread, ``progress`` afterwards, with the bytes passed
+    so far and in total. With a ``hash_key``, the metadata gets the SHA-256 of the tensors' data under it. The hash is
+    known only at the end, so the header is then written again, at the same length.
+    Raises LoraError, before writing anything, for a header longer than ``index`` reads.
     """
     start = file.tell()
     digest = sha256()
@@ -275,7 +272,7 @@ def write(
     header = _header(tensors, metadata)
     if len(header) - 8 > MAX_HEADER_BYTES:
         raise LoraError(
-            f"The names of {len(tensors):,} tensors make a header of {len(header) / 1e6:.0f} MB, and safetensors "
+            f"The keys of {len(tensors):,} tensors need a header of {len(header) / 1e6:.0f} MB, and safetensors "
             f"allows {MAX_HEADER_BYTES / 1e6:.0f} MB. Merge fewer LoRAs into one file."
         )
     _write_all(file, memoryview(header))
@@ -289,7 +286,7 @@ def write(
     done, total = 0, sum(map(_size, tensors.values()))
     with BackgroundWriter(put) as writer:
         for name, tensor in tensors.items():
-            data = _little_endian(tensor_bytes(made(tensor)), tensor.dtype.itemsize)
+            data = _little_endian(tensor_bytes(tensor.materialize()), tensor.dtype.itemsize)
             assert len(data) == _size(tensor), name
             for position in range(0, len(data), WRITE_BYTES):
                 check()
@@ -307,11 +304,11 @@ def write(
 
 
 def _write_all(file: BinaryIO, data: memoryview) -> None:
-    while data:  # an unbuffered file may take a part at a time
+    while data:  # an unbuffered file may write only a part
         data = data[file.write(data) :]
 
 
-def _header(tensors: Mapping[str, Tensor | Later], metadata: Mapping[str, str]) -> bytes:
+def _header(tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str]) -> bytes:
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     position = 0
     for name, tensor in tensors.items():
@@ -322,16 +319,16 @@ def _header(tensors: Mapping[str, Tensor | Later], metadata: Mapping[str, str]) 
         }
         position += _size(tensor)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
-    text += b" " * (-len(text) % 8)  # the format wants the data to start at a multiple of 8
+    text += b" " * (-len(text) % 8)  # the format aligns the data to 8 bytes
     return struct.pack("<Q", len(text)) + text
 
 
 def _hash_text(digest: str) -> str:
-    """A hash as ModelSpec writes it."""
+    """A hash in ModelSpec's notation."""
     return f"0x{digest}"
 
 
-def _size(tensor: Tensor | Later) -> int:
+def _size(tensor: LazyTensor) -> int:
     return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 
@@ -347,4 +344,4 @@ def _require(good: bool, source: str, problem: str) -> None:
 
 
 def _damaged(source: str, problem: str) -> LoraError:
-    return LoraError(f"{source} is not a whole safetensors file: {problem}. Download or save it again.")
+    return LoraError(f"{source} is not a complete safetensors file: {problem}. Download or save it again.")

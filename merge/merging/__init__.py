@@ -1,1 +1,1 @@
-"""The operations on whole LoRAs: matching their weights, merging, resizing. Knows nothing of files."""
+"""Operations on whole LoRAs: matching their weights, merging, resizing. Knows nothing about files."""

@@ -1,146 +1,149 @@
-"""One LoRA's part in a weight of a merge, and bringing those of several LoRAs to the same rows of a fused weight."""
+"""Brings the contributions to one weight to the same rows.
+
+Some models fuse several linear layers into one weight, and a LoRA adapts either the fused weight or some of its rows
+(matching.py has an example). The result has modules for these row ranges; the first rule that applies counts:
+
+1. The whole weight, if ComfyUI could not load a module for one of the LoRAs' row ranges, because it maps no name to it
+   (q, k and v of HunyuanVideo).
+2. The LoRAs' row ranges, if no two of them overlap (to_q and to_k).
+3. The LoRAs' row ranges other than the whole weight, if together they make up the weight (to_q, to_k and to_v), and the
+   first LoRA has one of them.
+4. The whole weight.
+
+Contributions with more rows are sliced, contributions with fewer rows are padded with zeros.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import groupby, pairwise
 
 import torch
 
 from ..adapters.base import Adapter, Replacement, with_block_weight
 from ..adapters.combine import join, same_weight, shape_text
-from ..adapters.row_slices import cut_out, rows_of, set_into, swap_halves
+from ..adapters.retarget import retarget
+from ..adapters.row_slices import rows_of
 from ..errors import LoraError
-from ..names import Architecture, Target, mapped_names, name_of_whole
-
-Window = tuple[Fraction, Fraction]
-WHOLE: Window = (Fraction(0), Fraction(1))
+from ..names import ALL_ROWS, Architecture, RowRange, Target, mapped_names, name_of_whole
 
 
 @dataclass(frozen=True, eq=False)
 class Contribution:
-    """One LoRA's part in a weight of the merge: the adapter, its strength, and the LoRA's number among the inputs."""
+    """What one LoRA adds to a weight: the adapter, its target, its strength, and which LoRA it is."""
 
     adapter: Adapter
+    target: Target
     strength: float
-    input_index: int
+    input_index: int  # counted from 1
     lora: str
 
     @property
     def effective_weight(self) -> float:
-        """What the product of the factors is multiplied by in the end: strength times alpha / rank."""
+        """The factor of ``up @ down`` in the merge: strength times alpha / rank."""
         return self.strength * self.adapter.scale
 
 
-def same_rows(
-    weight: str, present: Sequence[tuple[Contribution, Target]], architecture: Architecture | None
-) -> list[tuple[str, list[Contribution]]]:
-    """The shares of one weight by the rows that they change, with a name for these rows.
+def align_rows(
+    contributions: Sequence[Contribution], architecture: Architecture | None
+) -> list[tuple[RowRange, list[Contribution]]]:
+    """The contributions to one weight by row range, at most one for each LoRA; exact.
 
-    Shares of the same rows stay as they are, those of different rows (to_q and to_k) apart. Where one LoRA has the
-    parts and another the whole, all are brought to the form of the first LoRA that has the weight; to the whole one
-    where its parts are not all there. Parts that ComfyUI maps no name for always become the whole. Exact: a delta's
-    rows are the rows of its up factor.
+    Raises LoraError if they are for weights of different heights.
     """
-    meanings = {meaning for _, meaning in present}
-    if len(meanings) == 1 and (present[0][1].is_whole or _has_name(weight, _window(present[0][1]), architecture)):
-        return [
-            (_rows_name(weight, *_window(present[0][1])), _one_a_lora([contribution for contribution, _ in present]))
-        ]
-    _require_same_rows(present)
-    found = []
-    for window in _form(weight, present, architecture):
-        name, swapped = _spelling(weight, window, present, architecture)
-        contributions = []
-        for contribution, meaning in present:
-            if meaning.start < window[1] and window[0] < meaning.stop:
-                contributions.append(
-                    replace(contribution, adapter=_brought(contribution.adapter, meaning, name, window, swapped))
-                )
-        found.append((_rows_name(weight, *window), _one_a_lora(contributions)))
-    return found
+    first = contributions[0].target
+    same = all(contribution.target == first for contribution in contributions)
+    if same and (first.is_whole or _is_mapped(first.weight, first.rows, architecture)):
+        return [(first.rows, _one_per_lora(contributions))]
+    _require_same_height(contributions)
+    aligned = []
+    for rows in _result_rows(contributions, architecture):
+        name, swapped = _name_of_rows(rows, contributions, architecture)
+        wanted = Target(first.weight, rows, swapped)
+        overlapping = [contribution for contribution in contributions if contribution.target.rows.overlaps(rows)]
+        aligned.append((rows, _one_per_lora([_with_target(one, wanted, name) for one in overlapping])))
+    return aligned
 
 
-def _window(meaning: Target) -> Window:
-    return meaning.start, meaning.stop
+def _result_rows(contributions: Sequence[Contribution], architecture: Architecture | None) -> list[RowRange]:
+    """The row ranges that the result has modules for, by the rules at the top of this file."""
+    weight = contributions[0].target.weight
+    ranges = list(dict.fromkeys(contribution.target.rows for contribution in contributions))
+    parts = sorted(rows for rows in ranges if rows != ALL_ROWS)
+    all_mapped = all(_is_mapped(weight, rows, architecture) for rows in parts)
+    if not all_mapped and _is_mapped(weight, ALL_ROWS, architecture):
+        return [ALL_ROWS]
+    if all(upper.stop <= lower.start for upper, lower in pairwise(sorted(ranges))):
+        return ranges
+    return parts if ranges[0] != ALL_ROWS and _make_up_the_weight(parts) else [ALL_ROWS]
 
 
-def _rows_name(weight: str, start: Fraction, stop: Fraction) -> str:
-    return weight if (start, stop) == WHOLE else f"{weight}[{start}:{stop}]"
+def _make_up_the_weight(parts: Sequence[RowRange]) -> bool:
+    """Whether row ranges, in order, cover all rows once."""
+    return (parts[0].start, parts[-1].stop) == (ALL_ROWS.start, ALL_ROWS.stop) and all(
+        upper.stop == lower.start for upper, lower in pairwise(parts)
+    )
 
 
-def _has_name(weight: str, window: Window, architecture: Architecture | None) -> bool:
-    """Whether ComfyUI maps a name for these rows. Without an architecture the names are a connected model's own."""
-    return architecture is None or any(mapped_names(Target(weight, *window), architecture))
+def _is_mapped(weight: str, rows: RowRange, architecture: Architecture | None) -> bool:
+    """Whether ComfyUI maps a name to these rows. Without an architecture, all names are from a model's key map."""
+    return architecture is None or any(mapped_names(Target(weight, rows), architecture))
 
 
-def _form(
-    weight: str, present: Sequence[tuple[Contribution, Target]], architecture: Architecture | None
-) -> list[Window]:
-    """The rows that the result's modules have: parts only where each of them has a name, or the whole has none."""
-    windows = list(dict.fromkeys(_window(meaning) for _, meaning in present))
-    parts = sorted(window for window in windows if window != WHOLE)
-    named = all(_has_name(weight, part, architecture) for part in parts) or not _has_name(weight, WHOLE, architecture)
-    if all(a[1] <= b[0] for a, b in pairwise(sorted(windows))):
-        return windows if named else [WHOLE]
-    tile = parts and (parts[0][0], parts[-1][1]) == WHOLE and all(a[1] == b[0] for a, b in pairwise(parts))
-    return parts if tile and windows[0] != WHOLE and named else [WHOLE]
-
-
-def _spelling(
-    weight: str, window: Window, present: Sequence[tuple[Contribution, Target]], architecture: Architecture | None
+def _name_of_rows(
+    rows: RowRange, contributions: Sequence[Contribution], architecture: Architecture | None
 ) -> tuple[str, bool]:
-    """The first LoRA's name for these rows, and whether it swaps their halves; kohya's for parts without a name."""
-    first = _window(present[0][1])
-    if first == window or _has_name(weight, first, architecture):
-        for contribution, meaning in present:
-            if _window(meaning) == window:
-                return contribution.adapter.name, meaning.swapped
-    assert architecture is not None  # without one a name always means a whole weight
-    return name_of_whole(weight, architecture), False
+    """The name of the result's module for these rows, and whether its halves are swapped.
+
+    It is the name that the first LoRA with these rows has. If the first LoRA of all has other rows, which ComfyUI maps
+    no name to, it is kohya's name of the whole weight.
+    """
+    first = contributions[0].target
+    if first.rows == rows or _is_mapped(first.weight, first.rows, architecture):
+        for contribution in contributions:
+            if contribution.target.rows == rows:
+                return contribution.adapter.name, contribution.target.swapped
+    assert architecture is not None  # a model's own names of rows only overlap with its name of the whole weight
+    return name_of_whole(first.weight, architecture), False
 
 
-def _brought(adapter: Adapter, meaning: Target, name: str, window: Window, swapped: bool) -> Adapter:
-    if meaning.swapped != swapped:
-        adapter = swap_halves(adapter, name)
-    if _window(meaning) == window:
-        return adapter
-    if window == WHOLE:
-        return set_into(adapter, name, meaning.start, int(rows_of(adapter, meaning)))
-    return cut_out(adapter, name, *window)
+def _with_target(contribution: Contribution, wanted: Target, name: str) -> Contribution:
+    adapter = retarget(contribution.adapter, contribution.target, wanted, name)
+    return replace(contribution, adapter=adapter, target=wanted)
 
 
-def _one_a_lora(contributions: Sequence[Contribution]) -> list[Contribution]:
-    """The parts that one LoRA has of these rows as one share: its strength is that of the first."""
+def _one_per_lora(contributions: Sequence[Contribution]) -> list[Contribution]:
+    """The contributions with those of one LoRA added up, at the strength of its first."""
     joined = []
-    for _, same in groupby(contributions, lambda contribution: contribution.input_index):
-        first, *others = same
+    for _, of_one_lora in groupby(contributions, lambda contribution: contribution.input_index):
+        first, *others = of_one_lora
         if not others:
             joined.append(first)
             continue
         adapter = with_block_weight(first.adapter, 1.0)
         for other in others:
-            part = with_block_weight(other.adapter, other.strength / first.strength)
-            adapter = join(adapter, part, f"{first.lora}: module {first.adapter.name}")
+            addend = with_block_weight(other.adapter, other.strength / first.strength)
+            adapter = join(adapter, addend, f"{first.lora}: module {first.adapter.name}")
         joined.append(replace(first, adapter=adapter))
     return joined
 
 
-def _require_same_rows(present: Sequence[tuple[Contribution, Target]]) -> None:
-    first, meaning = present[0]
-    for contribution, other in present[1:]:
-        if rows_of(first.adapter, meaning) != rows_of(contribution.adapter, other):
+def _require_same_height(contributions: Sequence[Contribution]) -> None:
+    """Raise LoraError if two contributions are for fused weights with different numbers of rows."""
+    first, *others = contributions
+    height = rows_of(first.adapter, first.target)
+    for other in others:
+        other_height = rows_of(other.adapter, other.target)
+        if other_height != height:
             raise LoraError(
-                f"{first.lora} and {contribution.lora} are not for the same model: module {first.adapter.name} is of a "
-                f"weight with {rows_of(first.adapter, meaning)} rows and {contribution.adapter.name} of one with "
-                f"{rows_of(contribution.adapter, other)}."
+                f"{first.lora} and {other.lora} are not for the same model: module {first.adapter.name} belongs to a "
+                f"weight with {height} rows, module {other.adapter.name} to one with {other_height}."
             )
 
 
 def require_same_weight(first: Contribution, second: Contribution) -> None:
-    """Raise LoraError where two LoRAs take one weight for different shapes, or one replaces what the other changes."""
+    """Raise LoraError if two LoRAs disagree on a weight's shape, or if one replaces what the other changes."""
     a, b = first.adapter, second.adapter
     if not same_weight(a.weight_shape, b.weight_shape):
         raise LoraError(
@@ -151,6 +154,6 @@ def require_same_weight(first: Contribution, second: Contribution) -> None:
         isinstance(a, Replacement) and isinstance(b, Replacement) and not torch.equal(a.value, b.value)
     ):
         raise LoraError(
-            f"{first.lora} and {second.lora} can't be merged: one replaces module {a.name} as a whole (set_weight) and "
-            "the other changes or replaces it differently. Leave one of them out."
+            f"{first.lora} and {second.lora} can't be merged: one replaces module {a.name} as a whole (set_weight), "
+            "the other changes it or replaces it differently. Leave one of them out."
         )

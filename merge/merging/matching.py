@@ -1,4 +1,21 @@
-"""Which adapters of several LoRAs meet at a weight."""
+"""Groups the adapters of several LoRAs by the weight that they change.
+
+1. The key resolver gives each module name its target: a weight of the model, and which of its rows.
+2. Adapters with the same weight are collected, whatever their names. Each is a contribution of its LoRA.
+3. If their rows differ, fused_rows.py brings them to the same rows.
+
+An example with attention of Flux. LoRA a has diffusers' names, LoRA b the fused weight under kohya's name:
+
+    LoRA  module                                        weight                              rows
+    a     transformer.transformer_blocks.0.attn.to_q    model:double_blocks_0_img_attn_qkv  0 to 1/3
+    a     transformer.transformer_blocks.0.attn.to_k    model:double_blocks_0_img_attn_qkv  1/3 to 2/3
+    a     transformer.transformer_blocks.0.attn.to_v    model:double_blocks_0_img_attn_qkv  2/3 to 1
+    b     lora_unet_double_blocks_0_img_attn_qkv        model:double_blocks_0_img_attn_qkv  all
+
+All four change one weight. a is the first LoRA, so the result has a's modules: b's adapter is sliced, and there are
+three groups, each with a contribution of a and a third of b's. If b comes first, the result has b's module: a's three
+adapters are padded with zeros to all rows and added up, and there is one group with a contribution of each LoRA.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +26,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..adapters.base import WEIGHT, Lora, LoraModule, Replacement, needs_model
+from ..adapters.base import WEIGHT, Adapter, Lora, LoraModule, Replacement, needs_model
 from ..adapters.combine import low_rank, reshape_of
 from ..compute.devices import on_cpu
 from ..errors import LoraError
-from ..names import Target
+from ..names import ALL_ROWS, RowRange, Target
 from ..numerics.finite import is_finite
-from .fused_rows import Contribution, require_same_weight, same_rows
+from .fused_rows import Contribution, align_rows, require_same_weight
 from .key_resolver import KeyResolver
 
 
 @dataclass(frozen=True, eq=False)
 class WeightGroup:
-    """A parameter that the merge changes and the LoRAs that change it, in input order."""
+    """A parameter of the model (or some rows of it) and the contributions to it, in input order."""
 
-    weight: str  # canonical name
+    weight: str  # canonical name of the parameter, with the rows if it isn't all of them
     contributions: tuple[Contribution, ...]
 
     @property
     def name(self) -> str:
-        """The first LoRA's spelling."""
+        """The module's name in the result: the first LoRA's."""
         return self.contributions[0].adapter.name
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """The parameter's shape, in the convolution's form where any of the LoRAs has it."""
+        """The parameter's shape; with kernel dimensions if any of the LoRAs has them."""
         return max((contribution.adapter.weight_shape for contribution in self.contributions), key=len)
 
     @property
@@ -46,7 +63,7 @@ class WeightGroup:
 
     @property
     def is_vector(self) -> bool:
-        """A bias or a norm: there is no rank to speak of."""
+        """A bias or a norm, which has no rank."""
         return len(self.weight_shape) == 1
 
     @property
@@ -67,14 +84,14 @@ class WeightGroup:
         return self.module(torch.zeros(self.rows, 1), torch.zeros(1, self.columns), dtype)
 
     def module(self, up: Tensor, down: Tensor, dtype: torch.dtype) -> LoraModule:
-        """The result's module from its factors as matrices."""
+        """The module of the result, from its factors as matrices: up (rows, rank), down (rank, columns)."""
         up, down = on_cpu(up, dtype), on_cpu(down, dtype)
         self.require_finite(dtype, up, down)
         return low_rank(self.name, up, down, self.weight_shape, self.reshape)
 
     @property
     def reshape(self) -> tuple[int, ...] | None:
-        """The shape that the model's weight is padded to first, where one of the LoRAs asks for it."""
+        """The shape that the model's weight is padded to first, if one of the LoRAs asks for it."""
         return reshape_of(*(contribution.adapter for contribution in self.contributions))
 
     def require_finite(self, dtype: torch.dtype, *tensors: Tensor) -> None:
@@ -89,13 +106,24 @@ class WeightGroup:
 
 
 def group_by_weight(loras: Sequence[Lora], resolver: KeyResolver) -> list[WeightGroup]:
-    """The parameters of all LoRAs, each with those that change it at a strength other than 0, in order of appearance.
+    """The parameters that the LoRAs change at a strength other than 0, in order of appearance.
 
-    Raises LoraError, before any work is done, where one LoRA replaces what another changes, where shapes disagree, and
-    for modules that need a model's weight.
+    Raises LoraError, before any computation, if shapes disagree, if one LoRA replaces what another changes, and for
+    modules that need the model's weight.
     """
-    contributions: dict[str, list[tuple[Contribution, Target]]] = {}
-    for number, lora in enumerate(loras, 1):
+    groups = []
+    for parameter, contributions in _by_parameter(loras, resolver).items():
+        for rows, aligned in align_rows(contributions, resolver.naming):
+            for contribution in aligned[1:]:
+                require_same_weight(aligned[0], contribution)
+            groups.append(WeightGroup(_with_rows(parameter, rows), tuple(aligned)))
+    return groups
+
+
+def _by_parameter(loras: Sequence[Lora], resolver: KeyResolver) -> dict[str, list[Contribution]]:
+    """The contributions to each parameter, by its canonical name."""
+    found: dict[str, list[Contribution]] = {}
+    for input_index, lora in enumerate(loras, 1):
         for adapter in lora.modules.values():
             strength = lora.strength_of(adapter)
             if not math.isfinite(strength):
@@ -104,15 +132,15 @@ def group_by_weight(loras: Sequence[Lora], resolver: KeyResolver) -> list[Weight
                 continue
             if adapter.needs_base:
                 raise LoraError(f"{lora.name}: {needs_model(adapter)}")
-            meaning = resolver.target(adapter.name)
-            parameter = meaning.weight if adapter.parameter == WEIGHT else f"{meaning.weight}_{adapter.parameter}"
-            contributions.setdefault(parameter, []).append(
-                (Contribution(adapter, strength, number, lora.name), meaning)
-            )
-    groups = []
-    for parameter, present in contributions.items():
-        for weight, same in same_rows(parameter, present, resolver.reads_as):
-            for contribution in same[1:]:
-                require_same_weight(same[0], contribution)
-            groups.append(WeightGroup(weight, tuple(same)))
-    return groups
+            target = resolver.resolve(adapter.name)
+            contribution = Contribution(adapter, target, strength, input_index, lora.name)
+            found.setdefault(_parameter_name(target, adapter), []).append(contribution)
+    return found
+
+
+def _parameter_name(target: Target, adapter: Adapter) -> str:
+    return target.weight if adapter.parameter == WEIGHT else f"{target.weight}_{adapter.parameter}"
+
+
+def _with_rows(parameter: str, rows: RowRange) -> str:
+    return parameter if rows == ALL_ROWS else f"{parameter}[{rows.start}:{rows.stop}]"

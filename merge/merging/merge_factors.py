@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..adapters.base import Adapter, Lora, LoraModule, LowRank
+from ..adapters.base import Adapter, Lora, LoraModule
 from ..adapters.combine import low_rank, marked_finite, side_by_side
 from ..compute.context import CPU, Compute
 from ..compute.devices import on_device
 from ..compute.precision import full_precision
 from ..errors import LoraError
-from ..lazy import known_finite
 from ..methods.consensus import Consensus, weighted_sum
 from ..methods.registry import factor_method
 from ..numerics.dense_svd import truncate_dense_by_rule
@@ -76,7 +75,7 @@ def _lacks_factors(group: WeightGroup) -> bool:
     return not all(contribution.adapter.has_factors for contribution in group.contributions)
 
 
-def _concatenated(group: WeightGroup, compute: Compute) -> LowRank:
+def _concatenated(group: WeightGroup, compute: Compute) -> LoraModule:
     terms: list[tuple[Adapter, float]] = []
     for contribution in group.contributions:
         if contribution.effective_weight == 0:
@@ -90,8 +89,8 @@ def _concatenated(group: WeightGroup, compute: Compute) -> LowRank:
     if not terms:
         return group.zero(compute.dtype)
     module = side_by_side(group.name, terms, group.weight_shape, group.reshape, compute.dtype)
-    if not all(map(known_finite, module.halves)):  # checked here, so that the error comes from the merge
-        group.require_finite(compute.dtype, module.up, module.down)
+    if not (module.up.is_finite and module.down.is_finite):  # checked here, so that the error comes from the merge
+        group.require_finite(compute.dtype, module.up.materialize(), module.down.materialize())
         module = marked_finite(module)
     return module
 

@@ -15,6 +15,7 @@ from ..compute.context import Compute, attempt
 from ..compute.devices import on_cpu, on_device
 from ..errors import LoraError
 from ..formats import embeddings
+from ..lazy import LazyTensor
 from ..methods.blocked_matrix import Block, BlockedMatrix, Mask, in_blocks
 from ..methods.consensus import weighted_sum
 from ..methods.mask_stream import MaskStream
@@ -91,9 +92,10 @@ def merge_groups(
             module = merge_matrices(group, compute)
         except OverflowError:
             raise group.too_large_for(torch.float32) from None
-        if not isinstance(module, LoraModule):
+        if not isinstance(module, LoraModule) or module.up.held is None or module.down.held is None:
             return module
-        return replace(module, up=arena.copy(module.up), down=arena.copy(module.down))
+        up, down = arena.copy(module.up.held), arena.copy(module.down.held)
+        return replace(module, up=LazyTensor.of(up), down=LazyTensor.of(down))
 
     modules = []
     for done, (group, needed) in enumerate(zip(groups, needs, strict=True), 1):
@@ -112,7 +114,7 @@ def _merge_vectors(group: WeightGroup, settings: MergeSettings, compute: Compute
     merged = consensus(sparse, [contribution.strength for contribution in group.contributions])
     value = on_cpu(merged, compute.dtype)
     group.require_finite(compute.dtype, value)
-    return Difference(group.name, value, group.contributions[0].adapter.parameter)
+    return Difference.of(group.name, value, group.contributions[0].adapter.parameter)
 
 
 def _bytes_needed(group: WeightGroup, forms_delta: bool) -> int:

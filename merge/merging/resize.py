@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from ..adapters.base import Adapter, Lora, LowRank, Replacement, by_key, needs_model, with_block_weight
+from ..adapters.base import Adapter, Lora, LoraModule, Replacement, by_key, needs_model, with_block_weight
 from ..adapters.combine import low_rank
 from ..compute.context import CPU, Compute, attempt
 from ..compute.devices import on_cpu, on_device
@@ -109,7 +109,7 @@ def _resized(module: Adapter, rule: RankRule, arena: Arena, compute: Compute) ->
     up, down = on_cpu(up, compute.dtype), on_cpu(down, compute.dtype)
     if not (is_finite(up) and is_finite(down)):
         raise _too_large(module, compute.dtype)
-    reshape = module.reshape if isinstance(module, LowRank) else None
+    reshape = module.reshape if isinstance(module, LoraModule) else None
     resized = low_rank(module.name, arena.copy(up), arena.copy(down), module.weight_shape, reshape)
     return with_block_weight(resized, module.block_weight)
 

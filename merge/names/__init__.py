@@ -1,8 +1,9 @@
-"""Architectures: what the names in a LoRA mean, whatever their spelling, and which architecture a LoRA is for.
+"""What the names in a LoRA mean, whoever wrote them, and which architecture the LoRA is for.
 
-One file per family of models holds its tables; families/ lists them, recognition.py tells which one a LoRA is for,
-naming.py reads and writes names. The tables are facts of ComfyUI's key maps (comfy/lora.py and comfy/utils.py) and of
-what trainers write; tests/comfy/test_key_maps.py holds them against the maps of the ComfyUI at hand.
+reading.py resolves a name to its target, a weight of ComfyUI's model and its rows; writing.py finds the names of a
+target; recognition.py finds the architecture. families/ has the data, a table for each family of models: facts taken
+from ComfyUI's key maps (comfy/lora.py and comfy/utils.py), from diffusers and from trainers.
+tests/comfy/test_key_maps.py compares them with the key maps of the ComfyUI that it runs on.
 """
 
 from __future__ import annotations
@@ -10,27 +11,40 @@ from __future__ import annotations
 from .cleaning import cleaned
 from .families import ARCHITECTURES
 from .model import Architecture, Target
-from .naming import Style, loadable, mapped_names, name_of_whole, spell, split_spelling, target
-from .recognition import candidates, clash, compatible, decide, is_known, likely, recognise, shared
+from .reading import resolve
+from .recognition import (
+    candidates,
+    compatible,
+    decide,
+    find_clash,
+    is_known,
+    likely,
+    recognise,
+    shared_architecture,
+)
+from .row_range import ALL_ROWS, RowRange
+from .writing import Style, loadable, mapped_names, name_of_whole, style_name, style_names
 
 __all__ = [
+    "ALL_ROWS",
     "ARCHITECTURES",
     "Architecture",
+    "RowRange",
     "Style",
     "Target",
     "candidates",
-    "clash",
     "cleaned",
     "compatible",
     "decide",
+    "find_clash",
     "is_known",
     "likely",
     "loadable",
     "mapped_names",
     "name_of_whole",
     "recognise",
-    "shared",
-    "spell",
-    "split_spelling",
-    "target",
+    "resolve",
+    "shared_architecture",
+    "style_name",
+    "style_names",
 ]

@@ -1,9 +1,11 @@
-"""Names with numbers in them: patterns such as `double_blocks.{b}.img_attn.qkv`, and tables that find a name's pattern.
+"""Patterns of weight paths, such as `double_blocks.{b}.img_attn.qkv`, and tables that find the pattern of a path.
 
-A pattern is a dotted path. `{b}` stands for the number of one of the model's blocks and `{n}` for any other number;
-a number stands alone between dots, or behind the word `block` (Cosmos 1: `blocks.block{b}.blocks.0`). `[a|b]` in a
-table stands for either, and `expand` writes it out. Paths are looked up *flat*, with underscores for
-dots, since kohya's spelling has nothing else: two patterns of one table must stay different when flat.
+A pattern is a dotted path with placeholders for numbers: `{b}` for one of the model's blocks, `{n}` and `{m}` for any
+other number. A number is a word of its own between dots, or ends a word in `block` (Cosmos 1:
+`blocks.block{b}.blocks.0`). `[a|b]` in a table means either one; `expand` writes both out.
+
+Paths are looked up flat, with underscores for dots, because kohya's names have no dots. Two patterns of a table must
+therefore still differ once they are flat.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _CHOICE = re.compile(r"\[([^]]*)]")
-# A number that stands alone between underscores. None has thousands of digits, which Python would refuse to read.
+# No number has thousands of digits, which Python would refuse to convert.
 _NUMBER = re.compile(r"(?:(?<![^_])|(?<=_block))[0-9]{1,9}(?![^_])")
-_PLACE = re.compile(r"\{(\w)}|" + _NUMBER.pattern)
+_SLOT = re.compile(r"\{(\w)}|" + _NUMBER.pattern)
 
 
 def expand(*patterns: str) -> tuple[str, ...]:
@@ -33,13 +35,13 @@ def expand(*patterns: str) -> tuple[str, ...]:
 
 
 def expand_together(own: str, alias: str, line: str) -> list[tuple[str, str]]:
-    """Two patterns with every `[a|b]` written out, the choices of one going with those of the other in order.
+    """Two patterns with every `[a|b]` written out; the n-th option of one side goes with the n-th of the other.
 
-    Raises ValueError, quoting ``line``, where they don't have as many choices.
+    Raises ValueError, quoting ``line``, if the two sides have different numbers of options.
     """
     sides = [[part.split("|") for part in _CHOICE.findall(pattern)] for pattern in (own, alias)]
     if [len(options) for options in sides[0]] != [len(options) for options in sides[1]]:
-        raise ValueError(f"The choices on the two sides of this line don't belong together: {line!r}")
+        raise ValueError(f"The two sides of this line have different numbers of options: {line!r}")
     return list(zip(expand(own), expand(alias), strict=True))
 
 
@@ -49,18 +51,18 @@ def flat(path: str) -> str:
 
 
 def fill(pattern: str, numbers: Mapping[str, str]) -> str:
-    """The pattern with these numbers in the places of the same name."""
+    """The pattern with these numbers for its placeholders."""
     return pattern.format_map(numbers) if numbers else pattern
 
 
-def list_of_blocks(pattern: str) -> str:
-    """What a pattern has before the number of its block: the list's path."""
+def block_list(pattern: str) -> str:
+    """The path of the list of blocks that a pattern lies in: everything before `{b}`."""
     return pattern.split("{b}", 1)[0].removesuffix(".")
 
 
 @lru_cache(maxsize=50_000)
-def outline_of(path: str) -> tuple[str, tuple[str, ...]]:
-    """A flat path's outline, with # for each number that stands alone, and those numbers."""
+def split_numbers(path: str) -> tuple[str, tuple[str, ...]]:
+    """A flat path with # for its numbers, and the numbers: `blocks_3_attn` is `blocks_#_attn` and 3."""
     return _NUMBER.sub("#", path), tuple(_NUMBER.findall(path))
 
 
@@ -68,31 +70,32 @@ class Table(Generic[T]):
     """Values by pattern. `find` takes as long for a long table as for a short one."""
 
     def __init__(self, rows: Iterable[tuple[str, T]] = ()) -> None:
-        # outline -> layouts, which say what each number is (a place's name, None for a number that the pattern
-        # itself has) -> values by the pattern's own numbers
-        self._layouts: dict[str, dict[tuple[str | None, ...], dict[tuple[str, ...], T]]] = {}
+        # Three levels: the pattern with # for all its numbers; its slots, which are the placeholders' names and None
+        # for a number that the pattern itself has; those numbers.
+        self._by_slots: dict[str, dict[tuple[str | None, ...], dict[tuple[str, ...], T]]] = {}
         for pattern, value in rows:
             path = flat(pattern)
-            layout = tuple(match.group(1) for match in _PLACE.finditer(path))
-            own = tuple(match.group() for match in _PLACE.finditer(path) if not match.group(1))
-            values = self._layouts.setdefault(_PLACE.sub("#", path), {}).setdefault(layout, {})
+            slots = tuple(match.group(1) for match in _SLOT.finditer(path))
+            own = tuple(match.group() for match in _SLOT.finditer(path) if not match.group(1))
+            values = self._by_slots.setdefault(_SLOT.sub("#", path), {}).setdefault(slots, {})
             if own in values:
-                raise ValueError(f"The pattern {pattern} stands twice in one table.")
+                raise ValueError(f"The pattern {pattern} appears twice in one table.")
             values[own] = value
-        for layouts in self._layouts.values():  # the more a pattern says itself, the earlier it is tried
-            ordered = sorted(layouts.items(), key=lambda item: sum(place is not None for place in item[0]))
-            layouts.clear()
-            layouts.update(ordered)
+        for by_slots in self._by_slots.values():  # the fewer placeholders a pattern has, the earlier it is tried
+            ordered = sorted(by_slots.items(), key=lambda item: sum(slot is not None for slot in item[0]))
+            by_slots.clear()
+            by_slots.update(ordered)
 
     @property
-    def outlines(self) -> frozenset[str]:
-        return frozenset(self._layouts)
+    def numberless_paths(self) -> frozenset[str]:
+        """The flat patterns with # for all their numbers and placeholders."""
+        return frozenset(self._by_slots)
 
     def find(self, path: str) -> tuple[T, dict[str, str]] | None:
-        """The value of the pattern that a flat path fits, and the numbers in its places."""
-        outline, numbers = outline_of(path)
-        for layout, values in self._layouts.get(outline, {}).items():
-            own = tuple(number for number, place in zip(numbers, layout, strict=True) if place is None)
+        """The value of the pattern that matches a flat path, and the numbers of its placeholders."""
+        numberless, numbers = split_numbers(path)
+        for slots, values in self._by_slots.get(numberless, {}).items():
+            own = tuple(number for number, slot in zip(numbers, slots, strict=True) if slot is None)
             if own in values:
-                return values[own], {place: n for n, place in zip(numbers, layout, strict=True) if place is not None}
+                return values[own], {slot: n for n, slot in zip(numbers, slots, strict=True) if slot is not None}
         return None

@@ -1,23 +1,24 @@
-"""A model family as a table: its weights, their shapes, and what else each of them is called.
+"""A model family as a table: its weights, their shapes, and the other names of each.
 
-One line a weight, by its path in ComfyUI's model:
+Each line describes a weight, by its path in ComfyUI's model:
 
-    time_in.in_layer                                  # a weight without another name
+    time_in.in_layer                                  # a weight without other names
     img_in = x_embedder                               # diffusers calls it x_embedder
     img_in : w,64 = x_embedder                        # it has w rows and 64 columns; w is one of the model's sizes
-    attn.qkv : 3w,w = attn.(to_q + to_k + to_v)       # fused: the three parts are its rows, top to bottom
-    attn.qkv = attn.(to_q:3 + to_k + to_v)            # parts of unequal size; `_` for rows without a name
+    attn.qkv : 3w,w = attn.(to_q + to_k + to_v)       # fused: to_q, to_k and to_v are its rows, top to bottom
+    attn.qkv = attn.(to_q:3 + to_k + to_v)            # rows in the ratio 3 : 1 : 1; `_` for rows without a name
     final.mod ~ norm_out.linear                       # diffusers stores the two halves of its rows in the other order
-    attn.qkv < attn_qkv                               # another spelling that trainers write, not diffusers'
-    attn.qkv << attn.in_proj                          # a spelling that ComfyUI reads but nobody writes for this model
+    attn.qkv < attn_qkv                               # a name that trainers write, but not diffusers
+    attn.qkv << attn.in_proj                          # a name that ComfyUI maps but nobody writes for this model
 
-`{b}` is the number of one of the model's blocks, `{n}` and `{m}` are any numbers. `[a|b]` stands for either; choices on
-the two sides of a line belong together in order. Nothing after `=` means the same path. A line that ends in a dot opens
-a group: the indented lines below it continue that path (and the path after its `=`; without one, both sides share it).
+`{b}` is the number of one of the model's blocks, `{n}` and `{m}` are any numbers. `[a|b]` means either one, and the
+n-th option on one side of a line goes with the n-th on the other. Nothing after `=` means the same path. A line that
+ends in a dot opens a group: the indented lines below it continue its path, and on the right side the path after its
+`=`, or the same path if it has none.
 
-`mapped under: transformer. lycoris_` names the prefixes under which ComfyUI has an entry for the *other* spellings in
-the lines below (`bare` for none), until the next such line. A path followed by `?` has no spelling of its own that all
-supported versions of ComfyUI map; one followed by `!` is a bare parameter, whose key does not end in `.weight`.
+`mapped under: transformer. lycoris_` gives the prefixes under which ComfyUI maps the *other* names in the lines below
+(`bare` for none), up to the next such line. `?` after a path: no name with the weight's own path is mapped by all
+supported versions of ComfyUI. `!` after a path: a bare parameter, whose key doesn't end in `.weight`.
 """
 
 from __future__ import annotations
@@ -29,34 +30,33 @@ from fractions import Fraction
 from functools import cache
 
 from .patterns import Table, expand, expand_together
-
-WHOLE = (Fraction(0), Fraction(1))
+from .row_range import ALL_ROWS, RowRange
 
 _LINE = re.compile(
     r"(?P<own>\S+?)(?P<marks>[?!]*)(?:\s+:\s+(?P<shape>\S+))?(?:\s+(?P<relation>=|~|<<|<)(?:\s+(?P<alias>.*))?)?"
 )
-_PARTS = re.compile(r"(?P<stem>.*)\((?P<parts>[^)]*)\)(?P<rest>.*)")
+_FUSED = re.compile(r"(?P<stem>.*)\((?P<parts>[^)]*)\)(?P<rest>.*)")
 _TERM = re.compile(r"(\d*)([a-z]*)")
 _MAPPED = "mapped under:"
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Another spelling of a weight, or of some of its rows.
+class Alias:
+    """Another name of a weight, or of some of its rows.
 
-    ``prefixes`` are those under which every supported ComfyUI that knows the model maps this spelling: with dots where
-    the prefix ends in one, flat where it ends in an underscore. ``diffusers``: the module's path in diffusers.
-    ``usual``: trainers write it; a spelling that ComfyUI merely reads says nothing about the family.
+    ``path`` and ``weight`` are patterns with the same placeholders. ``swapped``: see Target. ``prefixes`` are those
+    under which every supported ComfyUI that has the model maps this path: dotted if the prefix ends in a dot, flat if
+    it ends in an underscore. ``diffusers``: it is the module's path in diffusers. ``in_use``: somebody writes it; a
+    name that ComfyUI only reads is no evidence for the family.
     """
 
-    alias: str
+    path: str
     weight: str
-    start: Fraction = WHOLE[0]
-    stop: Fraction = WHOLE[1]
+    rows: RowRange = ALL_ROWS
     swapped: bool = False
     prefixes: tuple[str, ...] = ()
     diffusers: bool = True
-    usual: bool = True
+    in_use: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ParsedTable:
     """``shapes`` are (rows, columns) as written: numbers, or multiples of a named size such as "3w"."""
 
     weights: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    aliases: tuple[Alias, ...]
     shapes: Mapping[str, tuple[str, str]]
     unmapped: frozenset[str]
     parameters: frozenset[str]
@@ -72,9 +72,9 @@ class ParsedTable:
 
 @cache
 def parse(text: str) -> ParsedTable:
-    """Read a table. Raises ValueError, quoting the line, for one that does not follow the form above."""
+    """Read a table. Raises ValueError, quoting the line, if a line doesn't follow the grammar above."""
     weights: dict[str, None] = {}
-    rules: dict[Rule, None] = {}
+    aliases: dict[Alias, None] = {}
     shapes: dict[str, tuple[str, str]] = {}
     marked: dict[str, set[str]] = {"?": set(), "!": set()}
     for line, own_stem, alias_stem, prefixes in _lines(text):
@@ -91,30 +91,33 @@ def parse(text: str) -> ParsedTable:
             shapes |= dict.fromkeys(found, (rows, columns))
         if match["relation"]:
             alias = alias_stem + (match["alias"] or match["own"]).strip()
-            rules |= dict.fromkeys(_rules(own, alias, match["relation"], prefixes, line))
-    return ParsedTable(tuple(weights), tuple(rules), shapes, frozenset(marked["?"]), frozenset(marked["!"]))
+            aliases |= dict.fromkeys(_aliases(own, alias, match["relation"], prefixes, line))
+    return ParsedTable(tuple(weights), tuple(aliases), shapes, frozenset(marked["?"]), frozenset(marked["!"]))
+
+
+# All sizes of a family have the same table: these are built once for them.
 
 
 @cache
 def own_paths(text: str) -> Table[str]:
-    """The table's weights by their own path. Architectures of one table share it."""
+    """The table's weights by their own path."""
     return Table((weight, weight) for weight in parse(text).weights)
 
 
 @cache
-def other_spellings(text: str) -> Table[Rule]:
-    """The table's rules by their spelling."""
-    return Table((rule.alias, rule) for rule in parse(text).rules)
+def alias_paths(text: str) -> Table[Alias]:
+    """The table's aliases by their path."""
+    return Table((alias.path, alias) for alias in parse(text).aliases)
 
 
 @cache
-def outlines(text: str) -> frozenset[str]:
-    """The outlines of every path and spelling: a quick first look at whether a name can be one of the table's."""
-    return own_paths(text).outlines | other_spellings(text).outlines
+def numberless_paths(text: str) -> frozenset[str]:
+    """All paths of the table with # for numbers: a quick check whether it can know a name at all."""
+    return own_paths(text).numberless_paths | alias_paths(text).numberless_paths
 
 
 def size_of(term: str, sizes: Mapping[str, int]) -> int:
-    """The number that a shape's term stands for: "64", "w" or "3w"."""
+    """The value of a term of a shape: "64", "w" or "3w"."""
     match = _TERM.fullmatch(term)
     if not term or match is None or (match[2] and match[2] not in sizes):
         raise ValueError(f"{term!r} is neither a number nor a multiple of one of the sizes {', '.join(sizes)}.")
@@ -122,7 +125,7 @@ def size_of(term: str, sizes: Mapping[str, int]) -> int:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
-    """Each line without its indent, with the two paths that its groups begin and the prefixes in force."""
+    """Each line without its indent, the two paths of the groups around it, and the prefixes that apply to it."""
     groups: list[tuple[int, str, str]] = []  # indent, own stem, alias stem
     prefixes: tuple[str, ...] = ()
     for raw in text.splitlines():
@@ -145,19 +148,19 @@ def _lines(text: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
             yield stripped, own_stem, alias_stem, prefixes
 
 
-def _rules(own: str, alias: str, relation: str, prefixes: tuple[str, ...], line: str) -> Iterator[Rule]:
-    kind = {"prefixes": prefixes, "diffusers": relation in "=~", "usual": relation != "<<"}
-    parts = _PARTS.fullmatch(alias)
-    if parts is None:
-        for weight, name in expand_together(own, alias, line):
-            yield Rule(name, weight, swapped=relation == "~", **kind)
+def _aliases(own: str, alias: str, relation: str, prefixes: tuple[str, ...], line: str) -> Iterator[Alias]:
+    kind = {"prefixes": prefixes, "diffusers": relation in "=~", "in_use": relation != "<<"}
+    fused = _FUSED.fullmatch(alias)
+    if fused is None:
+        for weight, path in expand_together(own, alias, line):
+            yield Alias(path, weight, swapped=relation == "~", **kind)
         return
-    names = [part.strip().partition(":") for part in parts["parts"].split("+")]
-    shares = [int(share or 1) for _, _, share in names]
-    total, start = sum(shares), 0
-    for (name, _, _), share in zip(names, shares, strict=True):
-        rows = Fraction(start, total), Fraction(start + share, total)
-        start += share
+    names = [part.strip().partition(":") for part in fused["parts"].split("+")]
+    heights = [int(height or 1) for _, _, height in names]
+    total, start = sum(heights), 0
+    for (name, _, _), height in zip(names, heights, strict=True):
+        rows = RowRange(Fraction(start, total), Fraction(start + height, total))
+        start += height
         if name != "_":
-            for weight, found in expand_together(own, parts["stem"] + name + parts["rest"], line):
-                yield Rule(found, weight, *rows, **kind)
+            for weight, path in expand_together(own, fused["stem"] + name + fused["rest"], line):
+                yield Alias(path, weight, rows, **kind)

@@ -1,1 +1,1 @@
-"""How a file was made: recipes and metadata. Knows nothing of tensors."""
+"""How a file was made: recipes and metadata. Knows nothing about tensors."""

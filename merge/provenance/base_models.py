@@ -1,10 +1,11 @@
-"""What other programs call the base models, for the metadata of the files that we write.
+"""The names of the base models in other programs, for the metadata of saved files.
 
-One row per architecture (see names/) or family; one without a row is in UNNAMED, with the reason. The names are those
-that trainers write and other programs read:
+There is a row for each architecture (see names/) or family; those without one are in UNNAMED, with the reason. The
+names are the ones that trainers write and other programs read:
+
 - sd-scripts: `ss_v2` and `ss_base_model_version` (train_network.py), `modelspec.*` (library/sai_model_spec.py)
 - musubi-tuner: `ss_base_model_version` (dataset/architectures.py), `modelspec.*` (utils/sai_model_spec.py)
-- for models that neither trains: ai-toolkit (get_base_model_version) and SwarmUI (T2IModelClassSorter)
+- for models that neither of them trains: ai-toolkit (get_base_model_version), SwarmUI (T2IModelClassSorter)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from ..names import Architecture
 
-# A1111 and Forge tell SD 2 and SDXL by these two, and take everything else for SD 1.
+# A1111 and Forge recognise SD 2 and SDXL by these two and take everything else for SD 1.
 V2 = "ss_v2"
 VERSION = "ss_base_model_version"
 SPEC = "modelspec."
@@ -22,7 +23,7 @@ SPEC = "modelspec."
 
 @dataclass(frozen=True)
 class Base:
-    """What a base model is called; None if no program has a name for it."""
+    """The names of a base model; None if no program has one."""
 
     version: str | None
     architecture: str | None
@@ -31,7 +32,7 @@ class Base:
     v2: bool = False
 
     def metadata(self) -> dict[str, str]:
-        """What is known, as a LoRA's metadata."""
+        """The known names, as metadata of a LoRA."""
         known = {
             V2: str(self.v2),
             VERSION: self.version,
@@ -45,10 +46,10 @@ class Base:
 _STABILITY = "https://github.com/Stability-AI/generative-models"
 _FLUX, _FLUX_2 = "https://github.com/black-forest-labs/flux", "https://github.com/black-forest-labs/flux2"
 
-# By the architecture's name, or by its family's.
+# By architecture or family.
 BASES: dict[str, Base] = {
     "SD 1.5": Base("sd_v1", "stable-diffusion-v1", "diffusers", "512x512"),
-    # the weights of the 512 and the 768 pixel models have the same names; the latter are more widely used
+    # the 512 and the 768 pixel models can't be told apart; the latter is more widely used
     "SD 2": Base("sd_v2", "stable-diffusion-v2-768-v", "diffusers", "768x768", v2=True),
     "SDXL": Base("sdxl_base_v1-0", "stable-diffusion-xl-v1-base", _STABILITY, "1024x1024"),
     "SD 3": Base(None, "stable-diffusion-3-m", "diffusers", "1024x1024"),
@@ -117,14 +118,14 @@ UNNAMED: dict[str, str] = {
     "Stable Audio 3": _NOWHERE,
     "TripoSplat": _NOWHERE,
 }
-# What a LoRA of text encoders alone is taken for: other models have the same encoders, but hardly anyone trains them.
+# Assumed for a LoRA of text encoders only: other models have the same encoders, but they are rarely trained there.
 ASSUMED = ("SD 2", "SDXL")
 
 
 def base_metadata(architecture: Architecture | None, candidates: Sequence[Architecture]) -> dict[str, str]:
-    """The metadata on the base model of a LoRA; empty if it isn't known.
+    """The metadata about the base model of a LoRA for this architecture.
 
-    ``architecture`` is what the LoRA is for. If that is None, only what all ``candidates`` agree on.
+    If that is None, the entries that all ``candidates`` have in common; none if there are no candidates.
     """
     possible = [architecture] if architecture is not None else _likely(candidates)
     metadata = [_metadata(one) for one in possible]

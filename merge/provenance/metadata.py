@@ -1,8 +1,8 @@
-"""The metadata of what the pack writes, beside its recipe: what other programs read.
+"""The metadata of saved files that other programs read, besides the recipe.
 
 The keys are those of sd-scripts (train_util.build_minimum_network_metadata) and of ModelSpec 1.0.1
-(https://github.com/Stability-AI/ModelSpec). The inputs' training metadata is not passed off as the result's own; what
-says how to use them, trigger words and tag counts, is kept under their names.
+(https://github.com/Stability-AI/ModelSpec). The inputs' training settings are dropped, since they don't describe the
+result. Trigger words and tag counts are kept, under the name of their LoRA.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import count
 from typing import TypeVar
 
 from ..adapters.architecture import architecture_of, architectures_of
-from ..adapters.base import Adapter, Lora, LowRank
+from ..adapters.base import Adapter, Lora, LoraModule
 from . import recipe
 from .base_models import base_metadata
 from .recipe_text import MAX_BYTES, size_of
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 TAGS = "ss_tag_frequency"
 PHRASE = "modelspec.trigger_phrase"
-# What trainers write a LoRA's trigger words under.
+# The keys under which trainers write trigger words.
 TRIGGER_KEYS = (PHRASE, "trigger_words", "trigger_word", "ss_trigger_words")
-# Ours: the trigger words by the name of their LoRA.
+# Our own key: trigger words by LoRA.
 TRIGGERS = f"{recipe.KEY}.trigger_words"
-# What a result has in common with its inputs, where they agree.
+# Kept in a result if all inputs that have them agree.
 SHARED = (
     "ss_base_model_version",
     "ss_v2",
@@ -36,19 +36,19 @@ SHARED = (
     "modelspec.resolution",
     "modelspec.prediction_type",
 )
-# Where PEFT puts an adapter's configuration in a file's header (diffusers' LoraLoaderMixin, peft_config.py).
+# diffusers' key for PEFT's adapter configuration in a file's header (LoraLoaderMixin; see peft_config.py).
 ADAPTER_METADATA = "lora_adapter_metadata"
-# What holds for the tensors of one file alone.
+# Only true of the tensors of the file that they come from.
 OF_THE_TENSORS = (
     *("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256", "ss_new_sd_model_hash"),
-    ADAPTER_METADATA,  # the tensors that we write contain its scales
+    ADAPTER_METADATA,  # its scales are applied to the tensors that we write
 )
-# The SHA-256 of a file's tensors, as ModelSpec and sd-scripts have it: of the data behind the header.
+# The SHA-256 of a file's data after the header, as ModelSpec and sd-scripts define it.
 HASH = "modelspec.hash_sha256"
 
 
 def of_result(recipe_text: str, loras: Sequence[Lora]) -> dict[str, str]:
-    """The metadata of a value made of these LoRAs: its recipe, and what of theirs is true of it too."""
+    """The metadata of a result of these LoRAs: its recipe, and the entries of theirs that are also true of it."""
     used = [lora for lora in loras if lora.strength_model or lora.strength_clip] or loras
     result = {"format": "pt", recipe.KEY: recipe_text}
     for key in SHARED:
@@ -66,36 +66,37 @@ def of_result(recipe_text: str, loras: Sequence[Lora]) -> dict[str, str]:
 
 
 def of_file(lora: Lora, written: Lora, settings: Mapping[str, object]) -> dict[str, str]:
-    """The metadata of the file of ``written``, which ``lora`` at its strengths was turned into; its hash is missing.
+    """The metadata for the file of ``lora``, which is saved in the form ``written``; without the file's hash.
 
-    A loaded LoRA keeps what its file said, except what the strengths changed.
+    A loaded LoRA keeps the metadata of its file, except for entries that its strengths make wrong.
     """
     modules = list(written.modules.values())
-    told = {key: value for key, value in lora.metadata.items() if key not in OF_THE_TENSORS} | _dimensions(modules)
-    plain = all(isinstance(module, LowRank) for module in modules)
-    told.setdefault("ss_network_module", "networks.lora" if plain else "lycoris.kohya")
+    kept = {key: value for key, value in lora.metadata.items() if key not in OF_THE_TENSORS}
+    result = kept | _dimensions(modules)
+    plain = all(isinstance(module, LoraModule) for module in modules)
+    result.setdefault("ss_network_module", "networks.lora" if plain else "lycoris.kohya")
     for key, value in base_metadata(architecture_of(written), architectures_of(written)).items():
-        told.setdefault(key, value)
-    told.setdefault("modelspec.sai_model_spec", "1.0.1")
-    told.setdefault("modelspec.title", lora.name)
+        result.setdefault(key, value)
+    result.setdefault("modelspec.sai_model_spec", "1.0.1")
+    result.setdefault("modelspec.title", lora.name)
     merged_from = _names(recipe.parsed(lora.metadata.get(recipe.KEY)))
     if merged_from:
-        told["modelspec.merged_from"] = ", ".join(merged_from)
-    told[recipe.KEY] = recipe.saved_text(lora, settings)
-    return told
+        result["modelspec.merged_from"] = ", ".join(merged_from)
+    result[recipe.KEY] = recipe.saved_text(lora, settings)
+    return result
 
 
 def fitted(metadata: Mapping[str, str], room: int) -> dict[str, str]:
-    """The metadata without its longest texts, where all of it would take more than ``room`` bytes of a header."""
+    """The metadata, without its longest texts if all of it would take more than ``room`` bytes of the header."""
     kept, left_out = _without_longest(metadata, room)
     for key in left_out:
-        log.warning("The metadata %.200s are left out of the file: its header would be too long to be read.", key)
+        log.warning("The metadata %.200s is left out: with it, the file's header would be too long to be read.", key)
     return kept
 
 
 def _dimensions(modules: Iterable[Adapter]) -> dict[str, str]:
-    """Rank and alpha as sd-scripts tells them: "Dynamic" where modules differ, as its resize_lora.py writes."""
-    plain = [module for module in modules if isinstance(module, LowRank)]
+    """Rank and alpha as sd-scripts writes them: "Dynamic" if modules differ, as in its resize_lora.py."""
+    plain = [module for module in modules if isinstance(module, LoraModule)]
     found = {
         "ss_network_dim": {module.rank for module in plain},
         "ss_network_alpha": {module.alpha * module.block_weight for module in plain},
@@ -106,17 +107,17 @@ def _dimensions(modules: Iterable[Adapter]) -> dict[str, str]:
 
 
 def _names(made: object) -> list[str]:
-    """The names of the inputs of a recipe."""
+    """The names of the inputs in a recipe."""
     inputs = made.get("inputs") if isinstance(made, dict) else None
     names = [entry.get("name") for entry in inputs if isinstance(entry, dict)] if isinstance(inputs, list) else []
     return [name for name in names if isinstance(name, str)]
 
 
 def _tags(lora: Lora) -> dict[str, object]:
-    """The tag counts in a LoRA's metadata by the name of the LoRA that was trained with them."""
+    """The tag counts in a LoRA's metadata, by the LoRA that was trained with them."""
     tables = {name: _counts(table) for name, table in _table(lora.metadata.get(TAGS)).items()}
     if _is_result(lora):
-        return {name: counts for name, counts in tables.items() if counts}  # by LoRA already
+        return {name: counts for name, counts in tables.items() if counts}  # already by LoRA
     total: dict[str, int] = {}
     for counts in tables.values():  # by folder
         for tag, number in counts.items():
@@ -130,13 +131,13 @@ def _counts(table: object) -> dict[str, int]:
 
 
 def _is_result(lora: Lora) -> bool:
-    """Whether its metadata is of our making; a file that was only loaded and saved keeps its trainer's."""
+    """Whether a merge or resize made its metadata; a file that was only loaded and saved has its trainer's."""
     made = recipe.parsed(lora.metadata.get(recipe.KEY))
     return isinstance(made, dict) and made.get("operation") in ("merge", "merge_svd", "resize")
 
 
 def _phrases(lora: Lora) -> Mapping[str, object]:
-    """The trigger words in a LoRA's metadata by the name of the LoRA that was trained with them."""
+    """The trigger words in a LoRA's metadata, by the LoRA that was trained with them."""
     ours = {name: words for name, words in _table(lora.metadata.get(TRIGGERS)).items() if isinstance(words, str)}
     phrase = next((lora.metadata[key].strip() for key in TRIGGER_KEYS if lora.metadata.get(key, "").strip()), "")
     return ours or ({lora.name: phrase} if phrase else {})
@@ -151,7 +152,7 @@ def _table(text: str | None) -> dict[str, object]:
 
 
 def _by_lora(tables: Iterable[Mapping[str, object]]) -> dict[str, object]:
-    """The tables in one; of two different LoRAs of one name the second gets a number."""
+    """All tables in one; if two different LoRAs have the same name, the second gets a number."""
     result: dict[str, object] = {}
     for table in tables:
         for name, value in table.items():
@@ -162,10 +163,10 @@ def _by_lora(tables: Iterable[Mapping[str, object]]) -> dict[str, object]:
 
 
 def _bounded(tables: Mapping[str, object], what: str) -> dict[str, object]:
-    """The tables by LoRA without the longest, where all of them would be longer than a recipe may be."""
+    """The tables by LoRA, without the longest if together they exceed the size limit of a recipe."""
     kept, left_out = _without_longest(tables, MAX_BYTES)
     for name in left_out:
-        log.warning("The %s of %s are left out of the result's metadata: they are too many.", what, name)
+        log.warning("The %s of %s are left out of the result's metadata: they are too long.", what, name)
     return kept
 
 
@@ -173,7 +174,7 @@ ValueT = TypeVar("ValueT")
 
 
 def _without_longest(table: Mapping[str, ValueT], room: int) -> tuple[dict[str, ValueT], list[str]]:
-    """A table without as many of its longest entries as its JSON is above ``room`` bytes, and their keys."""
+    """The table without as many of its longest entries as needed to fit ``room`` bytes of JSON, and their keys."""
     sizes = {key: size_of(json.dumps({key: value}, ensure_ascii=False)) for key, value in table.items()}
     total, left_out = sum(sizes.values()), []
     for key in sorted(sizes, key=lambda key: sizes[key], reverse=True):

@@ -1,11 +1,19 @@
-"""How a LoRA was made: from which files, by which operations, in a form that can be read back and replayed.
+"""The recipe of a LoRA: the files and operations that it was made with, so that it can be made again (replay.py).
 
-The recipe of a value is in its metadata under KEY, as JSON: `operation` ("merge", "merge_svd", "resize"; "load" for a
-file that was only read, weighted and saved), its settings, and `inputs`. An input has its name and strengths; if it is
-a file, `file`, `size` and `sha256`; `alpha_from` ("trainer" or "tensors") if its header or PEFT's configuration could
-give it another scale, and `adapter_config`, the SHA-256 of that configuration, if it counted; if it was made, or the
-file tells how it was, `made`, the recipe of it; and `block_weights`, one text for each time that they were given. No
-date and no path of a machine: the same merge gives the same file. recipe_text.py bounds the whole.
+A LoRA has its recipe in its metadata under KEY, as JSON:
+
+- `version`: of the pack
+- `operation`: "merge", "merge_svd" or "resize"; "load" for a file that was only read, given strengths, and saved
+- the settings of the operation
+- `inputs`, a list. An input has
+  - `name`, `strength_model` and `strength_clip`
+  - `file`, `size` and `sha256` if it is a file
+  - `alpha_from` ("trainer" or "tensors") if its header or PEFT's configuration could give it another scale
+  - `adapter_config`, the SHA-256 of that configuration, if it was used
+  - `made`, its own recipe, if it has one
+  - `block_weights`, a list with a text for each time that they were applied
+
+There are no dates and no absolute paths: the same merge gives the same file. recipe_text.py limits depth and size.
 """
 
 from __future__ import annotations
@@ -17,14 +25,14 @@ from ..version import VERSION
 from .recipe_text import parsed, text_of
 
 KEY = "lora_power_merger"
-# In an input: its change was computed from the weights of a model, which a recipe can't name.
+# In an input: its deltas depend on the weights of a model, which a recipe can't identify.
 FROM_MODEL = "from_model_weights"
-# In a merge: what its inputs were taken for, where their names alone don't decide it.
+# In a merge: the architecture that its inputs were resolved with, if their names alone don't decide it.
 ARCHITECTURE = "architecture"
 
 
 def recipe_text(operation: str, settings: Mapping[str, object], loras: Sequence[Lora], strengths: bool = True) -> str:
-    """The recipe of a result. ``strengths``: whether the operation used the inputs' up; the resizer carries them on."""
+    """The recipe of a result. ``strengths``: whether the operation applied the inputs' strengths; resizing doesn't."""
     recipe = {
         "version": VERSION,
         "operation": operation,
@@ -35,7 +43,7 @@ def recipe_text(operation: str, settings: Mapping[str, object], loras: Sequence[
 
 
 def saved_text(lora: Lora, settings: Mapping[str, object]) -> str:
-    """The recipe of a LoRA as it is saved, with the strengths that go into the file and how it is written."""
+    """The recipe for the file of a LoRA: with the strengths that are saved into it, and with ``settings`` of saving."""
     made = parsed(lora.metadata.get(KEY))
     if lora.source or not isinstance(made, dict):
         return recipe_text("load", settings, [lora])

@@ -1,12 +1,12 @@
-"""A recipe as JSON text, bounded in depth and size, and back.
+"""A recipe as JSON text of limited depth and size, and back.
 
-Recipes nest: an input that was itself made holds its own recipe under `made`. Merges of merges would grow without end,
-so there are three bounds.
+Recipes nest: an input that was made has its own recipe under `made`. With merges of merges they would grow without
+limit, so there are three rules:
 
-- Where the plain nested text would be longer than SHARE_ABOVE, a step that occurs several times is stored once, in the
-  list `steps` of the outermost recipe, and `made` is its number there. Steps refer to lower numbers only.
-- Steps more than MAX_GENERATIONS back are left out: the input says `"older_steps": "left out"` in place of `made`.
-- So are the oldest steps of a text above MAX_BYTES.
+- If the plain nested text would be longer than SHARE_ABOVE, a step that occurs several times is stored once, in the
+  list `steps` of the outermost recipe, and `made` is its index there. Steps refer to lower indices only.
+- Steps more than MAX_GENERATIONS back are left out: the input has `"older_steps": "left out"` instead of `made`.
+- The oldest steps are also left out as long as the text is longer than MAX_BYTES.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
 
-# At three levels of JSON each far from Python's own limit, which ComfyUI's call stack has used a part of already.
+# Each takes three levels of JSON: well below Python's recursion limit, some of which ComfyUI's call stack takes up.
 MAX_GENERATIONS = 100
-# Of the whole text; metadata.py holds its own texts to it too.
+# Of the whole text, and of each of metadata.py's own texts.
 MAX_BYTES = 4 * 2**20
 SHARE_ABOVE = 64 * 2**10
 
@@ -30,26 +30,26 @@ OLDER_STEPS, LEFT_OUT = "older_steps", "left out"
 
 @dataclass(frozen=True)
 class _Step:
-    """A recipe without those of its inputs, which are other steps: by the input's place, their numbers."""
+    """One recipe without those of its inputs. ``made``: by the input's position, the index of its recipe's step."""
 
     body: Mapping[str, object]
     made: Mapping[int, int]
-    size: int  # of the body's text, in bytes
+    size: int  # bytes of the body's text
 
 
 def text_of(recipe: Mapping[str, object]) -> str:
-    """The text of a recipe whose inputs may hold those of ``parsed``. Never fails for what they hold."""
+    """The text of a recipe whose inputs may have recipes from ``parsed``; never raises, whatever those contain."""
     try:
         return _bounded(recipe)
-    except RecursionError:  # an input's recipe nests where ours never do
-        log.warning("The recipe of an input nests too deep to be kept: it is left out of the result's.")
+    except RecursionError:  # an input's recipe nests in a place where ours never do
+        log.warning("The recipe of an input is nested too deeply to be kept. The result's recipe leaves it out.")
         return dumped(_body(recipe, range(len(_inputs(recipe)))))
 
 
 def parsed(text: str | None) -> object:
-    """The recipe in a text, a dict with each step in its place; the text itself where it is somebody else's.
+    """The recipe in a text, with shared steps put back in their places; the text itself if it isn't a recipe.
 
-    A step that is stored once is one object, so a walk through all of a recipe has to remember where it was.
+    A shared step is one object that occurs several times, so code that walks a recipe must remember visited steps.
     """
     try:
         recipe = json.loads(text) if text else None
@@ -79,8 +79,8 @@ def _bounded(recipe: Mapping[str, object]) -> str:
     kept = {number for number, generation in enumerate(generations) if generation <= depth}
     if len(kept) < len(steps):
         log.warning(
-            "The recipe goes back %d merges, and the oldest are left out of it: to make the result again from files, "
-            "keep those in between.",
+            "The recipe goes back %d merges, and the oldest are left out. To make the result again, keep the files of "
+            "the merges in between.",
             max(generations),
         )
     uses = [0] * len(steps)
@@ -91,7 +91,7 @@ def _bounded(recipe: Mapping[str, object]) -> str:
         for made in inner if number in kept else ():
             uses[made] += 1
     shared = [number for number in sorted(kept) if uses[number] > 1] if nested[-1] > SHARE_ABOVE else []
-    place = {number: position for position, number in enumerate(shared)}
+    index = {number: position for position, number in enumerate(shared)}
 
     def tree(number: int) -> dict[str, object]:
         step = steps[number]
@@ -102,7 +102,7 @@ def _bounded(recipe: Mapping[str, object]) -> str:
                 if made not in kept:
                     entries[position] = {**entries[position], OLDER_STEPS: LEFT_OUT}
                 else:
-                    entries[position] = {**entries[position], "made": place[made] if made in place else tree(made)}
+                    entries[position] = {**entries[position], "made": index[made] if made in index else tree(made)}
             body["inputs"] = entries
         return body
 
@@ -111,12 +111,12 @@ def _bounded(recipe: Mapping[str, object]) -> str:
 
 
 def _collected(recipe: Mapping[str, object]) -> list[_Step]:
-    """The different steps of a recipe, each after those that it is made of: the recipe itself is the last."""
+    """The distinct steps of a recipe, each after those of its inputs; the recipe itself comes last."""
     steps: list[_Step] = []
     by_text: dict[str, int] = {}
     by_object: dict[int, int] = {}
     waiting: list[Mapping[str, object]] = [recipe]
-    while waiting:  # no recursion: a nested text of older versions may be deeper than it could go
+    while waiting:  # not recursive: nested texts of older versions can be deeper than the recursion limit
         current = waiting[-1]
         made = dict(_made_inputs(current))
         inner = [step for step in made.values() if id(step) not in by_object]
@@ -137,7 +137,7 @@ def _collected(recipe: Mapping[str, object]) -> list[_Step]:
 
 
 def _generations(steps: Sequence[_Step]) -> list[int]:
-    """How many merges each step is back from the last one, by the longest way."""
+    """How many merges each step is before the last one, by the longest path."""
     generations = [0] * len(steps)
     for number in reversed(range(len(steps))):
         for made in steps[number].made.values():
@@ -146,7 +146,7 @@ def _generations(steps: Sequence[_Step]) -> list[int]:
 
 
 def _depth(steps: Sequence[_Step], generations: Sequence[int]) -> int:
-    """How many generations fit into the bounds; the last step is there in any case."""
+    """How many generations fit within the limits; the last step always does."""
     sizes = [0] * (max(generations) + 1)
     for step, generation in zip(steps, generations, strict=True):
         sizes[generation] += step.size
@@ -160,7 +160,7 @@ def _depth(steps: Sequence[_Step], generations: Sequence[int]) -> int:
 
 
 def _resolve(recipe: object, steps: Sequence[object], known: int) -> None:
-    """Put the first ``known`` steps in place of their numbers; a number that is none of theirs stays."""
+    """Replace the indices of the first ``known`` steps with these steps; other numbers stay."""
     waiting = [recipe]
     while waiting:
         for entry in _inputs(waiting.pop()):
@@ -177,14 +177,14 @@ def _inputs(recipe: object) -> list:
 
 
 def _made_inputs(recipe: Mapping[str, object]) -> Iterator[tuple[int, dict[str, object]]]:
-    """The recipes of its inputs by their places."""
+    """The recipes of the inputs, by position."""
     for position, entry in enumerate(_inputs(recipe)):
         if isinstance(entry, dict) and isinstance(entry.get("made"), dict):
             yield position, entry["made"]
 
 
 def _body(recipe: Mapping[str, object], left_out: Sequence[int] = ()) -> Mapping[str, object]:
-    """A recipe without those of its inputs; the inputs at the places ``left_out`` say so."""
+    """A recipe without those of its inputs; the inputs at the positions ``left_out`` are marked as such."""
     if not any(isinstance(entry, dict) and "made" in entry for entry in _inputs(recipe)):
         return recipe
     entries = []
@@ -193,7 +193,7 @@ def _body(recipe: Mapping[str, object], left_out: Sequence[int] = ()) -> Mapping
             made = entry["made"]
             entry = {key: value for key, value in entry.items() if key != "made"}
             if isinstance(made, str) and len(made) <= SHARE_ABOVE:
-                entry["made"] = made  # somebody else's text
+                entry["made"] = made  # text of another program
             elif not isinstance(made, dict) or position in left_out:
                 entry[OLDER_STEPS] = LEFT_OUT
         entries.append(entry)

@@ -1,4 +1,4 @@
-"""What the browser tests do on a page of ComfyUI. Everything waits for what it is to lead to, never for a time."""
+"""Drives a ComfyUI page for the browser tests. All waiting is for conditions, never for a fixed time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lora_pack.tools.comfy_server import Prompt, Server
 CLASSIC, NODES2 = "classic", "nodes2"
 CANVASES = (CLASSIC, NODES2)
 SCREENSHOTS = Path(__file__).resolve().parents[2] / ".artifacts"
-DEADLINE = 20_000  # milliseconds, for what hangs
+DEADLINE = 20_000  # milliseconds; only catches hangs
 
-# No dialogs, no tours; node names in the language of the code.
+# No dialogs, no tours, English node names.
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.Persist": False,
@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 def compact(value: object) -> str:
-    """JSON as JSON.stringify writes it."""
+    """JSON formatted like JSON.stringify."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -39,12 +39,12 @@ class Canvas:
 
     @classmethod
     def open(cls, browser: Any, server: Server, kind: str, **settings: object) -> Canvas:
-        """Load ComfyUI's page, with the user's settings at these."""
+        """Load ComfyUI's page with these user settings."""
         wanted = {**SETTINGS, "Comfy.VueNodes.Enabled": kind == NODES2, **settings}
         server.post("/settings", wanted)
         page = browser.new_context(viewport={"width": 1600, "height": 1000}).new_page()
         page.set_default_timeout(DEADLINE)
-        # nothing of the world outside: it would only be waited for
+        # block the network, or the page waits for it
         page.route(lambda url: not url.startswith((server.url, "data:", "blob:")), lambda route: route.abort())
         canvas = cls(page, server, kind)
         page.goto(server.url)
@@ -57,15 +57,15 @@ class Canvas:
         return canvas
 
     def call(self, function: str, *arguments: object) -> Any:
-        """Call a function of page.js with arguments that JSON can hold."""
+        """Call a function of page.js with JSON-serialisable arguments."""
         return self.page.evaluate(f"async arguments => await pm.{function}(...arguments)", list(arguments))
 
     def until(self, condition: str, argument: object = None) -> None:
-        """Wait for a condition, an expression over `argument`."""
+        """Wait for a JavaScript condition on `argument`."""
         self.page.wait_for_function(f"argument => ({condition})", arg=argument)
 
     def until_equal(self, expression: str, id: object, wanted: object) -> None:
-        """Wait until an expression over the node `id` has this value."""
+        """Wait until a JavaScript expression on the node `id` has this value."""
         try:
             self.until(f"(id => JSON.stringify({expression}))(argument[0]) === argument[1]", [id, compact(wanted)])
         except Exception as error:
@@ -73,7 +73,7 @@ class Canvas:
             raise AssertionError(f"{expression} of node {id} is {found}, not {wanted}") from error
 
     def drag(self, start: list[float], end: list[float]) -> None:
-        """Press the mouse at a place on the screen, move and release it; each step is drawn before the next."""
+        """Drag the mouse between two points on the screen, rendering a frame after each step."""
         mouse = self.page.mouse
         mouse.move(*start)
         self.call("frame")
@@ -85,11 +85,11 @@ class Canvas:
         self.call("frame")
 
     def open_help(self, node: object) -> str:
-        """Select a node by its title, press its info button, and return what the help panel shows."""
+        """Select a node by its title, press its info button, and return the text of the help panel."""
         self.call("frame")
         self.call("frame")
         self.page.mouse.click(*self.call("title", node))
-        self.page.locator("[data-testid=info-button], .help-button").click()  # front end 1.26 has the latter
+        self.page.locator("[data-testid=info-button], .help-button").click()  # the latter in front end 1.26
         panel = self.page.locator(".node-help-content")
         panel.locator("h1, h2, h3, table").first.wait_for()
         self.until("[...document.querySelectorAll('.node-help-content img')].every(image => image.naturalWidth > 0)")

@@ -1,7 +1,7 @@
-"""A real browser on a real ComfyUI with its real front end: `canvas` is a page of it with an empty graph.
+"""A real browser on a real ComfyUI with its front end: `canvas` is a page with an empty graph.
 
-Every test that asks for `canvas` runs on the classic canvas and in Nodes 2.0. BROWSER names a Chromium; without it,
-one on the PATH or playwright's own is used.
+Every test that uses `canvas` runs on the classic canvas and in Nodes 2.0. BROWSER names a Chromium; without it, one on
+the PATH or playwright's own is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from lora_pack.tests.browser.canvas import CANVASES, SCREENSHOTS, Canvas
 from lora_pack.tools.comfy_server import Server
 
-# The pages ask the world for news and fonts; the tests need neither.
+# Without the network traffic that the tests don't need.
 CHROMIUM_ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -32,7 +32,7 @@ def browser() -> Iterator:
     named = os.environ.get("BROWSER") or shutil.which("chromium") or shutil.which("google-chrome")
     with playwright.sync_playwright() as running:
         if not named and not Path(running.chromium.executable_path).is_file():
-            pytest.skip("No Chromium: install one, or name one in BROWSER.")
+            pytest.skip("No Chromium: install one, or set BROWSER.")
         chromium = running.chromium.launch(executable_path=named, args=CHROMIUM_ARGS)
         yield chromium
         chromium.close()
@@ -40,7 +40,7 @@ def browser() -> Iterator:
 
 @pytest.fixture(scope="session")
 def pages(browser) -> Iterator[dict[str, Canvas]]:
-    """One page for each canvas, loaded when first asked for: loading one takes seconds."""
+    """One page per kind of canvas, loaded on first use, since loading takes seconds."""
     opened: dict[str, Canvas] = {}
     yield opened
     for canvas in opened.values():
@@ -49,7 +49,7 @@ def pages(browser) -> Iterator[dict[str, Canvas]]:
 
 @pytest.fixture(params=CANVASES)
 def canvas(request: pytest.FixtureRequest, browser, pages: dict[str, Canvas], server: Server) -> Iterator[Canvas]:
-    """A page with an empty graph; the test fails on an error in the page."""
+    """A page with an empty graph. The test fails if the page reports an error."""
     kind = request.param
     if kind not in pages:
         pages[kind] = Canvas.open(browser, server, kind)

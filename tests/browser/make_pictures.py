@@ -1,9 +1,9 @@
-"""Make example_workflows/ and the pictures of the help pages in a real browser on a real ComfyUI.
+"""Generates example_workflows/ and the pictures of the help pages, in a real browser on a real ComfyUI.
 
     COMFYUI_PATH=... COMFYUI_PYTHON=... python -m pytest tests/browser/make_pictures.py
 
-To be run by hand when nodes look different; pytest takes it only when it is named. A scene is a list of nodes (name,
-id, place, widgets, links), each link being input=(name, output).
+Run it by hand when the nodes look different; pytest collects it only if it is named. A scene is a list of nodes (name,
+id, position, widgets, links), where links map an input to (name, output).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIZES = {"MarkdownNote": (300, 330), "CLIPTextEncode": (320, 150)}
 
 
 def note(text: str, place: tuple[int, int] = (LEFT, TOP)) -> Node:
-    return ("note", "MarkdownNote", place, {"": text}, {})  # its widget has other names on other front ends
+    return ("note", "MarkdownNote", place, {"": text}, {})  # the widget's name differs between front ends
 
 
 def loader(name: str, file: str, row: int, lbw: str = "", strength: float = 1.0, column: int = 1) -> Node:
@@ -51,9 +51,9 @@ def saver(column: int, source: str, name: str, row: int = 0, **widgets: Any) -> 
 EXAMPLE_SCENES: dict[str, list[Node]] = {
     "merge_two_and_save": [
         note(
-            "## Merge two LoRAs and save\n\nChoose your two LoRAs and their strengths, then run. **concat** is exact: "
-            "the file does what both LoRAs do one after the other.\n\nConnect a third LoRA to the free input: "
-            "another appears. The file lands in ComfyUI's loras folder."
+            "## Merge two LoRAs and save\n\nChoose two LoRAs and their strengths, then run. **concat** is exact: the "
+            "saved file has the same effect as loading both LoRAs one after the other.\n\nConnect a third LoRA to the "
+            "free input and another input appears. The file is saved to ComfyUI's loras folder."
         ),
         loader("a", A, 0),
         loader("b", B, 1, strength=0.7),
@@ -62,9 +62,9 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
     ],
     "svd_merge_and_resize": [
         note(
-            "## SVD merge and resize\n\n**add_svd** adds the LoRAs exactly, whatever their ranks, and cuts the sum to "
-            "svd_rank with the least possible loss; the node shows what the cut took away.\n\n**PM Resize LoRA** then "
-            "keeps in each module as much rank as holds 95 % of its strength."
+            "## SVD merge and resize\n\n**add_svd** adds the LoRAs exactly, whatever their ranks, and truncates the "
+            "sum to svd_rank with the least possible loss. The node shows how much was lost.\n\n**PM Resize LoRA** "
+            "then gives each module just the rank it needs to keep 95 % of its norm."
         ),
         loader("a", A, 0),
         loader("b", B, 1),
@@ -80,9 +80,9 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
     ],
     "block_weighted_merge": [
         note(
-            "## Merge with block weights\n\nOne LoRA for the composition, one for the look: the first counts in the "
-            "input and middle blocks, the second in the output blocks.\n\nChoose presets with **lbw preset** (these "
-            "are for SD 1.5; take the SDXL or FLUX ones for other models) and change the numbers in **lbw**."
+            "## Merge with block weights\n\nOne LoRA for composition, one for style: the first is active in the input "
+            "and middle blocks, the second in the output blocks.\n\nChoose presets with **lbw preset** (these are for "
+            "SD 1.5; use the SDXL or FLUX ones for other models) and adjust the numbers in **lbw**."
         ),
         loader("a", A, 0, "%default=0,base=1,in=1,mid=1"),
         loader("b", B, 1, "SD-OUT:1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"),
@@ -91,9 +91,9 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
     ],
     "merge_and_apply": [
         note(
-            "## Merge and look at it\n\nThe merged LoRA goes straight to a picture, with no file in between.\n\n"
-            "**ties** is for LoRAs that fight each other: it keeps the largest values of each (**density**), and where "
-            "they disagree the majority decides."
+            "## Merge and preview\n\nThe merged LoRA is applied directly, without saving it first.\n\n**ties** is for "
+            "LoRAs that conflict: it keeps the largest values of each LoRA (**density**), and where signs disagree the "
+            "majority wins."
         ),
         ("checkpoint", "CheckpointLoaderSimple", (LEFT, TOP + 380), {"ckpt_name": CHECKPOINT}, {}),
         loader("a", A, 0),
@@ -249,7 +249,7 @@ def build(page: Canvas, nodes: list[Node]) -> None:
 
 
 def picture(page: Canvas, wide: bool = True) -> Image.Image:
-    """The nodes on the screen, at 16:9 if wide."""
+    """A screenshot of the nodes, in 16:9 if ``wide``."""
     bounds = "[...(app.rootGraph ?? app.graph).nodes].map(n => [n.pos[0], n.pos[1] - 34, n.size[0], n.size[1] + 34])"
     boxes = page.page.evaluate(bounds)
     x, y = min(box[0] for box in boxes) - 20, min(box[1] for box in boxes) - 16
@@ -272,7 +272,7 @@ def picture(page: Canvas, wide: bool = True) -> Image.Image:
 
 
 def laid_out(workflow: dict[str, Any]) -> str:
-    """The workflow with a node or a link a line, without what only this machine's session knows."""
+    """The workflow as JSON with one node or link per line, without session-specific properties."""
     for node in workflow["nodes"]:
         node["properties"] = {"Node name for S&R": node["type"]}
     head = {key: workflow[key] for key in ("last_node_id", "last_link_id")}

@@ -1,8 +1,8 @@
-"""Make the XY examples in example_workflows/ and the grids of the XY help pages, as make_pictures.py does the others.
+"""Generates the XY examples in example_workflows/ and the grids of the XY help pages; see make_pictures.py.
 
     COMFYUI_PATH=... COMFYUI_PYTHON=... EFFICIENCY_NODES_PATH=... python -m pytest tests/browser/make_xy_pictures.py
 
-The examples for KSampler (Efficient) need efficiency-nodes-comfyui; the grids need nothing else.
+Only the examples for KSampler (Efficient) need efficiency-nodes-comfyui.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ AXES: dict[str, tuple[str, dict[str, Any], list[str], str]] = {
         "XY: PM LoRA Strengths",
         {"mode": "concat", "max_strength": 1.0, "steps": 3},
         ["X", "Y"],
-        "## Strengths of two LoRAs\n\nColumns: the first LoRA from 0 to 1; rows: the second. The cell at 0 and 0 is "
-        "the picture without LoRAs.\n\nWhere the grid looks best, read the strengths off and merge with those.",
+        "## Strengths of two LoRAs\n\nColumns: the first LoRA from 0 to 1. Rows: the second. The cell at 0 and 0 is "
+        "the picture without LoRAs.\n\nFind the cell you like best and merge with its strengths.",
     ),
     "xy_modes": (
         "XY: PM LoRA Modes",
         {"modes": "concat, ties, dare_linear, magnitude_prune", "density_steps": 3},
         ["X", "Y"],
-        "## Modes and densities\n\nColumns: how the two LoRAs are merged; rows: the share of their values that is "
-        "kept. **concat** doesn't look at the density: its column is one picture.",
+        "## Modes and densities\n\nColumns: how the two LoRAs are merged. Rows: the share of their values that is "
+        "kept. **concat** ignores the density, so its column shows one picture.",
     ),
     "xy_svd_rank": (
         "XY: PM LoRA SVD Rank",
         {"mode": "add_svd", "min_rank": 4, "max_rank": 64, "rank_steps": 4},
         ["X"],
-        "## How much rank a merge needs\n\nThe same merge at growing ranks. Take the smallest that looks like the "
-        "last: the file is smaller and nothing is lost.",
+        "## How much rank a merge needs\n\nThe same merge at increasing ranks. Choose the smallest rank that looks "
+        "like the last one: a smaller file with no visible loss.",
     ),
 }
 
@@ -105,7 +105,7 @@ def efficiency_grid(name: str) -> list[Node]:
     loading = {"ckpt_name": CHECKPOINT, "positive": POSITIVE, "negative": NEGATIVE}
     sampling = {"seed": 1, "steps": 20, "cfg": 7, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
     return [
-        note(text + "\n\nNeeds efficiency-nodes-comfyui; its loader knows SD 1.5 and SDXL."),
+        note(text + "\n\nRequires efficiency-nodes-comfyui, whose loader supports SD 1.5 and SDXL."),
         ("axes", kind, (LEFT + COLUMN, TOP), FILES | widgets, {}),
         ("loader", "Efficient Loader", (LEFT + 2 * COLUMN, TOP), loading, {}),
         (

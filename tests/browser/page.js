@@ -1,4 +1,4 @@
-// Helpers for the browser tests, in the page as `pm`.
+// Helpers for the browser tests, available in the page as `pm`.
 window.pm = (() => {
   const { app, LiteGraph } = window
   const root = () => app.rootGraph ?? app.graph
@@ -12,7 +12,7 @@ window.pm = (() => {
     return slot
   }
 
-  /** The node of an id: 3, or "5:3" for one in the subgraph of node 5. */
+  /** The node with an id: 3, or "5:3" for node 3 in the subgraph of node 5. */
   function node(id) {
     const [first, ...rest] = String(id).split(':')
     let found = root().getNodeById(Number(first))
@@ -27,7 +27,7 @@ window.pm = (() => {
 
     hasSetting: (id) => id in app.ui.settings.settingsLookup,
 
-    /** Put a workflow in the place of the graph, in the same tab. */
+    /** Replace the graph with a workflow, in the same tab. */
     async load(saved) {
       await app.loadGraphData(saved, true, true, workflow())
       app.canvas.ds.reset()
@@ -40,7 +40,7 @@ window.pm = (() => {
       await pm.load(pm.serialize())
     },
 
-    /** What stands in the text boxes of a node of Nodes 2.0. */
+    /** The contents of a node's text boxes in Nodes 2.0. */
     drawn: (id) => [...document.querySelectorAll(`[data-node-id="${id}"] textarea`)].map(({ value }) => value),
 
     async prompt() {
@@ -76,7 +76,7 @@ window.pm = (() => {
 
     firstWidget: (id) => node(id).widgets[0].name,
 
-    /** Set a widget as a user does. */
+    /** Set a widget as a user would. */
     choose(id, name, value) {
       const widget = pm.widget(id, name)
       widget.value = value
@@ -89,8 +89,8 @@ window.pm = (() => {
     widgets: (id) => Object.fromEntries(node(id).widgets.map(({ name, value }) => [name, value])),
 
     /**
-     * A node's LoRA inputs in its order, [name, id of the origin or null], or what is wrong with the link. Ids are
-     * numbers on some front ends and texts on others.
+     * A node's LoRA inputs in order: [name, id of the origin or null], or a description of a broken link. Ids are
+     * numbers in some front ends and strings in others.
      */
     loras(id) {
       const target = node(id)
@@ -106,23 +106,23 @@ window.pm = (() => {
       })
     },
 
-    /** The ids of the nodes that a node's links come from, by input. */
+    /** The ids of the origins of a node's links, by input. */
     origins(id) {
       const { graph, inputs } = node(id)
       const connected = inputs.filter(({ link }) => link != null)
       return Object.fromEntries(connected.map(({ name, link }) => [name, String(linkOf(graph, link).origin_id)]))
     },
 
-    /** The LoRA inputs that the page draws on a node of Nodes 2.0. */
+    /** The LoRA inputs that Nodes 2.0 renders on a node. */
     shown(id) {
       const slots = document.querySelectorAll(`[data-node-id="${id}"] .lg-slot--input`)
       return [...slots].map((each) => each.textContent.trim()).filter(isLora)
     },
 
-    /** The types of the nodes that this ComfyUI does not have. */
+    /** The node types in the graph that this ComfyUI doesn't have. */
     missing: () => root().nodes.map(({ type }) => type).filter((type) => !LiteGraph.registered_node_types[type]),
 
-    /** How many nodes of a type there are, and their ids. */
+    /** The ids of all nodes of a type. */
     ids: (type) => root().nodes.filter((each) => each.type === type).map(({ id }) => id),
 
     select(ids) {
@@ -130,7 +130,7 @@ window.pm = (() => {
       for (const id of ids) app.canvas.select(node(id))
     },
 
-    /** Copy and paste nodes; the ids of the new ones. */
+    /** Copy and paste nodes; returns the ids of the new ones. */
     paste(ids, connectInputs = false) {
       const before = new Set(root().nodes.map(({ id }) => id))
       pm.select(ids)
@@ -139,19 +139,19 @@ window.pm = (() => {
       return root().nodes.map(({ id }) => id).filter((id) => !before.has(id))
     },
 
-    /** What the node menu's Clone does. */
+    /** Clone a node, like the node menu's Clone. */
     clone(id) {
       const before = new Set(root().nodes.map((each) => each.id))
-      LiteGraph.LGraphCanvas.active_canvas = app.canvas // as a click on it does
+      LiteGraph.LGraphCanvas.active_canvas = app.canvas // as a click would
       pm.select([id])
       LiteGraph.LGraphCanvas.onMenuNodeClone(null, null, null, null, node(id))
       return root().nodes.map((each) => each.id).filter((each) => !before.has(each))
     },
 
-    /** Tell the page that a change is complete, as it notices itself on keys and clicks. */
+    /** Tell the page that a change is complete, which it otherwise detects from keys and clicks. */
     changed() {
       const { changeTracker } = workflow()
-      // newer pages count what follows within 50 ms as part of a change, which no hand is fast enough for
+      // newer pages merge changes within 50 ms into one, which no user is fast enough for
       if (changeTracker.squashState) {
         changeTracker.squashState.cancel?.()
         changeTracker.squashState = () => {}
@@ -162,7 +162,7 @@ window.pm = (() => {
     undo: () => workflow().changeTracker.undo(),
     redo: () => workflow().changeTracker.redo(),
 
-    /** Turn nodes into a subgraph; the id of the node that stands for it. */
+    /** Convert nodes to a subgraph; returns the id of the subgraph's node. */
     toSubgraph(ids) {
       pm.select(ids)
       return root().convertToSubgraph(new Set(ids.map(node))).node.id
@@ -170,13 +170,13 @@ window.pm = (() => {
 
     innerId: (id, type) => `${id}:${node(id).subgraph.nodes.find((each) => each.type === type).id}`,
 
-    /** A reroute in the middle of the link to an input. */
+    /** Insert a reroute into the link to an input. */
     reroute(id, input) {
       const { graph, inputs } = node(id)
       graph.createReroute([400, 300], linkOf(graph, inputs[slotOf(node(id), input)].link))
     },
 
-    /** The reroutes on the way to an input. */
+    /** The number of reroutes on the link to an input. */
     reroutes(id, input) {
       const { graph, inputs } = node(id)
       let number = 0
@@ -185,7 +185,7 @@ window.pm = (() => {
       return number
     },
 
-    /** The middle of a socket on the screen. */
+    /** The centre of a socket on the screen. */
     socket(id, name, output = false) {
       const target = node(id)
       const slot = output ? 0 : slotOf(target, name)
@@ -197,19 +197,19 @@ window.pm = (() => {
       return app.canvasPosToClientPos(output ? target.getOutputPos(slot) : target.getInputPos(slot))
     },
 
-    /** A place on a node's title or body, as shares of its width and height. */
+    /** A point on a node, given as fractions of its width and height. */
     place(id, x, y) {
       const { pos, size } = node(id)
       return app.canvasPosToClientPos([pos[0] + x * size[0], pos[1] + y * size[1]])
     },
 
-    /** A place on a node's title. */
+    /** A point on a node's title. */
     title(id) {
       const { pos } = node(id)
       return app.canvasPosToClientPos([pos[0] + 80, pos[1] - 15])
     },
 
-    /** Drop a file on the canvas, as from the desktop. */
+    /** Drop a file on the canvas, as if from the desktop. */
     async drop(name, type, base64) {
       const bytes = Uint8Array.from(atob(base64), (each) => each.charCodeAt(0))
       const dataTransfer = new DataTransfer()

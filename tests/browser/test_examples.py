@@ -1,4 +1,4 @@
-"""The example workflows open without missing nodes, have a thumbnail, and run as the page would queue them."""
+"""The example workflows open without missing nodes, run as queued by the page, and have thumbnails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_workflows"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
-# Names of other packs' nodes, which are not here: their workflows open with missing nodes.
+# Nodes of other packs, which aren't installed here: workflows with them can't be tested.
 OTHERS = ("(Efficient)", "Efficient Loader", "XY Plot")
 SMALL = {"width": 64, "height": 64, "steps": 2, "batch_size": 1}
 
@@ -28,7 +28,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def give_files(server: Server, prompt: Prompt) -> None:
-    """Put files where the example expects them: generated LoRAs and the small checkpoint."""
+    """Create the files that the example expects, from the generated LoRAs and the small checkpoint."""
     for node in prompt.values():
         for name, value in node["inputs"].items():
             if name == "ckpt_name":
@@ -45,7 +45,7 @@ def give(source: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_opens_and_runs(canvas: Canvas, server: Server, name: str):
+def test_example_opens_without_missing_nodes_and_runs(canvas: Canvas, server: Server, name: str):
     workflow = load(name)
     canvas.call("load", workflow)
     assert canvas.call("missing") == []
@@ -59,11 +59,11 @@ def test_it_opens_and_runs(canvas: Canvas, server: Server, name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_has_a_thumbnail(name: str):
+def test_example_has_a_thumbnail(name: str):
     with Image.open(EXAMPLES / f"{name}.jpg") as thumbnail:
         assert thumbnail.width >= 480
 
 
-def test_comfyui_offers_them(server: Server):
+def test_comfyui_offers_all_examples(server: Server):
     offered = server.get("/workflow_templates")
     assert set(NAMES) <= {name for names in offered.values() for name in names}

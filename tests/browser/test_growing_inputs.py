@@ -1,4 +1,4 @@
-"""The LoRA inputs of the mergers grow and close up on the page, whatever is done to the graph."""
+"""The LoRA inputs of the mergers grow and close gaps in the page, whatever happens to the graph."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image, PngImagePlugin
 MERGER = "PM LoRA Merger"
 LOADER = "PM LoRA Loader"
 MUTED, BYPASSED = 2, 4
-PANEL = -10  # the origin of links from a subgraph's own inputs
+PANEL = -10  # the origin id of links from a subgraph's own inputs
 
 
 def expect_loras(canvas: Canvas, merger: object, *origins: object, drawn: bool = True) -> None:
-    """Wait until the merger's inputs are lora1, lora2, ... from these nodes and a free one, also where it is drawn."""
+    """Wait until the merger has inputs lora1, lora2, ... from these nodes and a free one, in the graph and drawn."""
     wanted = [[f"lora{n}", str(origin)] for n, origin in enumerate(origins, 1)] + [[f"lora{len(origins) + 1}", None]]
     canvas.until_equal("pm.loras(id)", merger, wanted)
     if canvas.kind == NODES2 and drawn:
@@ -25,7 +25,7 @@ def expect_loras(canvas: Canvas, merger: object, *origins: object, drawn: bool =
 
 
 def linked(canvas: Canvas, merger: object) -> list[str]:
-    """The ids of the nodes whose LoRAs the queued prompt merges, in order; no gap in the numbers."""
+    """The ids of the nodes whose LoRAs the queued prompt merges, in order. Asserts that the numbers have no gap."""
     inputs = canvas.prompt()[str(merger)]["inputs"]
     numbers = sorted(int(name[4:]) for name in inputs if name.startswith("lora") and name[4:].isdigit())
     assert numbers == list(range(1, len(numbers) + 1))
@@ -33,7 +33,7 @@ def linked(canvas: Canvas, merger: object) -> list[str]:
 
 
 def merger_with(canvas: Canvas, count: int, kind: str = MERGER) -> tuple[int, list[int]]:
-    """A merger and loaders that are connected to it in order."""
+    """A merger, and loaders connected to it in order."""
     merger = canvas.call("add", kind, 600, 150)
     loaders = [canvas.call("add", LOADER, 200, 150 + 230 * n) for n in range(count)]
     for number, loader in enumerate(loaders, 1):
@@ -48,19 +48,19 @@ def texts(ids: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", [MERGER, "PM LoRA SVD Merger"])
-def test_a_free_input_appears_when_the_last_one_is_connected(canvas: Canvas, kind: str):
+def test_connecting_the_last_input_adds_a_free_one(canvas: Canvas, kind: str):
     merger, loaders = merger_with(canvas, 5, kind)
     assert linked(canvas, merger) == texts(loaders)
 
 
-def test_thirty_inputs(canvas: Canvas):
+def test_thirty_inputs_survive_a_reload(canvas: Canvas):
     merger, loaders = merger_with(canvas, 30)
     assert linked(canvas, merger) == texts(loaders)
     canvas.call("reload")
     expect_loras(canvas, merger, *loaders)
 
 
-def test_inputs_close_up_in_order(canvas: Canvas):
+def test_disconnecting_closes_the_gap_and_keeps_the_order(canvas: Canvas):
     merger, (a, b, c, d) = merger_with(canvas, 4)
     canvas.call("disconnect", merger, "lora2")
     expect_loras(canvas, merger, a, c, d)
@@ -69,7 +69,7 @@ def test_inputs_close_up_in_order(canvas: Canvas):
     assert linked(canvas, merger) == [str(c), str(d)]
     canvas.call("connect", b, merger, "lora3")
     expect_loras(canvas, merger, c, d, b)
-    canvas.call("connect", a, merger, "lora1")  # in the place of c
+    canvas.call("connect", a, merger, "lora1")  # replaces c
     expect_loras(canvas, merger, a, d, b)
     for _ in range(3):
         canvas.call("disconnect", merger, "lora1")
@@ -77,7 +77,7 @@ def test_inputs_close_up_in_order(canvas: Canvas):
     assert linked(canvas, merger) == []
 
 
-def test_the_same_loader_may_be_connected_twice(canvas: Canvas):
+def test_one_loader_can_be_connected_twice(canvas: Canvas):
     merger, (a, b) = merger_with(canvas, 2)
     canvas.call("connect", a, merger, "lora3")
     expect_loras(canvas, merger, a, b, a)
@@ -92,7 +92,7 @@ def test_deleting_a_loader_closes_its_gap(canvas: Canvas):
     assert linked(canvas, merger) == [str(a), str(c)]
 
 
-def test_saved_and_loaded_again(canvas: Canvas):
+def test_inputs_and_order_survive_save_and_load(canvas: Canvas):
     merger, (a, b, c) = merger_with(canvas, 3)
     canvas.call("disconnect", merger, "lora2")
     expect_loras(canvas, merger, a, c)
@@ -106,7 +106,7 @@ def test_saved_and_loaded_again(canvas: Canvas):
     assert linked(canvas, merger) == [str(c), str(b)]
 
 
-def test_a_workflow_dropped_from_a_picture(canvas: Canvas):
+def test_a_workflow_in_a_dropped_picture_opens_with_its_links(canvas: Canvas):
     merger, (a, b, c) = merger_with(canvas, 3)
     png = picture_of(canvas.call("serialize"))
     canvas.call("remove", merger)
@@ -119,7 +119,7 @@ def test_a_workflow_dropped_from_a_picture(canvas: Canvas):
 
 
 def picture_of(workflow: dict) -> bytes:
-    """A PNG as ComfyUI's SaveImage writes it, with the workflow in it."""
+    """A PNG with an embedded workflow, like those of ComfyUI's SaveImage."""
     text = PngImagePlugin.PngInfo()
     text.add_text("workflow", json.dumps(workflow))
     file = io.BytesIO()
@@ -127,7 +127,7 @@ def picture_of(workflow: dict) -> bytes:
     return file.getvalue()
 
 
-def test_copy_and_paste_of_all(canvas: Canvas):
+def test_copies_of_merger_and_loaders_are_independent(canvas: Canvas):
     merger, loaders = merger_with(canvas, 3)
     pasted = canvas.call("paste", [merger, *loaders])
     (copy,) = set(pasted) & set(canvas.call("ids", MERGER))
@@ -149,7 +149,7 @@ def test_a_merger_pasted_alone_has_one_free_input(canvas: Canvas):
     expect_loras(canvas, merger, *loaders)
 
 
-def test_a_merger_pasted_with_its_connections(canvas: Canvas):
+def test_a_merger_pasted_with_connections_keeps_them(canvas: Canvas):
     merger, (a, b, c) = merger_with(canvas, 3)
     (copy,) = canvas.call("paste", [merger], True)
     expect_loras(canvas, copy, a, b, c)
@@ -165,7 +165,7 @@ def test_a_clone_has_one_free_input(canvas: Canvas):
     expect_loras(canvas, merger, *loaders)
 
 
-def test_undo_and_redo(canvas: Canvas):
+def test_undo_and_redo_restore_the_links(canvas: Canvas):
     merger, (a, b, c) = merger_with(canvas, 3)
     canvas.call("changed")
     canvas.call("disconnect", merger, "lora1")
@@ -182,7 +182,7 @@ def test_undo_and_redo(canvas: Canvas):
     expect_loras(canvas, merger, a, c)
 
 
-def test_undo_to_the_moment_before_the_gap_was_closed(canvas: Canvas):
+def test_a_state_saved_before_the_gap_was_closed_gets_tidied(canvas: Canvas):
     merger, (a, b, c) = merger_with(canvas, 3)
     workflow = canvas.call("serialize")
     saved = next(node for node in workflow["nodes"] if str(node["id"]) == str(merger))
@@ -195,7 +195,7 @@ def test_undo_to_the_moment_before_the_gap_was_closed(canvas: Canvas):
     expect_loras(canvas, merger, b, c)
 
 
-def test_in_a_subgraph_with_loaders_outside(canvas: Canvas):
+def test_a_merger_in_a_subgraph_with_loaders_outside(canvas: Canvas):
     merger, (a, b, c) = merger_with(canvas, 3)
     outer = canvas.call("toSubgraph", [merger])
     inner = canvas.call("innerId", outer, MERGER)
@@ -212,7 +212,7 @@ def test_in_a_subgraph_with_loaders_outside(canvas: Canvas):
     assert linked(canvas, inner) == [str(c)]
 
 
-def test_in_a_subgraph_with_its_loaders(canvas: Canvas):
+def test_a_merger_in_a_subgraph_with_its_loaders(canvas: Canvas):
     merger, loaders = merger_with(canvas, 3)
     outer = canvas.call("toSubgraph", [merger, *loaders])
     inner = canvas.call("innerId", outer, MERGER)
@@ -228,7 +228,7 @@ def test_in_a_subgraph_with_its_loaders(canvas: Canvas):
 
 
 @pytest.mark.parametrize("mode", [MUTED, BYPASSED], ids=["muted", "bypassed"])
-def test_a_loader_out_of_action_keeps_its_input(canvas: Canvas, mode: int):
+def test_a_muted_or_bypassed_loader_keeps_its_input(canvas: Canvas, mode: int):
     merger, (a, b, c) = merger_with(canvas, 3)
     canvas.call("setMode", b, mode)
     inputs = canvas.prompt()[str(merger)]["inputs"]
@@ -237,7 +237,7 @@ def test_a_loader_out_of_action_keeps_its_input(canvas: Canvas, mode: int):
     expect_loras(canvas, merger, a, b, c)
 
 
-def test_a_bypassed_merger_passes_its_first_lora_on(canvas: Canvas):
+def test_a_bypassed_merger_passes_on_its_first_lora(canvas: Canvas):
     merger, (a, b) = merger_with(canvas, 2)
     save = canvas.call("add", "PM LoRA Save", 1000, 150)
     canvas.call("connect", merger, save, "lora")
@@ -246,7 +246,7 @@ def test_a_bypassed_merger_passes_its_first_lora_on(canvas: Canvas):
     expect_loras(canvas, merger, a, b)
 
 
-def test_links_keep_their_reroutes(canvas: Canvas):
+def test_moved_links_keep_their_reroutes(canvas: Canvas):
     merger, (a, b, c) = merger_with(canvas, 3)
     canvas.call("reroute", merger, "lora3")
     canvas.call("reroute", merger, "lora3")
@@ -260,7 +260,7 @@ def test_links_keep_their_reroutes(canvas: Canvas):
     assert canvas.call("reroutes", merger, "lora2") == 2
 
 
-def test_links_from_a_reroute_node(canvas: Canvas):
+def test_links_from_a_reroute_node_are_moved_too(canvas: Canvas):
     merger, (a, b) = merger_with(canvas, 2)
     reroute = canvas.call("add", "Reroute", 450, 600)
     canvas.call("connect", a, reroute, "")
@@ -271,17 +271,17 @@ def test_links_from_a_reroute_node(canvas: Canvas):
     assert linked(canvas, merger) == [str(b), str(a)]
 
 
-def test_other_packs_handlers_are_called_too(canvas: Canvas):
+def test_other_packs_handlers_are_still_called(canvas: Canvas):
     merger, (a, b) = merger_with(canvas, 2)
     canvas.page.evaluate(
         """id => {
             const node = pm.node(id)
             const before = node.onConnectionsChange
-            pm.heard = 0
-            node.onConnectionsChange = function (...args) { pm.heard += 1; return before?.apply(this, args) }
+            pm.calls = 0
+            node.onConnectionsChange = function (...args) { pm.calls += 1; return before?.apply(this, args) }
         }""",
         merger,
     )
     canvas.call("disconnect", merger, "lora1")
     expect_loras(canvas, merger, b)
-    assert canvas.page.evaluate("pm.heard") > 0
+    assert canvas.page.evaluate("pm.calls") > 0

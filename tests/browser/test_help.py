@@ -1,4 +1,4 @@
-"""The help panel shows a page with a picture for every node; pages and texts are in the user's language."""
+"""Every node has a help page with a picture, and pages and texts appear in the user's language."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lora_pack.tools.comfy_server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "web" / "docs"
-# By file: a page's node id is its name, except that no file name may hold the colon of "XY: ...".
+# Page files are named after node ids, without the colon of "XY: ...".
 PAGES = sorted(path.stem for path in DOCS.glob("*.md"))
 LANGUAGES = sorted(path.name for path in (ROOT / "locales").iterdir())
 
@@ -22,7 +22,7 @@ def node_id(page: str) -> str:
     return page.replace("XY PM", "XY: PM")
 
 
-def test_every_node_has_a_page(server: Server):
+def test_every_node_has_a_help_page(server: Server):
     ours = {name for name, info in server.object_info().items() if info["category"].startswith("LoRA PowerMerge")}
     pages = {node_id(page) for page in PAGES}
     assert pages <= ours
@@ -35,7 +35,7 @@ def text_of(page: str, language: str) -> str:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_tells_of_every_input(server: Server, page: str, language: str):
+def test_a_help_page_describes_every_input(server: Server, page: str, language: str):
     text = text_of(page, language)
     info = server.object_info(node_id(page))
     names = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8"))
@@ -47,14 +47,14 @@ def test_a_page_tells_of_every_input(server: Server, page: str, language: str):
 
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
 @pytest.mark.parametrize("page", PAGES)
-def test_a_translated_page_has_the_parts_of_the_english_one(page: str, language: str):
+def test_a_translated_page_has_the_structure_of_the_english_one(page: str, language: str):
     headings_lists_tables_pictures = re.compile(r"^(?:#+ |- |[|]|!)", re.MULTILINE)
     here, english = (headings_lists_tables_pictures.findall(text_of(page, name)) for name in (language, "en"))
     assert here == english
 
 
 @pytest.mark.parametrize("page", ["PM LoRA Merger", *[page for page in PAGES if page == "XY PM LoRA Strengths"]])
-def test_the_panel_shows_it(canvas: Canvas, page: str):
+def test_the_help_panel_shows_the_page_and_its_picture(canvas: Canvas, page: str):
     node = canvas.call("add", node_id(page), 700, 300)
     shown = canvas.open_help(node)
     title = text_of(page, "en").splitlines()[0].removeprefix("# ")
@@ -66,10 +66,10 @@ def test_the_panel_shows_it(canvas: Canvas, page: str):
 
 @pytest.fixture
 def chinese(browser, server: Server) -> Iterator[Canvas]:
-    """An empty page whose language is Chinese."""
+    """An empty page with Chinese as its language."""
     canvas = Canvas.open(browser, server, CLASSIC, **{"Comfy.Locale": "zh"})
     try:
-        canvas.clear()  # a new user's page opens with an example of ComfyUI's
+        canvas.clear()  # for a new user the page opens with one of ComfyUI's examples
         yield canvas
     finally:
         canvas.page.context.close()
@@ -77,17 +77,17 @@ def chinese(browser, server: Server) -> Iterator[Canvas]:
 
 
 @pytest.mark.parametrize("page", ["PM LoRA Merger", "XY PM LoRA Strengths"])
-def test_the_panel_shows_it_in_chinese(chinese: Canvas, page: str):
+def test_the_help_panel_shows_the_chinese_page(chinese: Canvas, page: str):
     node = chinese.call("add", node_id(page), 700, 300)
     assert chinese.open_help(node).startswith(text_of(page, "zh").splitlines()[0].removeprefix("# "))
     assert chinese.page.locator(".node-help-content img").count() == 1
     chinese.screenshot(SCREENSHOTS / f"help-chinese-{page.replace(' ', '_')}.png")
 
 
-def test_in_chinese(chinese: Canvas, server: Server):
+def test_titles_and_labels_are_translated_but_prompts_are_not(chinese: Canvas, server: Server):
     version = server.get("/system_stats")["system"]["comfyui_version"]
     if version.startswith("0.3."):
-        pytest.skip("Its front end (1.26, 1.32) puts its own Chinese texts in the place of those that packs bring.")
+        pytest.skip("Its front end (1.26, 1.32) replaces the Chinese texts of packs with its own.")
     merger = chinese.call("add", "PM LoRA Merger", 700, 150)
     loader = chinese.call("add", "PM LoRA Loader", 300, 150)
     grid = chinese.call("add", "XY: PM LoRA Strengths", 300, 500)

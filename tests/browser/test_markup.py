@@ -1,4 +1,4 @@
-"""Names and messages that look like markup are text on the page."""
+"""Names and messages that look like markup are shown as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def assert_text(canvas: Canvas) -> None:
     assert canvas.page.evaluate("() => [window.pwned, document.querySelectorAll('img[src=x]').length]") == [None, 0]
 
 
-def test_the_check_sees_markup(canvas: Canvas):
+def test_assert_text_detects_markup(canvas: Canvas):
     canvas.page.evaluate("text => { document.body.insertAdjacentHTML('beforeend', text) }", MARKUP)
     try:
         canvas.until("window.pwned === 1")
@@ -30,7 +30,7 @@ def test_the_check_sees_markup(canvas: Canvas):
 
 
 @pytest.mark.parametrize("kind", [MERGER, SAVER])
-def test_what_a_node_shows_is_text(canvas: Canvas, kind: str):
+def test_markup_in_a_nodes_result_is_shown_as_text(canvas: Canvas, kind: str):
     node = canvas.call("add", kind, 600, 150)
     canvas.page.evaluate(
         "([id, text]) => { pm.node(id).onExecuted({ text }) }", [node, [MARKUP, "</textarea>" + MARKUP]]
@@ -42,8 +42,8 @@ def test_what_a_node_shows_is_text(canvas: Canvas, kind: str):
     assert_text(canvas)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no file can have such a name there")
-def test_the_names_of_files_and_errors_are_text(canvas: Canvas):
+@pytest.mark.skipif(os.name == "nt", reason="Windows doesn't allow such file names")
+def test_markup_in_file_names_and_errors_is_shown_as_text(canvas: Canvas):
     loras = canvas.server.loras
     shutil.copy(loras / "b.safetensors", loras / f"{MARKUP}.safetensors")
     try:
@@ -55,11 +55,11 @@ def test_the_names_of_files_and_errors_are_text(canvas: Canvas):
         canvas.call("queue")
         canvas.until("/safetensors$/.test(pm.widget(argument, 'result')?.value)", saver)
         assert_text(canvas)
-        canvas.call("choose", saver, "file_name", MARKUP)  # which Save refuses by name
+        canvas.call("choose", saver, "file_name", MARKUP)  # PM Save LoRA refuses it
         canvas.call("queue")
         said = "document.body.innerText.includes(argument)"
         canvas.until(f"{said} || document.body.innerText.includes('View details')", "can't be used")
-        details = canvas.page.get_by_role("button", name="View details")  # later pages keep the text behind it
+        details = canvas.page.get_by_role("button", name="View details")  # newer pages hide the text behind it
         if details.count():
             details.first.click()
         canvas.until(said, "can't be used")

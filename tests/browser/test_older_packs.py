@@ -1,7 +1,7 @@
-"""Workflows saved by the older Power-Merger packs open with their links and values, mended where the pack differs.
+"""Workflows saved with the older Power-Merger packs open with their links and values, adapted where this pack differs.
 
-silveroxides.json and 2024_in_a_later_front_end.json were saved by those packs on ComfyUI 0.3.75; 2024.json is the
-former in the form that the front end of 2024 gave it, where widgets were no inputs.
+silveroxides.json and 2024_in_a_later_front_end.json were saved with those packs on ComfyUI 0.3.75; 2024.json is the
+former in the format of the 2024 front end, where widgets weren't inputs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SVD_SETTINGS = {
 
 
 def load(canvas: Canvas, name: str) -> dict:
-    """The prompt of a saved workflow, as loaded and once more as saved and loaded again by this pack."""
+    """The prompt of a saved workflow. Asserts that it stays the same after saving and loading with this pack."""
     canvas.call("load", json.loads((WORKFLOWS / f"{name}.json").read_text("utf-8")))
     prompt = canvas.prompt()
     canvas.call("reload")
@@ -40,7 +40,7 @@ def links(prompt: dict, node: int) -> dict:
 
 
 @pytest.mark.parametrize("edition", SVD_SETTINGS)
-def test_mergers(canvas: Canvas, edition: str):
+def test_mergers_keep_links_and_settings(canvas: Canvas, edition: str):
     prompt = load(canvas, edition)
     for merger in (MERGER, SVD_MERGER):
         expect_loras(canvas, merger, *LOADERS)
@@ -53,7 +53,7 @@ def test_mergers(canvas: Canvas, edition: str):
 
 
 @pytest.mark.parametrize("edition", SVD_SETTINGS)
-def test_the_other_nodes(canvas: Canvas, edition: str):
+def test_other_nodes_keep_links_and_settings(canvas: Canvas, edition: str):
     prompt = load(canvas, edition)
     assert prompt["2"]["inputs"] == {
         "lora_name": "b.safetensors",
@@ -77,7 +77,7 @@ def test_the_other_nodes(canvas: Canvas, edition: str):
 
 
 @pytest.mark.parametrize("edition", SVD_SETTINGS)
-def test_xy_nodes(canvas: Canvas, edition: str):
+def test_xy_nodes_keep_loras_and_settings(canvas: Canvas, edition: str):
     load(canvas, edition)
     canvas.until_equal("pm.origins(id)", MODES, {"lora_a_override": "1", "lora_b_override": "2"})
     canvas.until_equal("pm.origins(id)", RANKS, {"lora_a_override": "1", "lora_b_override": "2"})
@@ -99,7 +99,7 @@ def test_xy_nodes(canvas: Canvas, edition: str):
     )
 
 
-def test_a_linked_random_n_iter_goes_with_its_link(canvas: Canvas):
+def test_a_linked_random_n_iter_is_removed_with_its_link(canvas: Canvas):
     workflow = json.loads((WORKFLOWS / "silveroxides.json").read_text("utf-8"))
     merger = next(node for node in workflow["nodes"] if node["id"] == SVD_MERGER)
     slot = next(n for n, entry in enumerate(merger["inputs"]) if entry["name"] == "random_n_iter")
@@ -117,7 +117,7 @@ def test_a_linked_random_n_iter_goes_with_its_link(canvas: Canvas):
     assert settings(canvas.prompt(), SVD_MERGER)["device"] == "cpu"
 
 
-def test_2024_in_a_later_front_end_that_named_its_widgets_lora(canvas: Canvas):
+def test_widgets_that_the_2024_pack_named_like_loras_are_renamed(canvas: Canvas):
     prompt = load(canvas, "2024_in_a_later_front_end")
     for merger in (MERGER, SVD_MERGER):
         expect_loras(canvas, merger, LOADERS[0])

@@ -1,4 +1,4 @@
-"""Widgets that help: greyed out where the mode ignores them, presets for lbw, and what a node shows when it has run."""
+"""Greyed-out widgets, block weight presets, and the results that nodes show after a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def greyed(canvas: Canvas, node: int) -> list[str]:
         (SVD_MERGER, "dare_ties_svd", []),
     ],
 )
-def test_what_the_mode_ignores_is_greyed_out(canvas: Canvas, kind: str, mode: str, unused: list[str]):
+def test_widgets_that_the_mode_ignores_are_greyed_out(canvas: Canvas, kind: str, mode: str, unused: list[str]):
     merger = canvas.call("add", kind, 600, 150)
     assert greyed(canvas, merger) == ["density", "seed"]  # the default modes use neither
     canvas.call("choose", merger, "mode", mode)
@@ -36,7 +36,7 @@ def test_what_the_mode_ignores_is_greyed_out(canvas: Canvas, kind: str, mode: st
     assert canvas.prompt()[str(merger)]["inputs"]["density"] == 1
 
 
-def test_the_resizers_value_is_greyed_out_where_the_rank_is_fixed(canvas: Canvas):
+def test_method_value_is_greyed_out_for_method_fixed(canvas: Canvas):
     resizer = canvas.call("add", "PM LoRA Resizer", 600, 150)
     assert greyed(canvas, resizer) == ["method_value"]
     canvas.call("choose", resizer, "method", "sv_fro")
@@ -58,10 +58,10 @@ def test_a_preset_writes_block_weights_and_is_not_saved(canvas: Canvas):
     assert canvas.call("widgets", loader)["lbw preset"] == "choose…"
 
 
-def test_the_nodes_show_what_they_did(canvas: Canvas):
+def test_nodes_show_their_results_without_saving_them(canvas: Canvas):
     merger, (a, b) = merger_with(canvas, 2, SVD_MERGER)
     canvas.call("choose", b, "lora_name", "b.safetensors")
-    rank = 4 if canvas.kind == CLASSIC else 5  # what ComfyUI has cached does not run again
+    rank = 4 if canvas.kind == CLASSIC else 5  # ComfyUI doesn't run cached nodes again
     canvas.call("choose", merger, "svd_rank", rank)
     save = canvas.call("add", "PM LoRA Save", 1000, 150)
     canvas.call("choose", save, "file_name", f"shown/{canvas.kind}")
@@ -70,10 +70,10 @@ def test_the_nodes_show_what_they_did(canvas: Canvas):
     canvas.until("/safetensors$/.test(pm.widget(argument, 'result')?.value)", save)
     canvas.until("pm.widget(argument, 'result').value", merger)
     assert f"84 modules, rank {rank}, " in canvas.call("widgets", merger)["result"]
-    assert canvas.call("widgets", merger)["result"].endswith("% lost to the rank")
+    assert canvas.call("widgets", merger)["result"].endswith("% lost to truncation")
     assert f"{canvas.kind}" in canvas.call("widgets", save)["result"]
     if canvas.kind == NODES2:
-        canvas.until("pm.drawn(argument).some(text => text.endsWith('lost to the rank'))", merger)
+        canvas.until("pm.drawn(argument).some(text => text.endsWith('lost to truncation'))", merger)
     canvas.screenshot(SCREENSHOTS / f"results-{canvas.kind}.png")
     assert "result" not in canvas.prompt()[str(save)]["inputs"]
     saved = {node["id"]: node["widgets_values"] for node in canvas.call("serialize")["nodes"]}
@@ -101,6 +101,6 @@ def test_a_result_of_many_lines_makes_its_box_taller(canvas: Canvas):
     )
     empty, long, longest = heights["text"]
     assert empty == 48 < long < longest == 220
-    # Nodes 2.0 lays the box out itself, where a long text scrolls
+    # Nodes 2.0 does its own layout, in which long texts scroll
     if canvas.kind == CLASSIC:
         assert heights["after"] >= heights["before"] + 40

@@ -1,6 +1,6 @@
-"""What KSampler (Efficient) does with the axes of an XY plot, call by call, with no model of its own to load.
+"""A double of KSampler (Efficient): the calls it makes for an XY plot, without loading a model.
 
-Written from a description of its behaviour. Axes are what XY sockets carry: None, or (type, values).
+Written from a description of its behaviour. Axes are the values of XY sockets: None, or (type, values).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 CAPSULE = "XY_Capsule"
 NOTHING = ("Nothing", [""])
-# Types that make the prompts be encoded anew in every cell; otherwise a row goes on with what its first cell has.
+# With these types prompts are encoded in every cell; with others, only in the first cell of a column.
 ENCODED_EACH_TIME = ("Positive Prompt S/R", "Negative Prompt S/R", "Clip Skip", CAPSULE)
 
 Encode = Callable[[Any], Any]
-# what a cell is sampled from: the model, the encoded prompts, and the values of the axes that are no capsules
+# samples a cell from the model, the encoded prompts, and the values of axes that aren't capsules
 Sample = Callable[[Any, Any, dict[str, Any]], Any]
 
 
@@ -77,7 +77,7 @@ def _clones(model: Any, clip: Any) -> tuple[Any, Any]:
 
 def _label(kind: str, value: Any, labels: list[str], count: int) -> None:
     text = value.getLabel() if kind == CAPSULE else f"{kind}: {value}"
-    assert isinstance(text, str) and "\n" not in text, "such a label fails when the plot is drawn"
+    assert isinstance(text, str) and "\n" not in text, "drawing the plot fails with such a label"
     if kind != "Nothing" and len(labels) < count:
         labels.append(text)
 

@@ -1,4 +1,4 @@
-"""Listens to the messages that a ComfyUI sends to its page: progress, executing, executed, execution_error, ..."""
+"""Receives the messages ComfyUI sends to its front end: progress, executing, executed, execution_error, ..."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Events:
 
     def __enter__(self) -> Events:
         self._thread.start()
-        self.wait_for("status")  # the server's first message: from here on nothing is missed
+        self.wait_for("status")  # the server's first message: nothing is missed from here on
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,13 +39,13 @@ class Events:
         self._loop.close()
 
     def queue(self, prompt: Prompt) -> str:
-        """Queue a prompt in this listener's name; ComfyUI tells most messages to the one who queued alone."""
+        """Queue a prompt with this client id: ComfyUI sends most messages only to the client that queued the prompt."""
         return self.server.queue(prompt, self.client_id)
 
     def wait_for(
         self, kind: str, where: Callable[[dict[str, Any]], bool] = lambda data: True, deadline: float = RUN_DEADLINE
     ) -> dict[str, Any]:
-        """The data of the first message of a kind that fits, also one that has already come."""
+        """The data of the first matching message of a kind, including ones already received."""
         end = time.monotonic() + deadline
         seen = 0
         with self._arrived:
@@ -58,7 +58,7 @@ class Events:
                     raise self._error
                 if not self._arrived.wait(timeout=max(0.0, end - time.monotonic())):
                     kinds = [message["type"] for message in self.messages]
-                    raise TimeoutError(f"No message {kind!r} that fits within {deadline:.0f} s; there came {kinds}")
+                    raise TimeoutError(f"No matching {kind!r} message within {deadline:.0f} s; received {kinds}")
 
     def data(self, kind: str) -> list[dict[str, Any]]:
         """The data of all messages of a kind so far, in order."""
@@ -81,7 +81,7 @@ class Events:
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         async for packet in socket:
-            if packet.type == aiohttp.WSMsgType.TEXT:  # the binary ones are preview pictures
+            if packet.type == aiohttp.WSMsgType.TEXT:  # binary messages are preview images
                 with self._arrived:
                     self.messages.append(json.loads(packet.data))
                     self._arrived.notify_all()

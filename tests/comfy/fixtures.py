@@ -1,7 +1,7 @@
-"""A real ComfyUI for the tests: `server` talks to one over HTTP, `comfy` is its code inside the pytest process.
+"""A real ComfyUI for the tests: `server` talks to one over HTTP, `comfy` is its code in the pytest process.
 
-Which ComfyUI: COMFYUI_PATH and COMFYUI_PYTHON, which `python run.py test` sets; without them, for pytest started from
-an editor, the one that run.py installed into .venv.
+COMFYUI_PATH and COMFYUI_PYTHON, set by `python run.py test`, say which one. Without them (pytest started from an
+editor) it is the one that run.py installed into .venv.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ def comfyui_python() -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfyui_python: Path) -> Iterator[Server]:
     """One ComfyUI on the CPU for the whole session, with the pack in custom_nodes and an empty output folder.
 
-    models/checkpoints: small.safetensors, whose modules are all SD 1.5's.
-    models/loras: a.safetensors (rank 8, float16) and b.safetensors (rank 4, float32), 84 modules, all of which it has.
-    Tests may add files there, under names of their own; ComfyUI sees them at once.
-    EFFICIENCY_NODES_PATH: a copy of efficiency-nodes-comfyui that is linked into custom_nodes too.
+    models/checkpoints: small.safetensors, a subset of SD 1.5.
+    models/loras: a.safetensors (rank 8, float16) and b.safetensors (rank 4, float32), 84 modules that all apply to it.
+    Tests may add files with unique names; ComfyUI sees them at once.
+    EFFICIENCY_NODES_PATH: a copy of efficiency-nodes-comfyui to link into custom_nodes as well.
     """
     base = tmp_path_factory.mktemp("comfyui")
     prepare_base(base, ROOT)
     custom_nodes = base / "custom_nodes"
     if "EFFICIENCY_NODES_PATH" in os.environ:
         link_folder(Path(os.environ["EFFICIENCY_NODES_PATH"]), custom_nodes / "efficiency-nodes-comfyui")
-    shutil.copy(ROOT / "tests" / "comfy" / "foreign_stacker.py", custom_nodes)
+    shutil.copy(ROOT / "tests" / "comfy" / "third_party_stacker.py", custom_nodes)
     running = None
     try:
         make_checkpoint = ROOT / "tools" / "make_checkpoint.py"
@@ -69,25 +69,26 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
             running.stop()
         for link in custom_nodes.iterdir():
             unlink_folder(link)  # before pytest deletes old temporary folders
-        (base / "models" / "checkpoints" / CHECKPOINT).unlink(missing_ok=True)  # pytest keeps the rest for a look
+        # pytest keeps temporary folders for inspection; this file is too large for that
+        (base / "models" / "checkpoints" / CHECKPOINT).unlink(missing_ok=True)
 
 
 @pytest.fixture
 def events(server: Server) -> Iterator[Events]:
-    """What the server tells the page over the websocket, from the start of the test on."""
+    """The server's websocket messages from the start of the test."""
     with Events(server) as listening:
         yield listening
 
 
 @pytest.fixture(scope="session")
 def comfy(comfyui_folder: Path) -> ModuleType:
-    """ComfyUI's package `comfy` in this process, on the CPU, to compare with. Import its modules within the test."""
+    """ComfyUI's package `comfy` in this process, on the CPU. Import its modules inside the test."""
     sys.path.insert(0, str(comfyui_folder))
     try:
         import comfy.cli_args
     except ImportError as error:
         pytest.skip(f"This Python can't import ComfyUI: {error}")
-    comfy.cli_args.args.cpu = True  # before anything of ComfyUI asks for a device
+    comfy.cli_args.args.cpu = True  # before any of ComfyUI's modules picks a device
     import comfy.lora
     import comfy.sd
 

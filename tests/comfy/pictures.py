@@ -1,4 +1,4 @@
-"""Pictures as numbers, to compare."""
+"""Reads pictures as arrays."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from PIL import Image
 
 
 def pixels(file: Path) -> np.ndarray:
-    """The picture (height, width, 3), of a type that differences fit into."""
+    """The picture (height, width, 3), in a type wide enough for differences."""
     with Image.open(file) as image:
         return np.asarray(image.convert("RGB"), dtype=np.int16)

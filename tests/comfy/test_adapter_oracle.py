@@ -1,4 +1,4 @@
-"""What ComfyUI's own adapters add to a weight: for the inputs what the oracle says, for a merge what its mode says."""
+"""What ComfyUI's own adapters add to weights: for inputs the oracle's delta, for merged files the mode's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lora_pack.tests.support.makers import CONV1, SHAPES, as_matrix, at, each_mo
 from lora_pack.tests.support.merging import ALL_MODES, SUMS, assert_best, expected_delta, merge
 from torch import Tensor
 
-# A state dict and a strength -> what ComfyUI adds to each weight of SHAPES, as matrices.
+# [(state dict, strength), ...] -> what ComfyUI adds to each weight of SHAPES, as matrices.
 Added = Callable[[list[tuple[dict[str, Tensor], float]]], dict[str, np.ndarray]]
 
 
@@ -44,14 +44,14 @@ def loras() -> list[Lora]:
     return [at(first, 0.8), at(mixed, -0.6)]
 
 
-def test_comfyui_adds_what_the_oracle_says(added: Added):
+def test_comfyui_adds_the_oracles_delta(added: Added):
     for lora in loras():
         for name, delta in added([(state_dict(lora), 0.7)]).items():
             assert oracle.distance(delta, 0.7 * oracle.module_delta(lora.modules[name])) < 1e-5
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_a_merged_file_adds_what_the_mode_says(mode: str, added: Added, tmp_path: Path):
+def test_a_merged_file_adds_the_modes_delta(mode: str, added: Added, tmp_path: Path):
     path = save(merge(mode, loras(), 0.5, rank=4, conv_rank=5, seed=3), tmp_path / "merged.safetensors")
     ranks = {name: module.rank for name, module in load(path).modules.items()}
     for name, delta in added([(safetensors.torch.load_file(path), 1.0)]).items():
@@ -69,7 +69,7 @@ def test_concat_adds_what_stacked_loaders_add(added: Added, tmp_path: Path):
         assert oracle.distance(delta, stacked[name]) < 5e-6
 
 
-def test_saved_strengths_are_loader_strengths(added: Added, tmp_path: Path):
+def test_a_saved_strength_equals_the_loaders_strength(added: Added, tmp_path: Path):
     for lora in loras():
         path = save(lora, tmp_path / "baked.safetensors")
         baked, loader = (

@@ -1,5 +1,7 @@
-"""Every bad or odd file of the table in a real ComfyUI: the node that loads it says what is wrong, or the result is
-right; and the server lives on."""
+"""Bad and odd files in a real ComfyUI: what happens at the node that loads them, and that the server lives on.
+
+One file of each kind. All of the table is read in tests/merge/formats/test_bad_files.py.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,19 @@ import numpy as np
 import pytest
 import torch
 from lora_pack.tests.support import oracle
-from lora_pack.tests.support.bad_files import BOOM, CASES, DOTTED, LINEAR, NOTED, REFUSED, Case, deltas_of
+from lora_pack.tests.support.bad_files import BOOM, CASES, DOTTED, LINEAR, Case, deltas_of
 from lora_pack.tools.comfy_server import NodeError, PromptRejected, Server
 from lora_pack.tools.workflows import node
 from safetensors.torch import load_file
 
 FOLDER = "bad_files"
-# What ComfyUI says itself, before the pack sees the file.
-BY_COMFYUI = {"link.safetensors": "Model in folder 'loras' with filename '.*' not found", "folder.safetensors": ""}
+BY_NAME = {case.file: case for case in CASES}
 
-# The file written, NodeError or PromptRejected; None: this system has no such files, or its torch opens none of them.
-Result = Any
-
-refused = pytest.mark.parametrize("case", [c for c in CASES if c.outcome == REFUSED], ids=lambda case: case.file)
-read = pytest.mark.parametrize("case", [c for c in CASES if c.outcome != REFUSED], ids=lambda case: case.file)
+REFUSED = ("data_cut.safetensors", "nan.safetensors", "bomb.pt")
+READ = ("names_ünï 日本.safetensors", "plain.pt")
+NOTED = ("two_names.safetensors",)
+# These the pack never sees: ComfyUI lists no folder, and finds no file at the end of the link.
+REFUSED_BY_COMFYUI = ("folder.safetensors", "link.safetensors")
 
 
 def load_and_save(name: str, file_name: str) -> dict[str, Any]:
@@ -36,76 +37,72 @@ def load_and_save(name: str, file_name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def results(server: Server) -> Iterator[dict[str, Result]]:
-    """What came of each file, in one queue."""
-    folder = server.loras / FOLDER
-    folder.mkdir()
-    found: dict[str, Result] = {}
-    queued: dict[str, str] = {}
+def folder(server: Server) -> Iterator[Path]:
+    """A folder among the LoRAs for bad files."""
+    path = server.loras / FOLDER
+    path.mkdir()
+    yield path
+    shutil.rmtree(path)
+    shutil.rmtree(server.loras / f"{FOLDER}_out", ignore_errors=True)
+
+
+def made(server: Server, folder: Path, file: str) -> Case:
+    """Writes the file, unless this system has no such files or the server's torch opens none of them."""
     torch_version = server.get("/system_stats")["system"]["pytorch_version"]
-    old_torch = tuple(map(int, torch_version.split(".")[:2])) < (2, 10)
-    for case in CASES:
-        if old_torch and not case.file.endswith(".safetensors"):
-            found[case.file] = None
-        try:
-            case.make(folder)
-        except OSError:
-            found[case.file] = None
-    for number, case in enumerate(CASES):
-        try:
-            prompt = load_and_save(f"{FOLDER}/{case.file}", f"{FOLDER}_out/{number}")
-            queued[case.file] = server.queue(prompt)
-        except PromptRejected as rejection:
-            found.setdefault(case.file, rejection)
-    for file, prompt_id in queued.items():
-        try:
-            found.setdefault(file, Path(server.wait(prompt_id)["outputs"]["save"]["text"][0]))
-        except NodeError as error:
-            found.setdefault(file, error)
-    yield found
-    shutil.rmtree(folder)
-    shutil.rmtree(server.loras / f"{FOLDER}_out")
+    if not file.endswith(".safetensors") and tuple(map(int, torch_version.split(".")[:2])) < (2, 10):
+        pytest.skip(f"torch {torch_version} opens no pickles")
+    try:
+        BY_NAME[file].make(folder)
+    except OSError as error:
+        pytest.skip(f"This system has no such files: {error}")
+    return BY_NAME[file]
 
 
-def result(results: dict[str, Result], case: Case) -> Result:
-    came = results[case.file]
-    if came is None:
-        pytest.skip("This system has no such files, or its torch is too old to open them.")
-    return came
+def run(server: Server, file: str) -> Path:
+    """The file that a LoRA is saved to after it was loaded from this one."""
+    return Path(server.run(load_and_save(f"{FOLDER}/{file}", f"{FOLDER}_out/a"))["save"]["text"][0])
 
 
-@refused
-def test_a_bad_file_fails_at_the_node_that_loads_it(results: dict[str, Result], case: Case):
-    came = result(results, case)
-    if isinstance(came, PromptRejected):  # a folder is in no list of files
-        assert case.file in BY_COMFYUI and list(came.node_errors) == ["load"]
-        return
-    assert isinstance(came, NodeError), f"written as {came}"
-    assert (came.node_id, came.node_type) == ("load", "PM LoRA Loader")
-    if case.file in BY_COMFYUI:
-        assert case.file in came.exception_message
+@pytest.mark.parametrize("file", REFUSED)
+def test_a_refused_file_is_an_error_of_the_node_that_loads_it(server: Server, folder: Path, file: str):
+    case = made(server, folder, file)
+    with pytest.raises(NodeError) as caught:
+        run(server, file)
+    error = caught.value
+    assert (error.node_id, error.node_type) == ("load", "PM LoRA Loader")
+    assert case.pattern(f"{FOLDER}/").fullmatch(error.exception_message), error.exception_message
+    assert error.exception_type.endswith("LoraError")
+
+
+@pytest.mark.parametrize("file", REFUSED_BY_COMFYUI)
+def test_what_is_not_a_file_is_an_error_of_the_node_that_loads_it(server: Server, folder: Path, file: str):
+    made(server, folder, file)
+    with pytest.raises((NodeError, PromptRejected)) as caught:
+        run(server, file)
+    if isinstance(caught.value, PromptRejected):
+        assert list(caught.value.node_errors) == ["load"]
     else:
-        assert case.pattern(f"{FOLDER}/").fullmatch(came.exception_message), came.exception_message
-        assert came.exception_type.endswith("LoraError")
+        assert caught.value.node_id == "load" and file in caught.value.exception_message
 
 
-@read
-def test_an_odd_file_is_loaded_and_saved_right(server: Server, results: dict[str, Result], case: Case):
-    written = result(results, case)
-    assert isinstance(written, Path), str(written)
-    expected: dict[str, np.ndarray] = {}
-    for name, delta in deltas_of(server.loras / FOLDER / case.file).items():
+@pytest.mark.parametrize("file", [*READ, *NOTED])
+def test_an_odd_file_is_loaded_and_saved_correctly(server: Server, folder: Path, file: str):
+    case = made(server, folder, file)
+    saved, expected = deltas_of(run(server, file)), dict[str, np.ndarray]()
+    for name, delta in deltas_of(folder / file).items():
         name = LINEAR if name == DOTTED else name  # written as every ComfyUI loads it
         expected[name] = expected.get(name, 0) + delta
-    saved = deltas_of(written)
     assert set(saved) == set(expected)
     for name, delta in expected.items():
         assert oracle.distance(saved[name], delta) <= 1e-6, name
-    if case.outcome == NOTED:
+    if file in NOTED:
         assert case.pattern(f"{FOLDER}/").search(server.log())
 
 
-def test_afterwards_no_program_has_run_and_the_queue_lives_on(server: Server, results: dict[str, Result]):
+def test_after_a_pickle_bomb_nothing_has_run_and_the_next_prompt_is_right(server: Server, folder: Path):
+    made(server, folder, "bomb.pt")
+    with pytest.raises(NodeError):
+        run(server, "bomb.pt")
     assert not list(server.base.rglob(BOOM)) and server.alive()
     outputs = server.run(load_and_save("a.safetensors", f"{FOLDER}_out/good"))
     saved, expected = load_file(outputs["save"]["text"][0]), load_file(server.loras / "a.safetensors")

@@ -1,4 +1,4 @@
-"""DoRA, GLoRA, OFT and BOFT with their model connected: the merged file gives the picture of ComfyUI's own loader."""
+"""DoRA, GLoRA, OFT and BOFT with a connected model: the merged file gives the same picture as ComfyUI's own loader."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FAMILIES: dict[str, Callable[[int, int], dict[str, Tensor]]] = {"DoRA": dora, "G
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def file(request: pytest.FixtureRequest, server: Server) -> str:
-    """A LoRA file of the family; its name is the family's."""
+    """A LoRA file of the family, named after it."""
     make = FAMILIES[request.param]
     tensors = {
         f"{name}.{suffix}": tensor
@@ -71,7 +71,7 @@ Sampled = Callable[[dict], np.ndarray]
 
 @pytest.fixture(scope="module")
 def sampled(server: Server) -> Sampled:
-    """The picture of a prompt, sampled once for all tests that ask for it."""
+    """Samples a prompt's picture, once for all tests that need it."""
     known: dict[str, np.ndarray] = {}
 
     def sampled(prompt: dict) -> np.ndarray:
@@ -94,7 +94,7 @@ def merged(kind: str, **inputs) -> dict:
 
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize("operation", ["SVD merge", "concat", "resize"])
-def test_the_merged_file_gives_comfyuis_picture(
+def test_the_merged_file_gives_the_same_picture_as_comfyuis_loader(
     server: Server, sampled: Sampled, file: str, operation: str, strength: float
 ):
     nodes, model, clip = lora_chain([(file, strength, strength)])
@@ -124,7 +124,7 @@ def test_the_merged_file_gives_comfyuis_picture(
     assert np.abs(found - wanted).max() <= 3 and np.abs(found - wanted).mean() < 0.1
 
 
-def test_without_the_model_it_says_what_to_connect(server: Server, file: str):
+def test_merging_without_the_model_says_what_to_connect(server: Server, file: str):
     merge = merged("PM LoRA SVD Merger", mode="ties_svd", density=0.5, svd_rank=8, svd_conv_rank=0, lora1=["l", 0])
     save = node("PM LoRA Save", lora=["m", 0], file_name="never", extension="safetensors")
     with pytest.raises(NodeError, match=rf"{file[:-12]} module lora_.*Connect the model and clip"):
@@ -138,9 +138,9 @@ def test_the_wrong_model_is_refused(server: Server, file: str):
         server.run({**checkpoint(), "l": loaded(file, 1.0), "m": merge, "save": save})
 
 
-def test_a_connected_model_says_what_names_mean(server: Server, comfyui_folder: Path, comfyui_python: Path):
-    """This transformer's names are SD 3's and its widths are not, so that the names alone tell nothing."""
-    files = [server.base / "models" / kind / "meanings_sd3.safetensors" for kind in ("diffusion_models", "vae")]
+def test_a_connected_model_resolves_names(server: Server, comfyui_folder: Path, comfyui_python: Path):
+    """This transformer has SD 3's names but not its widths, so the names alone don't identify it."""
+    files = [server.base / "models" / kind / "resolved_sd3.safetensors" for kind in ("diffusion_models", "vae")]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([comfyui_python, ROOT / "tools" / "make_sd3_checkpoint.py", comfyui_folder, *files], check=True)

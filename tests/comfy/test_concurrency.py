@@ -1,4 +1,4 @@
-"""Several prompts at once, and several ComfyUIs on one loras folder: each gets its own result, and no file is lost."""
+"""Several prompts at once, and two ComfyUIs on one loras folder: each gets its own result and no file is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prompt(mode: str, name: str) -> Prompt:
 
 
 def at_once(work: Sequence[Callable[[], T]]) -> list[T]:
-    """All at the same moment, each in a thread; their results in order. Raises what the first that failed raised."""
+    """Runs all at the same moment, each in a thread; returns results in order. Raises the first error."""
     ready, results, errors = threading.Barrier(len(work)), {}, []
 
     def run(number: int) -> None:
@@ -55,7 +55,7 @@ def written(outputs: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(server: Server) -> dict[str, bytes]:
-    """What each merge writes when nothing else is going on."""
+    """What each merge writes when nothing else runs."""
     return {mode: written(server.run(prompt(mode, f"alone_{mode}"))).read_bytes() for mode in MERGES}
 
 
@@ -66,8 +66,8 @@ def assert_counted(files: Sequence[Path], name: str) -> None:
     assert {file.name for file in files[0].parent.glob(f"*{name}*")} == expected
 
 
-def test_prompts_that_are_queued_at_once(server: Server, alone: dict[str, bytes]):
-    """Threads of a server take them; ComfyUI runs them one after the other, and its cache shares what they load."""
+def test_prompts_queued_at_once_get_their_own_results(server: Server, alone: dict[str, bytes]):
+    """The server takes them in threads and runs them one by one; its cache shares what they load."""
     plot = {**checkpoint(), "xy": modes(modes="ties, concat", density_steps=1), **grid(X=["xy", 0])}
     first = cells(server, server.run(plot), 2)
     server.post("/free", {"unload_models": True, "free_memory": True})
@@ -77,20 +77,20 @@ def test_prompts_that_are_queued_at_once(server: Server, alone: dict[str, bytes]
     *ids, plotted = at_once(queue)
     files = [written(server.wait(prompt_id)["outputs"]) for prompt_id in ids]
     again = cells(server, server.wait(plotted)["outputs"], 2)
-    # a prompt whose nodes are all cached gives the path that was written: equal ones in a row write once
+    # equal prompts in a row write once: with every node cached the second returns the first one's path
     assert_counted(sorted(set(files)), "queued")
     for mode, file in zip(merges, files, strict=True):
         assert file.read_bytes() == alone[mode], mode
     assert again.keys() == first.keys() and len(first) == 2
     assert all(difference(again[place], first[place]) <= 1 for place in first)
-    assert np.abs(first[0, 0] - first[1, 0]).max() > 1, "the modes show"
+    assert np.abs(first[0, 0] - first[1, 0]).max() > 1, "the two modes give different pictures"
 
 
 @pytest.fixture(scope="module")
 def neighbour(
     server: Server, tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfyui_python: Path
 ) -> Iterator[Server]:
-    """Another ComfyUI whose loras folder is the first one's."""
+    """Another ComfyUI with the first one's loras folder."""
     base = tmp_path_factory.mktemp("neighbour")
     prepare_base(base, ROOT)
     loras = base / "models" / "loras"
@@ -105,7 +105,7 @@ def neighbour(
             unlink_folder(link)
 
 
-def test_two_servers_that_save_to_one_name_at_once(server: Server, neighbour: Server, alone: dict[str, bytes]):
+def test_two_servers_saving_to_one_name_lose_nothing(server: Server, neighbour: Server, alone: dict[str, bytes]):
     work = [
         lambda mode=mode, each=each: each.run(prompt(mode, "shared")) for mode in MERGES for each in (server, neighbour)
     ]

@@ -1,4 +1,4 @@
-"""Devices as ComfyUI names them, and infinity that must not reach its models."""
+"""How device names resolve in ComfyUI, and that infinite values never reach its models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CUDA_1 = torch.device("cuda", 1)
 
 @pytest.fixture
 def bridge(comfy: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    """The pack's bridge to a ComfyUI that computes on the second of two cards."""
+    """The bridge to a ComfyUI that computes on the second of two GPUs."""
     from lora_pack.nodes import comfy_bridge
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -27,13 +27,13 @@ def bridge(comfy: ModuleType, monkeypatch: pytest.MonkeyPatch):
     return comfy_bridge
 
 
-def test_a_kind_of_device_is_comfyui_s_own_one_of_that_kind(bridge):
+def test_a_device_without_index_resolves_to_comfyuis_own(bridge):
     assert bridge.resolve_device("auto") == bridge.resolve_device("cuda") == CUDA_1
     assert bridge.resolve_device("cuda:0") == torch.device("cuda", 0)
     assert bridge.resolve_device("cpu") == torch.device("cpu")
 
 
-def test_a_kind_of_device_that_comfyui_does_not_use_has_an_index(bridge, monkeypatch: pytest.MonkeyPatch):
+def test_a_device_that_comfyui_does_not_use_gets_an_index(bridge, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bridge.comfy.model_management, "get_torch_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(torch, "xpu", SimpleNamespace(current_device=lambda: 3, is_available=lambda: True))
     assert bridge.resolve_device("cuda") == CUDA_1
@@ -41,8 +41,8 @@ def test_a_kind_of_device_that_comfyui_does_not_use_has_an_index(bridge, monkeyp
     assert bridge.resolve_device("mps") == torch.device("mps")
 
 
-def test_memory_is_freed_where_comfyui_s_models_are(bridge, monkeypatch: pytest.MonkeyPatch):
-    """ComfyUI unloads the models whose device equals the one it is given: with "cuda" it unloaded none."""
+def test_memory_is_freed_on_the_device_of_comfyuis_models(bridge, monkeypatch: pytest.MonkeyPatch):
+    """ComfyUI unloads models from exactly the device it is given; for "cuda" it would unload none."""
     unloaded: list[str] = []
 
     class Loaded:
@@ -54,7 +54,7 @@ def test_memory_is_freed_where_comfyui_s_models_are(bridge, monkeypatch: pytest.
             unloaded.append("a model")
             return True
 
-        def __getattr__(self, name: str):  # is_dead, model_memory, model_offloaded_memory, whatever a version asks
+        def __getattr__(self, name: str):  # is_dead, model_memory, or whatever this version calls
             return lambda *arguments, **options: 0
 
     management = bridge.comfy.model_management
@@ -66,7 +66,7 @@ def test_memory_is_freed_where_comfyui_s_models_are(bridge, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("family", MULTIPLIED)
-def test_apply_refuses_what_overflows(comfy: ModuleType, family: str):
+def test_apply_refuses_values_that_overflow(comfy: ModuleType, family: str):
     from lora_pack.nodes.apply import apply_lora
 
     lora = from_state_dict(OVERFLOWING[family], "large").with_strengths(100, 100).baked()
@@ -75,7 +75,7 @@ def test_apply_refuses_what_overflows(comfy: ModuleType, family: str):
 
 
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
-def test_a_change_computed_from_a_model_is_refused_where_it_is_not_finite(comfy: ModuleType, value: float):
+def test_a_non_finite_delta_computed_from_a_model_is_refused(comfy: ModuleType, value: float):
     from lora_pack.nodes.base_weights import ResolvedModule
 
     change = torch.ones(6, 5)

@@ -1,5 +1,5 @@
-"""Files through diffusers' own load_lora_weights, on a pipeline of SD 1.5's build: what the pack writes means the same
-there, and what diffusers writes the same here."""
+"""Exchange with diffusers' own load_lora_weights, on a pipeline with SD 1.5's structure: files written by either mean
+the same to the other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ peft = pytest.importorskip("peft")
 
 @pytest.fixture(scope="module")
 def pipeline() -> Any:
-    """SD 1.5's widths with half its layers. The weights are never set: only what the LoRA adds is looked at."""
+    """SD 1.5's widths with half its layers. The weights are uninitialised: only what the LoRA adds matters."""
     transformers = pytest.importorskip("transformers")
     config = transformers.CLIPTextConfig(
         hidden_size=768, intermediate_size=64, num_hidden_layers=12, num_attention_heads=12, vocab_size=100
@@ -50,7 +50,7 @@ def layers(model: nn.Module, *ends: str) -> dict[str, nn.Linear]:
 
 
 def lora_for(pipeline: Any, seed: int) -> Lora:
-    """In kohya's names, for every attention layer of the U-Net and the text encoder."""
+    """A LoRA with kohya names for every attention layer of the U-Net and the text encoder."""
     noise = torch.Generator().manual_seed(seed)
     modules = {}
     for prefix, model, ends in (
@@ -62,11 +62,11 @@ def lora_for(pipeline: Any, seed: int) -> Lora:
             name = prefix + path.replace(".", "_")
             up = torch.randn(layer.out_features, 3, generator=noise) * 0.1
             down = torch.randn(3, layer.in_features, generator=noise) * 0.1
-            modules[name] = LoraModule(name, up, down, 1.5)
+            modules[name] = LoraModule.of(name, up, down, 1.5)
     return Lora("made", modules)
 
 
-def test_every_layer_gets_its_change(pipeline: Any, tmp_path: Path):
+def test_diffusers_applies_the_merged_delta_to_every_layer(pipeline: Any, tmp_path: Path):
     loras = [lora_for(pipeline, 1).with_strengths(0.8, 0.5), lora_for(pipeline, 2).with_strengths(-0.4, 1.0)]
     merged = merge_factors(loras, "concat")
     written = save(merged, tmp_path / "merged.safetensors", style="peft")
@@ -84,7 +84,7 @@ def test_every_layer_gets_its_change(pipeline: Any, tmp_path: Path):
     assert len(load(written).modules) == found
 
 
-# --- the scale that a trainer meant ---
+# --- the scale that the trainer intended ---
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {"lora_alpha": 6},
@@ -103,7 +103,7 @@ def parts(pipeline: Any) -> dict[str, nn.Module]:
 
 
 def full_path(path: str) -> str:
-    """A layer's path as files have it; newer text encoders leave out a level."""
+    """A layer's path as in files; newer text encoders lack a level."""
     return path.replace("text_encoder.encoder", "text_encoder.text_model.encoder")
 
 
@@ -117,7 +117,7 @@ def weights(pipeline: Any) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def bare(pipeline: Any) -> Iterator[Any]:
-    """The pipeline without adapters, before and after, its q layers with weights: DoRA's change depends on them."""
+    """The pipeline without adapters, before and after. Its q layers have weights: DoRA's delta depends on them."""
     pipeline.unload_lora_weights()
     noise = torch.Generator().manual_seed(7)
     for weight in weights(pipeline).values():
@@ -127,7 +127,7 @@ def bare(pipeline: Any) -> Iterator[Any]:
 
 
 def changes(pipeline: Any, adapter: str) -> Deltas:
-    """What an adapter of diffusers' changes, by layer, with the magnitudes of a DoRA."""
+    """The deltas of an adapter loaded into diffusers, by layer, including DoRA magnitudes."""
     found = {}
     for part, model in parts(pipeline).items():
         for path, module in model.named_modules():
@@ -143,14 +143,14 @@ def changes(pipeline: Any, adapter: str) -> Deltas:
 
 
 def trained(pipeline: Any, folder: Path, options: dict[str, Any]) -> Deltas:
-    """Writes a LoRA as diffusers' training scripts do, with its configuration in the header, and gives its deltas."""
+    """Writes a LoRA like diffusers' training scripts, with its configuration in the header. Returns its deltas."""
     training = pytest.importorskip("diffusers.training_utils")
     torch.manual_seed(3)
     trained_parts = parts(pipeline)
-    if "use_dora" in options:  # diffusers loses the magnitudes of a text encoder
+    if "use_dora" in options:  # diffusers drops the text encoder's magnitudes
         del trained_parts["text_encoder"]
     for part, model in trained_parts.items():
-        # diffusers knows kohya's layers of a text encoder by their out_proj
+        # diffusers recognises kohya's text encoder layers by their out_proj
         targets = ["to_q"] if part == "unet" else ["q_proj", "out_proj"]
         config = peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False, **options)
         peft.inject_adapter_in_model(config, model)
@@ -191,7 +191,7 @@ def ours(lora: Lora, pipeline: Any) -> Deltas:
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_a_header_counts_as_it_does_in_diffusers(bare: Any, options: dict[str, Any], tmp_path: Path):
+def test_a_training_header_gives_the_same_deltas_as_in_diffusers(bare: Any, options: dict[str, Any], tmp_path: Path):
     wanted = trained(bare, tmp_path, options)
     assert_same(loaded(bare, tmp_path / WRITTEN), wanted)
     assert_same(ours(load(tmp_path / WRITTEN), bare), wanted)
@@ -199,12 +199,12 @@ def test_a_header_counts_as_it_does_in_diffusers(bare: Any, options: dict[str, A
 
 @pytest.mark.parametrize("style", ["peft", "kohya"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_what_was_saved_gives_diffusers_the_same_deltas(bare: Any, options: dict[str, Any], style: Any, tmp_path: Path):
-    """A header that is out of date counts twice there, or is refused beside alphas."""
+def test_a_saved_file_gives_diffusers_the_same_deltas(bare: Any, options: dict[str, Any], style: Any, tmp_path: Path):
+    """A stale header would be applied a second time by diffusers, or conflict with the alphas."""
     if style == "kohya" and "use_dora" in options:
-        pytest.skip("kohya's names have no magnitudes")
+        pytest.skip("the kohya style has no magnitudes")
     if style == "kohya" and "alpha_pattern" in options:
-        pytest.skip("diffusers takes one alpha for all layers of a U-Net in kohya's names (its _get_alpha_name)")
+        pytest.skip("with kohya names diffusers takes one alpha for all U-Net layers (see its _get_alpha_name)")
     wanted = trained(bare, tmp_path / "a", options)
     written = save(load(tmp_path / "a" / WRITTEN), tmp_path / "b" / "saved.safetensors", style=style)
     assert_same(loaded(bare, written), wanted)

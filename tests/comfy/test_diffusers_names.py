@@ -1,7 +1,7 @@
-"""Our PEFT style against diffusers' own converters of checkpoints, where diffusers is installed.
+"""The names in PEFT's style against diffusers' own checkpoint converters, if diffusers is installed.
 
-A model of ComfyUI's names goes through the converter with every weight's rows numbered, so that each tensor that comes
-out says which rows of which weight it is.
+The converter gets ComfyUI's weights with numbered rows. The numbers in each converted tensor then show which rows of
+which weight it consists of.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from lora_pack.merge.names import ARCHITECTURES, Target, spell, split_spelling, target
+from lora_pack.merge.names import ARCHITECTURES, RowRange, Target, resolve, style_name, style_names
 from lora_pack.tests.comfy import empty_models
 from torch import Tensor
 
@@ -31,7 +31,7 @@ CONVERTERS = {
     "LTX-Video": "convert_ltx_transformer_checkpoint_to_diffusers",
     "LTX 2": "convert_ltx2_transformer_to_diffusers",
 }
-# diffusers converts HunyuanVideo from its original names, which ComfyUI has changed
+# diffusers converts HunyuanVideo from its original names; ComfyUI changed these
 ORIGINAL = (
     ("img_attn.norm.query_norm.", "img_attn_q_norm."),
     ("img_attn.norm.key_norm.", "img_attn_k_norm."),
@@ -54,24 +54,24 @@ SPAN = 100_000  # more than any weight has rows
 
 
 def numbered(number: int, shape: tuple[int, ...], narrow: bool) -> Tensor:
-    """A weight whose rows say whose they are; most with few columns, since it is only the rows that count."""
+    """A weight whose values number its rows; ``narrow`` saves memory, since only the rows matter."""
     rows = torch.arange(shape[0], dtype=torch.float64) + number * SPAN
     return rows if len(shape) < 2 else rows[:, None].expand(-1, 2 if narrow else shape[1])
 
 
-def read(value: Tensor, weights: list[tuple[str, int]]) -> Target:
-    """Which rows of which weight a converted tensor is."""
+def target_of(value: Tensor, weights: list[tuple[str, int]]) -> Target:
+    """The weight and rows that a converted tensor consists of."""
     column = value if value.ndim == 1 else value[:, 0]
     number = int(column[0]) // SPAN
     weight, rows = weights[number]
     first, last = int(column[0]) - number * SPAN, int(column[-1]) - number * SPAN
     if len(column) == rows and first == rows // 2:
         return Target(weight, swapped=True)
-    return Target(weight, Fraction(first, rows), Fraction(last + 1, rows))
+    return Target(weight, RowRange(Fraction(first, rows), Fraction(last + 1, rows)))
 
 
 @pytest.mark.parametrize("name", CONVERTERS)
-def test_diffusers_calls_the_weights_so(comfy: ModuleType, name: str):
+def test_peft_names_are_those_of_diffusers_converter(comfy: ModuleType, name: str):
     pytest.importorskip("diffusers")
     from diffusers.loaders import single_file_utils
 
@@ -94,12 +94,14 @@ def test_diffusers_calls_the_weights_so(comfy: ModuleType, name: str):
         state[written] = numbered(len(weights), tuple(value.shape), narrow) if value.ndim else torch.zeros(1)
         weights.append(("model:" + stem.replace(".", "_"), value.shape[0] if value.ndim else 1))
     converted = getattr(single_file_utils, CONVERTERS[name])(state, config={})
-    found = {key.removesuffix(".weight"): read(v, weights) for key, v in converted.items() if key.endswith(".weight")}
+    found = {
+        key.removesuffix(".weight"): target_of(v, weights) for key, v in converted.items() if key.endswith(".weight")
+    }
     assert len(found) > 300
-    assert {path: target("transformer." + path, architecture) for path in found} == found
-    assert {path: spell(meaning, architecture, "peft") for path, meaning in found.items()} == {
+    assert {path: resolve("transformer." + path, architecture) for path in found} == found
+    assert {path: style_name(target, architecture, "peft") for path, target in found.items()} == {
         path: "transformer." + path for path in found
     }
-    for weight in {meaning.weight for meaning in found.values()}:
-        parts = split_spelling(weight, architecture, "peft")
-        assert parts and all(spelt.removeprefix("transformer.") in found for spelt, _ in parts)
+    for weight in {target.weight for target in found.values()}:
+        names = style_names(weight, architecture, "peft")
+        assert names and all(name.removeprefix("transformer.") in found for name, _ in names)

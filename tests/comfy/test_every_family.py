@@ -1,10 +1,10 @@
-"""A walk over every model and text encoder of ComfyUI, with every name that its key map has for their weights.
+"""Every model and text encoder of ComfyUI, with every name that its key map has for their weights.
 
-For each of them LoRAs of rank 1 are made, one in each spelling. ComfyUI must load what the pack writes of one as it
-loads the file itself, and what a merge of all of them writes as it loads one after the other.
+There is a LoRA of rank 1 for each naming of a model's weights. ComfyUI must load the same from our copy of each LoRA as
+from the LoRA itself, and the same from a merge of all of them as from one after the other.
 
-Of a list of blocks that are named alike the first and the last are walked, unless it takes all of them to recognise the
-model: test_key_maps.py holds the names of every block against the key map.
+Only the first and the last block of a list are used, unless the model can't be recognised by these. test_key_maps.py
+covers the names of every block.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lora_pack.tests.comfy.empty_models import ENCODERS, MODELS, Names
 from torch import Tensor
 
 State = dict[str, Tensor]
-# What one weight gets: its change times some inputs, or the change itself of a vector.
+# The change of each weight, times some inputs; of a vector the change itself.
 Change = Mapping[str, Tensor]
 
 PREFIXES = (
@@ -36,74 +36,74 @@ PREFIXES = (
     *("lora_prior_te_", "lora_te_", "lora_te1_", "lora_te2_", "lora_te3_"),
     *("text_encoders.transformer.", "text_encoders.", "text_encoder_2.", "text_encoder_3.", "text_encoder."),
 )
-# A bare parameter of more numbers than this (a table of positions) would cost memory and show nothing more.
+# Larger bare parameters (tables of positions) are left out: they would take memory and test nothing more.
 LARGEST_PARAMETER = 500_000
 
 
 def split(target: Any) -> tuple[str, tuple[int, int, int] | None, Any]:
-    """A target of ComfyUI's key map: the key, the slice of it, and the function on it."""
-    key, window, function = (*target, None, None)[:3] if isinstance(target, tuple) else (target, None, None)
-    return str(key), window, function
+    """An entry of ComfyUI's key map: the key, the slice of it (dimension, start, length), and the function on it."""
+    key, rows_slice, function = (*target, None, None)[:3] if isinstance(target, tuple) else (target, None, None)
+    return str(key), rows_slice, function
 
 
-# Lists of blocks stand behind these words in every model; shorter ones are walked whole.
+# A block's number follows one of these words in every model. Lists shorter than LONG_LIST are used whole.
 BLOCK_NUMBER = re.compile(r"(?<=blocks\.)\d+|(?<=layers\.)\d+|(?<=\.block\.)\d+|(?<=blocks\.block)\d+")
 LONG_LIST = 5
-# Stable Cascade's name for its only encoder, which the maps of SDXL and SD 3 have too.
+# A name for Stable Cascade's only encoder that the key maps of SDXL and SD 3 have too.
 CASCADE = "lora_prior_te_text_projection"
-# Where ComfyUI maps names to other rows than they mean: the names, and how many widths the weight has where they agree.
-# Lumina 2 has fewer keys and values than queries, but their names are mapped to thirds of the rows; Ovis-Image has
-# twice the MLP of Flux, of which half is mapped.
+# Names that ComfyUI maps to the wrong rows, except in weights with one of these multiples of their columns as rows.
+# Lumina 2 has fewer keys and values than queries, but ComfyUI maps their names to thirds of the rows. Ovis-Image has
+# twice the MLP rows of Flux, of which ComfyUI maps half.
 WRONG_IN_COMFYUI = ((re.compile(r"attention[._]to_[kv]$"), (3,)), (re.compile(r"[._]proj_mlp$"), (7, 9)))
 
 
-def spellings(names: Names) -> dict[str, dict[str, Any]]:
-    """The names of the key map by prefix, numbered where one has several names for the same rows of a weight."""
+def namings(names: Names) -> dict[str, dict[str, Any]]:
+    """The names in the key map by prefix; numbered if a prefix has several names for the same rows of a weight."""
     found: dict[str, dict[str, Any]] = {}
     taken: dict[str, set[tuple[str, tuple[int, int, int] | None]]] = {}
     wholes: dict[str, set[str]] = {}
     for name, target in names.key_map.items():
-        key, window, _ = split(target)
+        key, rows_slice, _ = split(target)
         shape = names.shapes.get(key)
         if shape is None or (not key.endswith(".weight") and math.prod(shape) > LARGEST_PARAMETER):
             continue
         if name == CASCADE and "clip_l.transformer.text_projection.weight" in names.shapes:
             continue
-        if window is not None and any(
+        if rows_slice is not None and any(
             wrong.search(name) and shape[0] not in [width * shape[1] for width in widths]
             for wrong, widths in WRONG_IN_COMFYUI
         ):
             continue
         prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "bare")
         number = 1
-        # a file with the whole of a weight and parts of it is another matter
-        while (key, window) in taken.setdefault(f"{prefix} {number}", set()) or (
-            (key in wholes.get(f"{prefix} {number}", ())) != (window is None)
+        # no file has both a whole weight and some of its rows
+        while (key, rows_slice) in taken.setdefault(f"{prefix} {number}", set()) or (
+            (key in wholes.get(f"{prefix} {number}", ())) != (rows_slice is None)
             and any(key == other for other, _ in taken[f"{prefix} {number}"])
         ):
             number += 1
         style = f"{prefix} {number}"
-        taken[style].add((key, window))
-        if window is None:
+        taken[style].add((key, rows_slice))
+        if rows_slice is None:
             wholes.setdefault(style, set()).add(key)
         found.setdefault(style, {})[name] = target
-    return {style: _whole(spelling, found[style.rpartition(" ")[0] + " 1"]) for style, spelling in found.items()}
+    return {style: _completed(naming, found[style.rpartition(" ")[0] + " 1"]) for style, naming in found.items()}
 
 
-def _whole(some: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """A spelling of some weights, with the first one of its prefix for the others: no file has a few names alone."""
+def _completed(some: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """A naming of some weights, completed with the prefix's first naming: a file doesn't have just a few weights."""
     keys = {split(target)[0] for target in some.values()}
     return dict(some) | {name: target for name, target in first.items() if split(target)[0] not in keys}
 
 
-def lora(names: Names, spelling: Mapping[str, Any], seed: int) -> State:
-    """A file of rank 1 in a spelling, a difference for each vector and each bare parameter."""
+def lora(names: Names, naming: Mapping[str, Any], seed: int) -> State:
+    """A file of rank 1 with these names; vectors and bare parameters get a difference."""
     noise = torch.Generator().manual_seed(seed)
     tensors: State = {}
-    for name, target in spelling.items():
-        key, window, _ = split(target)
+    for name, target in naming.items():
+        key, rows_slice, _ = split(target)
         rows, *columns = names.shapes[key] or (1,)
-        rows = window[2] if window is not None else rows
+        rows = rows_slice[2] if rows_slice is not None else rows
         if not columns or not key.endswith(".weight"):
             tensors[f"{name}.diff"] = torch.randn(rows, *columns, generator=noise)
             continue
@@ -114,7 +114,7 @@ def lora(names: Names, spelling: Mapping[str, Any], seed: int) -> State:
 
 
 def loaded(comfy: ModuleType, names: Names, tensors: State) -> Change:
-    """What ComfyUI adds for a file: nothing of it may be left over."""
+    """The change of each weight when ComfyUI loads a file; fails if it doesn't load all of it."""
     import comfy.lora
     import comfy.lora_convert
 
@@ -129,7 +129,7 @@ def loaded(comfy: ModuleType, names: Names, tensors: State) -> Change:
     assert [line for line in logged if "not loaded" in line] == []
     change: dict[str, Tensor] = {}
     for target, patch in patches.items():
-        key, window, function = split(target)
+        key, rows_slice, function = split(target)
         rows, *columns = names.shapes[key] or (1,)
         inputs = probes(math.prod(columns))
         if isinstance(patch, tuple):
@@ -141,14 +141,14 @@ def loaded(comfy: ModuleType, names: Names, tensors: State) -> Change:
             value = scale * up.flatten(1).double() @ (down.flatten(1).double() @ inputs)
         value = value if function is None else function(value)
         whole = change.setdefault(key, torch.zeros(rows, value.shape[1], dtype=torch.float64))
-        first = window[1] if window is not None else 0
+        first = rows_slice[1] if rows_slice is not None else 0
         whole[first : first + value.shape[0]] += value
     return change
 
 
 @cache
 def probes(columns: int) -> Tensor:
-    """Inputs that tell two changes of a weight apart."""
+    """Random inputs: two changes of a weight are equal if their products with these are."""
     return torch.randn(columns, 2, generator=torch.Generator().manual_seed(columns), dtype=torch.float64)
 
 
@@ -169,7 +169,7 @@ def summed(*changes: Change) -> Change:
 
 
 def outer_blocks(names: Names) -> Names:
-    """The first and the last of each list of blocks; all where the family can't be told from those."""
+    """The first and the last block of each list; all blocks if the family can't be recognised without them."""
     numbers: dict[str, set[int]] = {}
     for key in names.shapes:
         for match in BLOCK_NUMBER.finditer(key):
@@ -190,8 +190,8 @@ def recognised(shapes: Mapping[str, tuple[int, ...]]) -> Architecture | None:
     return recognise({key.removesuffix(".weight"): shape for key, shape in shapes.items() if key.endswith(".weight")})
 
 
-def walk(comfy: ModuleType, names: Names) -> None:
-    files = {style: lora(names, spelling, n) for n, (style, spelling) in enumerate(spellings(names).items())}
+def check(comfy: ModuleType, names: Names) -> None:
+    files = {style: lora(names, naming, n) for n, (style, naming) in enumerate(namings(names).items())}
     assert files
     plain = [loaded(comfy, names, tensors) for tensors in files.values()]
     loras = [from_state_dict(tensors, style) for style, tensors in files.items()]
@@ -200,8 +200,8 @@ def walk(comfy: ModuleType, names: Names) -> None:
     merged = merge_factors(loras)
     assert_equal(loaded(comfy, names, to_state_dict(merged)), summed(*plain))
     assert merged.notes == ()
-    turned = merge_factors(loras[::-1])
-    assert_equal(loaded(comfy, names, to_state_dict(turned)), summed(*plain))
+    reversed_order = merge_factors(loras[::-1])
+    assert_equal(loaded(comfy, names, to_state_dict(reversed_order)), summed(*plain))
 
 
 def by_architecture(table: Mapping[str, tuple[Any, ...]]) -> dict[str, list[str]]:
@@ -211,26 +211,26 @@ def by_architecture(table: Mapping[str, tuple[Any, ...]]) -> dict[str, list[str]
     return found
 
 
-def walk_all(comfy: ModuleType, found: list[Names | None]) -> None:
-    """Walk those that have names which none walked before has: variants of a model mostly share all of them."""
+def check_all(comfy: ModuleType, found: list[Names | None]) -> None:
+    """Checks each of them that has a new name: variants of a model mostly have the same names."""
     present = sorted((names for names in found if names is not None), key=lambda names: -len(names.key_map))
     if not present:
         pytest.skip("This ComfyUI has none of them.")
-    walked: set[str] = set()
+    checked: set[str] = set()
     for names in present:
-        if not names.key_map.keys() <= walked:
-            walk(comfy, outer_blocks(names))
-            walked |= names.key_map.keys()
+        if not names.key_map.keys() <= checked:
+            check(comfy, outer_blocks(names))
+            checked |= names.key_map.keys()
 
 
 MODELS_OF, ENCODERS_OF = by_architecture(MODELS), by_architecture(ENCODERS)
 
 
 @pytest.mark.parametrize("architecture", MODELS_OF)
-def test_every_name_of_a_model_meets_the_others_and_is_loaded_whole(comfy: ModuleType, architecture: str):
-    walk_all(comfy, [empty_models.names_of_model(comfy, name) for name in MODELS_OF[architecture]])
+def test_all_names_of_a_model_are_merged_and_loaded(comfy: ModuleType, architecture: str):
+    check_all(comfy, [empty_models.names_of_model(comfy, name) for name in MODELS_OF[architecture]])
 
 
 @pytest.mark.parametrize("architecture", ENCODERS_OF)
-def test_every_name_of_a_text_encoder_meets_the_others_and_is_loaded_whole(comfy: ModuleType, architecture: str):
-    walk_all(comfy, [empty_models.names_of_encoder(comfy, name) for name in ENCODERS_OF[architecture]])
+def test_all_names_of_a_text_encoder_are_merged_and_loaded(comfy: ModuleType, architecture: str):
+    check_all(comfy, [empty_models.names_of_encoder(comfy, name) for name in ENCODERS_OF[architecture]])

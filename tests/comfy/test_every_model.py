@@ -1,4 +1,4 @@
-"""empty_models against ComfyUI's own lists: no model and no text encoder that it loads is missing there."""
+"""Compares empty_models with ComfyUI's own lists, so that no model or text encoder that it loads is missing."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lora_pack.tests.comfy.empty_models import ENCODERS, MODELS, NO_LORA_ENCODER
 from torch import Tensor
 
 PREFIX = "diffusion_model."
-# Parts of a configuration that ComfyUI reads in the checkpoint's metadata, since names and shapes don't show them.
+# Settings that ComfyUI reads from the checkpoint's metadata, because they can't be inferred from names and shapes.
 IN_METADATA = {"Wan Animate 2": "model_type", "Wan causal": "causal_ar", "Wan FlowRVS": "model_type"}
-# The names in PixelDiT's checkpoints, by which ComfyUI recognises it, are not those that its model has.
+# ComfyUI recognises PixelDiT by the names in its checkpoints, which differ from those in its model.
 RENAMED_WHEN_LOADED = ("PixelDiT",)
-# comfy.sd.TEModel's names for the files of what NO_LORA_ENCODERS calls language models, where they have their own
+# comfy.sd.TEModel's entries for the text generation models in NO_LORA_ENCODERS
 WRITERS = ("QWEN35_", "GEMMA_4_E", "GEMMA_4_31B")
 
 
 @cache
 def encoder_factories(comfy: ModuleType) -> set[str]:
-    """The classes and functions that ComfyUI makes text encoders with, as ``text_encoders.flux.flux_clip``."""
+    """The classes and functions that ComfyUI creates text encoders with, such as ``text_encoders.flux.flux_clip``."""
     found = set()
     for name in ("comfy.sd", "comfy.supported_models"):
         source = Path(str(importlib.import_module(name).__file__)).read_text("utf-8")
@@ -46,7 +46,7 @@ def on_meta(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
 
 
-def test_every_class_of_comfyui_is_in_one_table(comfy: ModuleType):
+def test_every_model_class_of_comfyui_is_in_one_table(comfy: ModuleType):
     from comfy.supported_models import models
 
     ours = {kind for _, kind, _ in MODELS.values()}
@@ -55,7 +55,7 @@ def test_every_class_of_comfyui_is_in_one_table(comfy: ModuleType):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_comfyui_recognises_the_model_as_of_its_class(comfy: ModuleType, name: str):
+def test_comfyui_detects_the_class_of_each_model(comfy: ModuleType, name: str):
     from comfy.model_detection import model_config_from_unet
 
     _, kind, config = MODELS[name]
@@ -71,7 +71,7 @@ def test_comfyui_recognises_the_model_as_of_its_class(comfy: ModuleType, name: s
 
 
 @pytest.mark.parametrize("kind", NO_LORA_NAMES)
-def test_comfyui_maps_only_its_own_names_where_we_expect_no_lora(comfy: ModuleType, kind: str):
+def test_comfyui_maps_only_own_names_of_models_without_loras(comfy: ModuleType, kind: str):
     names = empty_models.names_of_model(comfy, kind)
     if names is None:
         pytest.skip(f"This ComfyUI has no {kind}.")
@@ -89,7 +89,7 @@ def test_every_text_encoder_of_comfyui_is_in_one_table(comfy: ModuleType):
     assert ours & NO_LORA_ENCODERS.keys() == set()
 
 
-def test_every_text_encoder_that_comfyui_tells_apart_is_built(comfy: ModuleType):
+def test_every_text_encoder_that_comfyui_detects_is_built(comfy: ModuleType):
     from comfy.sd import TEModel, detect_te_model
 
     found = set()
@@ -106,7 +106,7 @@ def test_every_text_encoder_that_comfyui_tells_apart_is_built(comfy: ModuleType)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_text_encoder_has_all_its_weights(comfy: ModuleType, name: str):
+def test_text_encoders_have_all_their_weights(comfy: ModuleType, name: str):
     _, module, factory, _ = ENCODERS[name]
     names = empty_models.names_of_encoder(comfy, name)
     if names is None:

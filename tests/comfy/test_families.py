@@ -1,4 +1,4 @@
-"""Every adapter family x operation: what ComfyUI adds to a weight for our output equals what it adds for the inputs."""
+"""Every adapter family and operation: ComfyUI adds the same to a weight for our output as for the inputs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def tucker_loha(shape: tuple[int, ...], seed: int) -> State:
 
 
 def lokr(first: str, second: str) -> Callable[[tuple[int, ...], int], State]:
-    """lokr_w1 and lokr_w2 each "full" or "factors"; the second also "core" for convolutions."""
+    """``first`` and ``second``: "full" or "factors" for lokr_w1 and lokr_w2; the second can also be "core"."""
 
     def make(shape: tuple[int, ...], seed: int) -> State:
         rows, columns, kernel = shape[0] // 4, shape[1] // 4, shape[2:]
@@ -133,15 +133,15 @@ FAMILIES: dict[str, Callable[[tuple[int, ...], int], State]] = {
     "diff": diff,
     "LoRA with diff_b": with_bias,
 }
-# no exact factors of a rank below half the matrix: what needs factors refuses them
+# without exact factors of a rank below half the matrix: modes on factors refuse them
 DENSE = {"large LoHa", "LoKr full x full", "diff"}
 
 
 @pytest.fixture
 def added(comfy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Tensor]]:
-    """What ComfyUI's own loading of state dicts, one after the other, adds to a weight and its bias."""
-    # ComfyUI's LoKr with a core hands torch.kron a permuted tensor, which it refuses ("view size ..."), and then logs
-    # the error and adds nothing: its formula is the oracle, not that fault
+    """A function: what ComfyUI adds to a weight and its bias when it loads state dicts one after the other."""
+    # ComfyUI's LoKr with a core passes a permuted tensor to torch.kron, which raises ("view size ..."). ComfyUI logs
+    # this and adds nothing. The oracle is its formula without this bug.
     kron = torch.kron
     monkeypatch.setattr(torch, "kron", lambda a, b: kron(a.contiguous(), b.contiguous()))
 
@@ -174,7 +174,7 @@ def close(got: dict[str, Tensor], want: dict[str, Tensor], tolerance: float = 1e
     for key, tensor in want.items():
         error = torch.linalg.norm(got[key] - tensor)
         assert error <= tolerance * max(float(torch.linalg.norm(tensor)), 1e-12), (key, float(error))
-    assert float(torch.linalg.norm(want[f"{NAME}.weight"])) > 1e-3  # ComfyUI took it, and it does something
+    assert float(torch.linalg.norm(want[f"{NAME}.weight"])) > 1e-3  # ComfyUI loaded it, and it has an effect
 
 
 def pair(family: str, kind: str) -> tuple[tuple[int, ...], State, State]:
@@ -201,7 +201,7 @@ class TestOperations:
         merged = merge_deltas(two(state, other), "add_svd", rank=1000, conv_rank=1000)
         close(added(shape, (to_state_dict(merged), 1.0)), added(shape, (state, 0.8), (other, -0.5)))
 
-    def test_ties_svd_keeps_the_larger_of_one_lora(self, added, family: str, kind: str):
+    def test_ties_svd_of_one_lora_keeps_the_largest_values(self, added, family: str, kind: str):
         shape, state, _ = pair(family, kind)
         merged = merge_deltas([from_state_dict(state, "a").with_strengths(0.8, 1)], "ties_svd", 0.5, 1000, 1000)
         whole = added(shape, (state, 0.8))
@@ -217,7 +217,7 @@ class TestOperations:
         assert resized.strength_model == 0.8
         close(added(shape, (to_state_dict(resized), 0.8)), added(shape, (state, 0.8)))
 
-    def test_modes_on_factors_need_factors(self, family: str, kind: str):
+    def test_modes_on_factors_refuse_families_without_factors(self, family: str, kind: str):
         _, state, other = pair(family, kind)
         if family in DENSE:
             with pytest.raises(LoraError, match="a: module .*no low-rank factors for the mode ties.*ties_svd"):
@@ -230,10 +230,10 @@ def two(state: State, other: State) -> list[Lora]:
     return [from_state_dict(state, "a").with_strengths(0.8, 1), from_state_dict(other, "b").with_strengths(-0.5, 1)]
 
 
-def test_every_spelling_loads_as_in_comfyui(added, comfy: ModuleType):
+def test_every_key_ending_loads_as_in_comfyui(added, comfy: ModuleType):
     import comfy.weight_adapter.lora  # noqa: F401
 
-    spellings = {
+    endings = {
         "kohya": ("lora_up.weight", "lora_down.weight"),
         "PEFT": ("lora_B.weight", "lora_A.weight"),
         "named": ("lora_B.default.weight", "lora_A.default.weight"),
@@ -242,12 +242,12 @@ def test_every_spelling_loads_as_in_comfyui(added, comfy: ModuleType):
         "old text encoder": ("lora_linear_layer.up.weight", "lora_linear_layer.down.weight"),
     }
     shape = SHAPES["linear"]
-    for up, down in spellings.values():
+    for up, down in endings.values():
         state = named({up: values(shape[0], 3, seed=1), down: values(3, shape[1], seed=2)})
         close(added(shape, (to_state_dict(from_state_dict(state, "a")), 1.0)), added(shape, (state, 1.0)))
 
 
-def test_a_named_peft_adapter_is_that_adapter():
+def test_a_file_with_several_named_peft_adapters_is_refused():
     shape = SHAPES["linear"]
     state = named({"lora_B.style.weight": values(shape[0], 3, seed=1), "lora_A.style.weight": values(3, 20, seed=2)})
     assert from_state_dict(state, "a").modules[NAME].rank == 3
@@ -256,7 +256,7 @@ def test_a_named_peft_adapter_is_that_adapter():
         from_state_dict(state, "a")
 
 
-def test_norms_and_biases_add_in_every_mode(added):
+def test_norms_and_biases_are_added_in_every_mode(added):
     def norm(seed: int) -> State:
         return named({"w_norm": values(24, seed=seed), "b_norm": values(24, seed=seed + 1)})
 
@@ -271,7 +271,7 @@ def test_norms_and_biases_add_in_every_mode(added):
         close(added((24,), (to_state_dict(merged), 1.0)), want)
 
 
-def test_a_diff_and_a_lora_on_one_weight_become_one(added):
+def test_a_diff_and_a_lora_of_one_weight_become_one_module(added):
     shape, state, other = pair("diff", "linear")
     merged = merge_deltas(two(state, other), "add_svd", rank=1000)
     assert list(merged.modules) == [NAME]
@@ -280,7 +280,7 @@ def test_a_diff_and_a_lora_on_one_weight_become_one(added):
     close(added(shape, (to_state_dict(in_one_file), 1.0)), added(shape, (state, 1.0), (other, 1.0)))
 
 
-def test_replaced_weights_are_carried_and_two_that_differ_are_refused(added):
+def test_replaced_weights_are_kept_and_different_ones_refused(added):
     same = named({"set_weight": values(24, 20, seed=3)})
     merged = merge_factors([from_state_dict(same, "a").with_strengths(0.3, 1), from_state_dict(same, "b")], "concat")
     close(added(SHAPES["linear"], (to_state_dict(merged), 1.0)), added(SHAPES["linear"], (same, 0.3)))
@@ -299,7 +299,7 @@ def test_replaced_weights_are_carried_and_two_that_differ_are_refused(added):
         ("BOFT", {"oft_blocks": values(2, 6, 4, 4, seed=1), "alpha": torch.tensor(1.0)}),
     ],
 )
-def test_what_depends_on_the_weight_is_refused_by_name_and_carried_as_it_is(family: str, state: State, tmp_path: Path):
+def test_weight_dependent_modules_are_refused_by_name_and_saved_unchanged(family: str, state: State, tmp_path: Path):
     loaded = from_state_dict(named(state), "a")
     for operation in (
         lambda: merge_factors([loaded]),
@@ -314,7 +314,7 @@ def test_what_depends_on_the_weight_is_refused_by_name_and_carried_as_it_is(fami
         save(loaded.with_strengths(0.5, 0.5), tmp_path / "half.safetensors")
 
 
-def test_flux_control_is_read_and_written_in_its_own_layout(comfy: ModuleType):
+def test_flux_control_keeps_its_own_layout(comfy: ModuleType):
     norm = "single_blocks.0.norm.key_norm.scale"
     state = {
         "img_in.lora_A.weight": values(4, 16, seed=1),
@@ -330,7 +330,7 @@ def test_flux_control_is_read_and_written_in_its_own_layout(comfy: ModuleType):
     assert all(torch.equal(converted[key], tensor) for key, tensor in original.items())
 
 
-def test_wan_fun_and_uso_layouts_load_as_comfyui_renames_them(comfy: ModuleType):
+def test_wan_fun_and_uso_keys_are_renamed_as_in_comfyui(comfy: ModuleType):
     wan = {
         "lora_unet__blocks_0_cross_attn_k.lora_down.weight": values(2, 8, seed=1),
         "lora_unet__blocks_0_cross_attn_k.lora_up.weight": values(8, 2, seed=2),

@@ -1,6 +1,6 @@
-"""The server validates lora2, lora3, ... as if INPUT_TYPES declared them, although it declares lora1 alone.
+"""The server validates lora2, lora3, ... as if INPUT_TYPES declared them, although it only declares lora1.
 
-That rests on how ComfyUI walks the dictionary of optional inputs (nodes/inputs.py): these tests notice when it stops.
+This relies on how ComfyUI iterates over the dictionary of optional inputs (nodes/inputs.py) and breaks if that changes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def loader(name: str, strength: float = 1.0) -> dict[str, Any]:
 
 
 def prompt_of(kind: str, seventh: Any = None, nodes: Prompt | None = None, **loras: Any) -> Prompt:
-    """A merger of LoRAs at lora1 and lora7, and something else at lora7 if given."""
+    """A merge of LoRAs at lora1 and lora7, or with the link ``seventh`` at lora7."""
     links = {"lora1": ["a", 0], "lora7": seventh or ["b", 0], **loras}
     return {
         "a": loader("a.safetensors"),
@@ -41,15 +41,15 @@ def prompt_of(kind: str, seventh: Any = None, nodes: Prompt | None = None, **lor
 
 
 def rejected(server: Server, prompt: Prompt) -> dict[str, list[str]]:
-    """The kinds of errors that the server found before the run, by node."""
+    """The error types the server found before running the prompt, by node."""
     with pytest.raises(PromptRejected) as caught:
         server.queue(prompt)
     return {name: [error["type"] for error in found["errors"]] for name, found in caught.value.node_errors.items()}
 
 
 @pytest.fixture(autouse=True)
-def queue_lives_on(server: Server):
-    """Whatever was refused, the next prompt runs."""
+def queue_keeps_working(server: Server):
+    """After every rejection, the next prompt must still run."""
     yield
     assert "picture" in server.run(
         {
@@ -60,43 +60,43 @@ def queue_lives_on(server: Server):
 
 
 @pytest.mark.parametrize("kind", MERGERS)
-def test_further_loras_take_part(server: Server, kind: str):
+def test_loras_beyond_lora1_are_merged(server: Server, kind: str):
     (written,) = server.run(prompt_of(kind, lora12=["a", 0]))["save"]["text"]
     assert written.endswith(".safetensors")
 
 
 @pytest.mark.parametrize("kind", MERGERS)
-def test_a_wrong_type_at_lora7(server: Server, kind: str):
+def test_a_link_of_the_wrong_type_at_lora7_is_rejected(server: Server, kind: str):
     latent = {"latent": node("EmptyLatentImage", width=64, height=64, batch_size=1)}
     assert rejected(server, prompt_of(kind, ["latent", 0], latent)) == {"merger": ["return_type_mismatch"]}
 
 
 @pytest.mark.parametrize("kind", MERGERS)
-def test_a_missing_file_behind_lora7(server: Server, kind: str):
+def test_a_missing_file_upstream_of_lora7_is_rejected(server: Server, kind: str):
     missing = {"missing": loader("no-such-file.safetensors")}
     assert rejected(server, prompt_of(kind, ["missing", 0], missing))["missing"] == ["value_not_in_list"]
 
 
 @pytest.mark.parametrize("kind", MERGERS)
-def test_a_value_out_of_range_behind_lora7(server: Server, kind: str):
+def test_a_value_out_of_range_upstream_of_lora7_is_rejected(server: Server, kind: str):
     strong = {"strong": loader("b.safetensors", strength=1e6)}
     assert rejected(server, prompt_of(kind, ["strong", 0], strong))["strong"] == ["value_bigger_than_max"]
 
 
 @pytest.mark.parametrize("kind", MERGERS)
-def test_a_node_that_is_not_there_at_lora7(server: Server, kind: str):
+def test_a_link_from_a_missing_node_at_lora7_is_rejected(server: Server, kind: str):
     errors = rejected(server, prompt_of(kind, ["nowhere", 0]))
     assert errors["merger"] == ["exception_during_inner_validation"]
 
 
 @pytest.mark.parametrize("kind", MERGERS)
-def test_text_at_lora7(server: Server, kind: str):
-    with pytest.raises(NodeError, match="connected to lora7 is no LoRA"):
+def test_text_at_lora7_is_refused_by_the_node(server: Server, kind: str):
+    with pytest.raises(NodeError, match="lora7: expected a LoRA from this pack, got str"):
         server.run(prompt_of(kind, "text"))
 
 
 @pytest.mark.parametrize("kind", MERGERS)
-def test_nothing_connected(server: Server, kind: str):
+def test_a_merge_without_loras_is_refused(server: Server, kind: str):
     prompt = prompt_of(kind)
     del prompt["merger"]["inputs"]["lora1"], prompt["merger"]["inputs"]["lora7"]
     with pytest.raises(NodeError, match="No LoRA is connected") as caught:
@@ -104,7 +104,7 @@ def test_nothing_connected(server: Server, kind: str):
     assert caught.value.node_id == "merger"
 
 
-def test_object_info_shows_lora1_alone(server: Server):
+def test_object_info_lists_only_lora1(server: Server):
     for kind in MERGERS:
         optional = server.object_info(kind)["input"]["optional"]
         assert [name for name in optional if name.startswith("lora") and name[4:].isdigit()] == ["lora1"]

@@ -1,4 +1,4 @@
-"""The stop button while large LoRAs are at work in a real ComfyUI: the prompt ends soon and leaves nothing."""
+"""The stop button during long work in a real ComfyUI: the prompt ends soon and leaves nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lora_pack.tools.workflows import checkpoint, node
 
 FILES = {"a": loader("stop_a.safetensors"), "b": loader("stop_b.safetensors")}
 MODULES, SIZE, RANK = 160, 1600, 64
-SOON = 4.0  # seconds: one LAPACK call, and a machine that has other things to do; the work itself takes far longer
+SOON = 4.0  # seconds, for one LAPACK call on a busy machine; the work itself takes far longer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,14 +67,14 @@ GRID = {
 
 def merging_a_cell(events: Events) -> None:
     executing("grid")(events)
-    time.sleep(0.5)  # no message tells it
+    time.sleep(0.5)  # ComfyUI sends no message for it
 
 
 def merged(mode: str) -> dict[str, Any]:
     return {**FILES, "m": MERGES[mode], "save": saver("m", "stopped")}
 
 
-# what is under way -> its prompt, and what to wait for before the button is pressed
+# what is running -> its prompt, and what to wait for before pressing stop
 WORK: dict[str, tuple[dict[str, Any], Callable[[Events], Any]]] = {
     "load": (merged("ties"), executing("a")),
     **{mode: (merged(mode), module_done("m")) for mode in MERGES},
@@ -85,7 +85,7 @@ WORK: dict[str, tuple[dict[str, Any], Callable[[Events], Any]]] = {
 
 
 @pytest.mark.parametrize("work", WORK)
-def test_stop(server: Server, events: Events, undisturbed: bytes, work: str):
+def test_stop_ends_the_prompt_soon_and_leaves_nothing(server: Server, events: Events, undisturbed: bytes, work: str):
     server.post("/free", {"unload_models": False, "free_memory": True})  # nothing is cached
     prompt, under_way = WORK[work]
     before = files_under(server.base)

@@ -1,6 +1,6 @@
 """The texts in locales/, in ComfyUI's own format.
 
-English says what the nodes' Python says; `UPDATE_LOCALES=1 pytest tests/comfy/test_locales.py` writes it anew.
+English repeats the texts in the nodes' Python code; `UPDATE_LOCALES=1 pytest tests/comfy/test_locales.py` rewrites it.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def from_python(server: Server) -> dict[str, Any]:
     return nodes
 
 
-def test_english_is_what_the_nodes_say(server: Server):
-    said = from_python(server)
+def test_english_locale_matches_the_nodes(server: Server):
+    texts = from_python(server)
     if os.environ.get("UPDATE_LOCALES"):
-        ENGLISH.write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n", "utf-8", newline="\n")
-    assert read("en") == said
+        ENGLISH.write_text(json.dumps(texts, ensure_ascii=False, indent=2) + "\n", "utf-8", newline="\n")
+    assert read("en") == texts
 
 
 @pytest.mark.parametrize("language", OTHERS)
-def test_a_translation_has_what_english_has(language: str):
+def test_translations_have_the_same_keys_as_english(language: str):
     english, translated = read("en"), read(language)
     assert set(translated) == set(english)
     for name, texts in english.items():
@@ -60,7 +60,7 @@ def test_a_translation_has_what_english_has(language: str):
             assert set(there.get(part, {})) == set(texts.get(part, {})), f"{name}: {part}"
 
 
-def test_the_page_gets_them(server: Server):
+def test_the_server_serves_the_locales(server: Server):
     texts = server.get("/i18n")
     for language in ("en", *OTHERS):
         assert texts[language]["nodeDefs"]["PM LoRA Merger"] == read(language)["PM LoRA Merger"]

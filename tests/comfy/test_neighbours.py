@@ -1,4 +1,4 @@
-"""The pack under any folder name, beside packs that have packages of the same names, or nodes of the same ids."""
+"""The pack under another folder name, next to packs with packages of the same names or nodes with the same ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from lora_pack.tools.comfy_server import PACK_FOLDER, Server, link_folder, prepare_base, start, unlink_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = "Merger-of_LoRAs"  # no space: with one ComfyUI serves no pack's scripts
+FOLDER = "Merger-of_LoRAs"  # no spaces: ComfyUI doesn't serve scripts from such a folder
 
 NEIGHBOUR = """
 from .merge import NAME as merge
@@ -39,7 +39,7 @@ NODE_CLASS_MAPPINGS = {"PM LoRA Merger": LoraMerger, "PM LoRA Save": LoraMerger}
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfyui_python: Path) -> Iterator[Server]:
-    """A ComfyUI with the pack under another name, and such neighbours."""
+    """A ComfyUI with the pack under another name, and with such neighbours."""
     base = tmp_path_factory.mktemp("crowded")
     prepare_base(base, ROOT)
     packs = base / "custom_nodes"
@@ -65,24 +65,24 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
 
 
-def test_every_pack_is_loaded(crowded: Server):
-    assert "(IMPORT FAILED)" not in crowded.log()  # without brackets: nodes of ComfyUI's own
+def test_all_packs_are_loaded(crowded: Server):
+    assert "(IMPORT FAILED)" not in crowded.log()  # without brackets it is about ComfyUI's own nodes
     assert crowded.object_info("PM LoRA Resizer")["python_module"] == f"custom_nodes.{FOLDER}"
 
 
-def test_the_page_gets_its_files(crowded: Server):
+def test_scripts_and_help_are_served_under_another_folder_name(crowded: Server):
     assert quote(f"/extensions/{FOLDER}/lora_power_merger.js") in crowded.get("/extensions")
     page = quote(f"/extensions/{FOLDER}/docs/PM LoRA Merger.md")
     with urllib.request.urlopen(crowded.url + page) as response:
         assert response.read().startswith(b"# PM Merge LoRA")
 
 
-def test_the_log_names_the_pack_with_the_same_ids(crowded: Server):
+def test_a_pack_with_duplicate_node_ids_is_logged(crowded: Server):
     warnings = [line for line in crowded.log().splitlines() if "registers the same nodes" in line]
     assert len(warnings) == 1
     assert "custom_nodes/older-pack" in warnings[0]
     assert "PM LoRA Merger" in warnings[0] and "PM LoRA Save" in warnings[0]
 
 
-def test_no_such_line_where_no_such_pack_is(server: Server):
+def test_nothing_is_logged_without_duplicate_node_ids(server: Server):
     assert "registers the same nodes" not in server.log()

@@ -1,4 +1,4 @@
-"""The nodes in a real ComfyUI over HTTP: what they show, what they compute, what they write, and how they fail."""
+"""The nodes in a real ComfyUI over HTTP: their interface, results, files and failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lora_pack.tools.make_lora import small_modules, write_lora
 from lora_pack.tools.workflows import CLIP, MODEL, checkpoint, lora_chain, node, picture
 from safetensors.torch import load_file, save_file
 
-# id -> display name, inputs in order (required, then optional), outputs: the contract that saved workflows rest on
+# id -> display name, required inputs, optional inputs, outputs. Saved workflows depend on these, order included.
 NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     "PM LoRA Loader": (
         "PM Load LoRA",
@@ -34,7 +34,7 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     "PM LoRA Merger": (
         "PM Merge LoRA",
         ["mode", "density", "device", "dtype"],
-        ["model", "clip", "lora_stack", "lora1", "seed"],  # lora1 is the last socket: the page adds lora2, ... behind
+        ["model", "clip", "lora_stack", "lora1", "seed"],  # lora1 is the last socket: the front end appends lora2, ...
         ["LoRA"],
     ),
     "PM LoRA SVD Merger": (
@@ -127,12 +127,12 @@ def sampled(server: Server, prompt: dict[str, Any]) -> np.ndarray:
 
 
 def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
-    # rounding to 8 bits may differ by one where the sums were made in another order
+    # a different order of summation can change the rounding to 8 bits
     return np.abs(first - second).max() <= 2 and np.abs(first - second).mean() < 0.05
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_a_node_shows_what_the_contract_says(server: Server, name: str):
+def test_node_names_inputs_defaults_and_outputs_never_change(server: Server, name: str):
     display, required, optional, outputs = NODES[name]
     info = server.object_info(name)
     assert info["display_name"] == display
@@ -149,7 +149,7 @@ def test_a_node_shows_what_the_contract_says(server: Server, name: str):
         assert specs[input_name][1]["default"] == value
 
 
-def test_strengths_reach_from_minus_20_to_20_and_no_seed_randomises_itself(server: Server):
+def test_strengths_range_from_minus_20_to_20_and_seeds_stay_fixed(server: Server):
     spec = server.object_info("PM LoRA Loader")["input"]["required"]["strength_model"][1]
     assert (spec["min"], spec["max"]) == (-20.0, 20.0)
     for name in ("PM LoRA Merger", "PM LoRA SVD Merger"):
@@ -173,7 +173,7 @@ def assert_same_tensors(first: dict[str, torch.Tensor], second: dict[str, torch.
 
 
 @pytest.mark.parametrize("mode", ["concat", "add", "ties", "dare_linear", "dare_ties", "magnitude_prune"])
-def test_the_merger_writes_what_the_core_merges(server: Server, mode: str):
+def test_merge_node_writes_the_cores_merge(server: Server, mode: str):
     nodes = {
         "a": loader("a.safetensors", 0.8, 0.5),
         "b": loader("b.safetensors", -0.4, 1.0),
@@ -185,7 +185,7 @@ def test_the_merger_writes_what_the_core_merges(server: Server, mode: str):
 
 
 @pytest.mark.parametrize("mode", ["add_svd", "ties_svd", "dare_linear_svd", "dare_ties_svd", "magnitude_prune_svd"])
-def test_the_svd_merger_writes_what_the_core_merges(server: Server, mode: str):
+def test_svd_merge_node_writes_the_cores_merge(server: Server, mode: str):
     nodes = {
         "a": loader("a.safetensors", 0.8, 0.5),
         "b": loader("b.safetensors", -0.4, 1.0),
@@ -201,7 +201,7 @@ def load_named(server: Server, name: str) -> Lora:
 
 
 def assert_same_file(written: Path, expected: Lora, exact: bool = True) -> None:
-    """The same names, dtypes and metadata, and deltas as close as the design promises between processes."""
+    """The same names, dtypes and metadata, and deltas within the tolerance between processes."""
     got, want = load(written), expected.baked()
     assert list(got.modules) == list(want.modules)
     assert written.stat().st_size > 0
@@ -214,7 +214,7 @@ def assert_same_file(written: Path, expected: Lora, exact: bool = True) -> None:
     assert {**want.metadata, KEY: got.metadata[KEY]}.items() <= got.metadata.items()
 
 
-def test_concat_and_apply_give_the_picture_of_the_loras_one_after_the_other(server: Server):
+def test_concat_gives_the_same_picture_as_chained_loaders(server: Server):
     strengths = [("a.safetensors", 0.9, 0.7), ("b.safetensors", -0.6, 0.5)]
     nodes, model, clip = lora_chain(strengths)
     stacked = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
@@ -229,14 +229,14 @@ def test_concat_and_apply_give_the_picture_of_the_loras_one_after_the_other(serv
     assert same_picture(stacked, sampled(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
 
 
-def test_a_merged_file_gives_that_picture_in_comfyuis_own_loader(server: Server):
+def test_a_merged_file_gives_the_same_picture_in_comfyuis_loader(server: Server):
     strengths = [("a.safetensors", 0.9, 0.7), ("b.safetensors", -0.6, 0.5)]
     nodes, model, clip = lora_chain(strengths)
     stacked = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
     merged = {
         "a": loader(*strengths[0]),
         "b": loader(*strengths[1]),
-        "m": svd_merger("a", "b", rank=12),  # the sum of the ranks: nothing is cut
+        "m": svd_merger("a", "b", rank=12),  # the sum of the ranks: nothing is truncated
     }
     written = run_and_save(server, merged, "m", "for_the_core_loader")
     before = len(server.log())
@@ -245,7 +245,7 @@ def test_a_merged_file_gives_that_picture_in_comfyuis_own_loader(server: Server)
     assert "not loaded" not in server.log()[before:]
 
 
-def test_apply_takes_strengths_and_does_without_a_clip(server: Server):
+def test_apply_scales_strengths_and_works_without_clip(server: Server):
     nodes, model, clip = lora_chain([("a.safetensors", 0.35, 0.0)])
     wanted = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
     inputs = node("PM LoRA Apply", model=MODEL, lora=["a", 0], strength_model=0.5)
@@ -253,7 +253,7 @@ def test_apply_takes_strengths_and_does_without_a_clip(server: Server):
     assert same_picture(wanted, sampled(server, {**checkpoint(), **ours, **picture(["apply", 0], CLIP)}))
 
 
-def test_strength_multiplies_and_negative_subtracts(server: Server):
+def test_strength_node_multiplies_and_negative_values_subtract(server: Server):
     nodes, model, clip = lora_chain([("b.safetensors", -0.5, -0.3)])
     wanted = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
     ours = {
@@ -264,7 +264,7 @@ def test_strength_multiplies_and_negative_subtracts(server: Server):
     assert same_picture(wanted, sampled(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
 
 
-def test_any_output_feeds_any_input(server: Server):
+def test_merged_and_resized_loras_can_be_merged_and_applied_again(server: Server):
     nodes = {
         "a": loader("a.safetensors", 0.5, 0.5, lbw="%default=1,in=0.5"),
         "b": loader("b.safetensors", 0.8, 0.8),
@@ -282,7 +282,7 @@ def test_any_output_feeds_any_input(server: Server):
     assert image.std() > 5
 
 
-def test_the_resizer_carries_strengths_and_its_methods_cut(server: Server):
+def test_resize_keeps_strengths_and_truncates(server: Server):
     nodes = {
         "a": loader("a.safetensors", 0.5, -0.25),
         "r": node(
@@ -297,13 +297,13 @@ def test_the_resizer_carries_strengths_and_its_methods_cut(server: Server):
     assert max(module.rank for module in wanted.modules.values()) < 8
 
 
-def test_block_weights_take_blocks_out(server: Server):
+def test_blocks_with_weight_0_are_removed(server: Server):
     written = run_and_save(server, {"a": loader("a.safetensors", lbw="SD-OUT")}, "a", "out_blocks")
     names = [name for name in load(written).modules if "lora_te" not in name]
     assert names and all("up_blocks" in name for name in names)
 
 
-def test_presets_in_comfyuis_user_folder_are_used_and_read_again_when_changed(server: Server):
+def test_user_presets_are_used_and_reloaded_when_changed(server: Server):
     user = server.base / "user" / "default" / "lora_power_merger" / "block_presets.user.txt"
     user.parent.mkdir(parents=True, exist_ok=True)
     prompt = {"a": loader("a.safetensors", lbw="MY-OWN")}
@@ -323,7 +323,7 @@ def test_presets_in_comfyuis_user_folder_are_used_and_read_again_when_changed(se
         server.run({**prompt, "save": node("PM LoRA Save", lora=["a", 0], file_name="x", extension="safetensors")})
 
 
-def test_saving_counts_up_and_overwrites_only_when_told(server: Server):
+def test_save_appends_a_number_and_overwrites_only_on_request(server: Server):
     first = run_and_save(server, {"a": loader("a.safetensors", 1.0)}, "a", "kept/style")
     content = first.read_bytes()
     second = run_and_save(server, {"a": loader("a.safetensors", 0.5)}, "a", "kept/style")
@@ -336,7 +336,7 @@ def test_saving_counts_up_and_overwrites_only_when_told(server: Server):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_save_dtype_is_that_of_the_factors_and_alpha_stays_float32(server: Server, dtype: str):
+def test_save_dtype_applies_to_factors_and_alpha_stays_float32(server: Server, dtype: str):
     written = run_and_save(server, {"b": loader("b.safetensors", 0.3)}, "b", f"as_{dtype}", save_dtype=dtype)
     for key, tensor in load_file(written).items():
         assert tensor.dtype == (torch.float32 if key.endswith(".alpha") else getattr(torch, dtype)), key
@@ -350,8 +350,8 @@ def test_save_dtype_is_that_of_the_factors_and_alpha_stays_float32(server: Serve
         ("PEFT / diffusers", {"unet.", "text_encoder."}),
     ],
 )
-def test_a_file_in_any_names_changes_the_picture_alike(server: Server, style: str, prefixes: set[str]):
-    """Not in ComfyUI's own names: the small model has fewer layers a block than SD 1.5, and so other numbers there."""
+def test_every_save_format_gives_the_same_picture(server: Server, style: str, prefixes: set[str]):
+    """Not ComfyUI's own style: the small model has fewer layers per block than SD 1.5, so its block numbers differ."""
     nodes, model, clip = lora_chain([("a.safetensors", 0.8, 0.8)])
     wanted = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
     name = f"names_{sorted(prefixes)[0].strip('._')}_{style[:2]}"
@@ -361,7 +361,7 @@ def test_a_file_in_any_names_changes_the_picture_alike(server: Server, style: st
     } == prefixes
     ours = {"a": loader(written.name), "apply": apply("a")}
     assert same_picture(wanted, sampled(server, {**checkpoint(), **ours, **picture(["apply", 0], ["apply", 1])}))
-    if "PEFT" not in style:  # dotted names of diffusers are not all in ComfyUI's map
+    if "PEFT" not in style:  # ComfyUI's key map lacks some of diffusers' dotted names
         before = len(server.log())
         nodes, model, clip = lora_chain([(written.name, 1.0, 1.0)])
         assert same_picture(wanted, sampled(server, {**checkpoint(), **nodes, **picture(model, clip)}))
@@ -369,7 +369,7 @@ def test_a_file_in_any_names_changes_the_picture_alike(server: Server, style: st
 
 
 @pytest.mark.parametrize("name", ["../out", "a/../../out", "/out", "C:\\out", "..\\out", "con", "a:b", ""])
-def test_save_refuses_to_leave_its_folder(server: Server, name: str):
+def test_save_refuses_names_outside_the_loras_folder(server: Server, name: str):
     before = files_under(server.base)
     with pytest.raises(NodeError, match="file name") as caught:
         server.run({"a": loader("a.safetensors"), "save": saver("a", name)})
@@ -381,7 +381,7 @@ def files_under(folder: Path) -> set[Path]:
     return {Path(root, name) for root, _, names in os.walk(folder) for name in names if "server" not in name}
 
 
-def test_an_empty_merge_applies_as_nothing_and_is_not_saved(server: Server):
+def test_an_empty_merge_changes_nothing_and_cannot_be_saved(server: Server):
     nodes = {"a": loader("a.safetensors", 0.0, 0.0), "m": merger("a"), "apply": apply("m")}
     plain = sampled(server, {**checkpoint(), **picture()})
     assert same_picture(plain, sampled(server, {**checkpoint(), **nodes, **picture(["apply", 0], ["apply", 1])}))
@@ -390,27 +390,26 @@ def test_an_empty_merge_applies_as_nothing_and_is_not_saved(server: Server):
     assert not (server.loras / "nothing.safetensors").exists()
 
 
-def test_a_broken_file_fails_at_its_loader_and_the_queue_lives_on(server: Server):
+def test_a_truncated_file_fails_at_its_loader_and_the_queue_continues(server: Server):
     whole = (server.loras / "a.safetensors").read_bytes()
-    (server.loras / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(NodeError, match="cut.* is not a whole safetensors file") as caught:
-        server.run(
-            {"a": loader("cut.safetensors"), "b": loader("b.safetensors"), "m": merger("a", "b"), "s": saver("m", "x")}
-        )
+    (server.loras / "truncated.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(NodeError, match="truncated.* is not a complete safetensors file") as caught:
+        nodes = {"a": loader("truncated.safetensors"), "b": loader("b.safetensors"), "m": merger("a", "b")}
+        server.run({**nodes, "s": saver("m", "x")})
     assert caught.value.node_type == "PM LoRA Loader" and caught.value.node_id == "a"
     assert not (server.loras / "x.safetensors").exists()
-    run_and_save(server, {"b": loader("b.safetensors", 0.9)}, "b", "after_the_fault")
+    run_and_save(server, {"b": loader("b.safetensors", 0.9)}, "b", "after_the_error")
 
 
-def test_what_is_not_merged_yet_is_refused_by_name(server: Server):
+def test_unsupported_adapters_are_refused_by_name(server: Server):
     tensors = load_file(server.loras / "a.safetensors")
     tensors["lora_unet_mid_block_attentions_0_proj_in.oft_diag"] = torch.zeros(2, 4, 4)
-    save_file(tensors, server.loras / "foreign.safetensors")
+    save_file(tensors, server.loras / "unsupported.safetensors")
     with pytest.raises(NodeError, match="OFT with a diagonal module lora_unet_mid_block_attentions_0_proj_in"):
-        server.run({"a": loader("foreign.safetensors"), "save": saver("a", "foreign_out")})
+        server.run({"a": loader("unsupported.safetensors"), "save": saver("a", "unsupported_out")})
 
 
-def test_two_models_are_not_merged(server: Server):
+def test_loras_for_different_models_are_refused(server: Server):
     other = load_file(server.loras / "a.safetensors")
     name = next(key for key in other if key.endswith("attn2_to_k.lora_down.weight"))
     other[name] = torch.zeros(other[name].shape[0], 2048)
@@ -420,7 +419,7 @@ def test_two_models_are_not_merged(server: Server):
         server.run({**nodes, "save": saver("m", "mixed")})
 
 
-def test_a_changed_file_is_read_again(server: Server):
+def test_a_changed_file_is_reloaded(server: Server):
     path = server.loras / "changing.safetensors"
     write_lora(path, rank=2, seed=5, dtype=torch.float32, modules=small_modules())
     first = run_and_save(server, {"c": loader(path.name)}, "c", "changed")
@@ -430,7 +429,7 @@ def test_a_changed_file_is_read_again(server: Server):
     assert {module.rank for module in load(second).modules.values()} == {3}
 
 
-def test_nothing_connected_says_what_to_do(server: Server):
+def test_a_merge_without_loras_says_what_to_connect(server: Server):
     with pytest.raises(NodeError, match="No LoRA is connected"):
         server.run({"m": merger(), "save": saver("m", "none")})
     with pytest.raises(PromptRejected):
@@ -446,7 +445,7 @@ def test_the_same_merge_gives_the_same_bytes(server: Server, tmp_path: Path):
         "m": svd_merger("a", "b", mode="dare_linear_svd", density=0.6, seed=3, rank=4),
     }
     first = run_and_save(server, nodes, "m", "bytes1")
-    # another merge in between, and a load that was not cached
+    # another merge in between, and a load that isn't cached
     run_and_save(server, nodes | {"a": loader("a.safetensors", 0.61)}, "m", "bytes_between")
     server.post("/free", {"unload_models": True, "free_memory": True})
     second = run_and_save(server, nodes, "m", "bytes2")

@@ -1,4 +1,4 @@
-"""Progress bars that count what is done, and the stop button during a merge, in a real ComfyUI."""
+"""Progress bars and the stop button during a merge, in a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lora_pack.tools.make_lora import write_lora
 from lora_pack.tools.workflows import checkpoint, picture
 
 
-def test_progress_counts_modules(server: Server, events: Events):
+def test_merge_progress_counts_modules(server: Server, events: Events):
     nodes = {"a": loader("a.safetensors", 0.31), "b": loader("b.safetensors", 0.32), "m": merger("a", "b", mode="ties")}
     server.wait(events.queue({**nodes, "save": saver("m", "progress")}))
     last = events.wait_for("progress", lambda data: data["node"] == "m" and data["value"] == data["max"])
     assert last["max"] == len(load_named(server, "a").modules)
 
 
-def test_progress_counts_what_is_saved(server: Server, events: Events):
+def test_save_progress_counts_bytes(server: Server, events: Events):
     nodes = {"a": loader("a.safetensors", 0.33), "b": loader("b.safetensors", 0.34), "m": merger("a", "b")}
     server.wait(events.queue({**nodes, "save": saver("m", "progress_of_save")}))
     last = events.wait_for("progress", lambda data: data["node"] == "save" and data["value"] == data["max"])
@@ -28,7 +28,7 @@ def test_progress_counts_what_is_saved(server: Server, events: Events):
     assert 0.9 * written.stat().st_size < last["max"] < written.stat().st_size
 
 
-def test_progress_counts_what_is_applied(server: Server, events: Events):
+def test_apply_progress_counts_tensors(server: Server, events: Events):
     ours = {"a": loader("a.safetensors", 0.35), "b": loader("b.safetensors", 0.36), "m": merger("a", "b")}
     shown = picture(["apply", 0], ["apply", 1])
     server.wait(events.queue({**checkpoint(), **ours, "apply": apply("m"), **shown}))
@@ -37,7 +37,7 @@ def test_progress_counts_what_is_applied(server: Server, events: Events):
 
 
 @pytest.mark.parametrize("mode", ["ties_svd", "add_svd"])
-def test_stop_ends_a_merge_and_leaves_nothing_behind(server: Server, events: Events, mode: str):
+def test_stop_interrupts_a_merge_and_leaves_no_files(server: Server, events: Events, mode: str):
     large = [(f"lora_unet_large_{n}", 1600, 1600, False) for n in range(400)]
     for number in (1, 2):
         path = server.loras / f"large{number}.safetensors"
@@ -52,6 +52,6 @@ def test_stop_ends_a_merge_and_leaves_nothing_behind(server: Server, events: Eve
     server.interrupt()
     with pytest.raises(Interrupted):
         server.wait(prompt_id)
-    assert time.monotonic() - pressed < 30  # a wide bound: the merge itself would take far longer
+    assert time.monotonic() - pressed < 30  # a generous bound: the full merge would take far longer
     assert not list(server.loras.glob("stopped_*")) and not list(server.loras.glob(".*"))
     run_and_save(server, {"b": loader("b.safetensors", 0.77)}, "b", "after_the_stop")

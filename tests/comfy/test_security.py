@@ -1,4 +1,4 @@
-"""Names that lead elsewhere, given to a real ComfyUI and to the nodes themselves: nothing outside is touched."""
+"""Names that lead out of the loras folder, given to a real ComfyUI and to its nodes: nothing outside is touched."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ OUTSIDE = [
 
 @pytest.fixture(scope="module")
 def secret(server: Server) -> Path:
-    """A LoRA beside the loras folder, whose names lead to it from there."""
+    """A LoRA next to the loras folder, which the names below would reach."""
     path = server.loras.parent / "secret.safetensors"
     write_lora(path, rank=2, modules=small_modules()[:2])
     return path
 
 
-def test_save_writes_nothing_under_names_that_are_refused(server: Server):
+def test_save_refuses_file_names_that_lead_elsewhere(server: Server):
     before = files_under(server.base)
     for name in OUTSIDE:
         with pytest.raises(NodeError, match="file name") as caught:
@@ -62,7 +62,7 @@ def test_save_does_not_follow_a_link_out_of_its_folder(server: Server, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_look_alikes_of_slashes_stay_in_the_folder(server: Server):
+def test_look_alikes_of_slashes_do_not_lead_out_of_the_folder(server: Server):
     outputs = server.run({"a": loader("a.safetensors", 0.9), "save": saver("a", "..\uff0f..\u2215alike")})
     written = Path(outputs["save"]["text"][0])
     assert written.parent == server.loras
@@ -70,11 +70,11 @@ def test_look_alikes_of_slashes_stay_in_the_folder(server: Server):
 
 
 @pytest.mark.parametrize("extension", ["../../out", "safetensors/../../../out", "py", "a\\b", ""])
-def test_save_takes_no_other_extension(server: Server, extension: str):
+def test_save_refuses_other_extensions(server: Server, extension: str):
     before = files_under(server.base)
     with pytest.raises(PromptRejected, match="extension"):
         server.run({"a": loader("a.safetensors"), "save": saver("a", "a") | {"inputs": extended("a", extension)}})
-    # through a link the list of choices isn't asked everywhere
+    # not every ComfyUI checks a linked value against the list of choices
     linked = {"text": node("PrimitiveString", value=extension), "a": loader("a.safetensors")}
     with pytest.raises((PromptRejected, NodeError), match="(?i)extension"):
         server.run({**linked, "save": saver("a", "a") | {"inputs": extended("a", ["text", 0])}})
@@ -89,7 +89,7 @@ NAMES = ["../secret.safetensors", "..\\secret.safetensors", "a/../../secret.safe
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_node_reads_outside_the_loras_folders(server: Server, secret: Path, name: str):
+def test_prompts_can_not_read_outside_the_loras_folders(server: Server, secret: Path, name: str):
     name = name.format(absolute=secret)
     nodes = [
         {"m": loader(name)},
@@ -108,10 +108,10 @@ def stack(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_nodes_themselves_do_not_either(
+def test_node_functions_refuse_paths_outside_the_loras_folders(
     comfy: ModuleType, server: Server, secret: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """What ComfyUI's look into the list of choices would stop, or what a stack of another pack holds."""
+    """Without ComfyUI's check against the list of choices, as for a stack of another pack."""
     import folder_paths
     from lora_pack.nodes.load import LoadLora
     from lora_pack.nodes.stack import stacked_loras
@@ -122,7 +122,7 @@ def test_the_nodes_themselves_do_not_either(
     assert len(LoadLora().load_lora("a.safetensors", 1.0, 1.0)[0].modules) == len(small_modules())
     with pytest.raises((LoraError, FileNotFoundError, ValueError), match="secret|not found"):
         LoadLora().load_lora(name, 1.0, 1.0)
-    with pytest.raises(LoraError, match="there is no file"):
+    with pytest.raises(LoraError, match="folders have no file"):
         stacked_loras([(name, 1.0, 1.0)])
 
 
@@ -136,11 +136,11 @@ PAGES = [
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_help_route_serves_pages_alone(server: Server, page: str):
+def test_the_help_route_serves_only_help_pages(server: Server, page: str):
     address = urllib.parse.urlsplit(server.url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
     try:
-        connection.request("GET", HELP + page)  # as it is: urllib and browsers take .. out
+        connection.request("GET", HELP + page)  # unchanged: urllib and browsers resolve ..
         answer = connection.getresponse()
         assert answer.status == 404, page
         assert b"Power-Merger" not in answer.read()

@@ -1,4 +1,4 @@
-"""Many merges of every kind in one ComfyUI: its memory and open files stay level, and what it writes stays right.
+"""Many merges of every kind in one ComfyUI: memory and open files stay level, and results stay correct.
 
 30 merges; SOAK_MERGES=200 makes it 200.
 """
@@ -28,13 +28,13 @@ ROOT = Path(__file__).resolve().parents[2]
 MODES = [*FACTOR_MODES, *DELTA_MODES]
 SETTINGS = {"fixed": 0.9, "sv_ratio": 4.0, "sv_cumulative": 0.8, "sv_fro": 0.9}
 LEVEL = 1.05
-# By then each mode has been, and three pictures, with which ComfyUI's own memory settles.
+# By then every mode and three pictures have run, after which ComfyUI's own memory is level.
 WARM = 15
 
 
 @pytest.fixture(scope="module")
 def loras(server: Server) -> Iterator[list[str]]:
-    """Three files of different ranks and precisions, for some of the smaller weights."""
+    """Three files of different ranks and dtypes, for some of the smaller weights."""
     modules = [module for module in small_modules() if max(module[1:3]) <= 768][::3]
     names = []
     for number, (rank, dtype) in enumerate([(8, torch.float16), (4, torch.float32), (12, torch.bfloat16)]):
@@ -46,10 +46,10 @@ def loras(server: Server) -> Iterator[list[str]]:
 
 
 class Merge:
-    """One prompt, everything about it drawn at random but the mode."""
+    """One prompt: the mode by its number, everything else at random."""
 
     def __init__(self, number: int, loras: list[str], chance: random.Random):
-        self.mode = MODES[number % len(MODES)]  # all of them come in the warm-up
+        self.mode = MODES[number % len(MODES)]  # the warm-up has all of them
         self.density = chance.choice([0.3, 0.5, 0.9, 1.0])
         self.rank, self.seed = chance.randint(1, 16), chance.randint(0, 2**63)
         self.dtype = chance.choice(["float32", "float16", "bfloat16"])
@@ -94,18 +94,18 @@ class Merge:
 
 
 class Use:
-    """What a server's process holds of the system."""
+    """The memory and open files of a server's processes."""
 
     def __init__(self, server: Server):
         psutil = pytest.importorskip("psutil", reason="ComfyUI brings it")
         process = psutil.Process(server.process.pid)
-        family = [process, *process.children(recursive=True)]  # on Windows Python is started by a small program
+        family = [process, *process.children(recursive=True)]  # on Windows a small program starts Python
         self.memory = sum(each.memory_info().rss for each in family)
         self.files = sorted(file.path for each in family for file in each.open_files())
 
 
 @pytest.mark.slow
-def test_soak(server: Server, loras: list[str], tmp_path: Path):
+def test_many_merges_keep_memory_and_open_files_level(server: Server, loras: list[str], tmp_path: Path):
     chance = random.Random(1)
     merges = [Merge(number, loras, chance) for number in range(MERGES)]
     warm = max(WARM, MERGES // 10)

@@ -1,4 +1,4 @@
-"""LoRA stacks: made from rows and from a folder, merged like LoRAs from PM Load LoRA, refused by name."""
+"""LoRA stacks from rows, from folders and from other packs: merging, errors, and reloading of changed files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(name: str, **inputs: Any) -> dict[str, Any]:
 
 
 def saved(server: Server, nodes: Prompt, merger: dict[str, Any], kind: str = "PM LoRA Merger") -> bytes:
-    """The file that the merger's result gives."""
+    """The content of the file saved from the merge."""
     prompt = nodes | {
         "merger": node(kind, **(SVD if "SVD" in kind else CONCAT), **merger),
         "save": node("PM LoRA Save", lora=["merger", 0], file_name="stacks/merged", extension="safetensors"),
@@ -43,7 +43,7 @@ def saved(server: Server, nodes: Prompt, merger: dict[str, Any], kind: str = "PM
 
 
 def given(*rows: Any) -> dict[str, Any]:
-    """A stack from outside: ComfyUI would take a plain list for a link."""
+    """A literal stack as an input value. ComfyUI would take a plain list for a link."""
     return {"__value__": list(rows)}
 
 
@@ -65,7 +65,7 @@ def test_a_stack_is_merged_after_the_connected_loras(server: Server, kind: str):
     assert saved(server, nodes, {"lora1": ["a", 0], "lora_stack": ["stack", 0]}, kind) == by_links
 
 
-def test_stacks_join(server: Server):
+def test_chained_stacks_are_joined_in_order(server: Server):
     nodes = {
         "first": stacker(("a.safetensors", 1.0, 1.0)),
         "second": stacker(("b.safetensors", 0.5, 0.5), lora_stack=["first", 0]),
@@ -74,31 +74,31 @@ def test_stacks_join(server: Server):
     assert saved(server, nodes, {"lora_stack": ["second", 0]}) == saved(server, nodes, {"lora_stack": ["both", 0]})
 
 
-def test_a_stack_as_other_packs_make_it(server: Server):
+def test_stacks_from_other_packs_are_accepted(server: Server):
     nodes = {"stack": stacker(("a.safetensors", 1.0, 1.0), ("b.safetensors", 0.5, 0.5))}
     other = given(["None", 1.0, 1.0], ["a.safetensors", 1, 1], ["b.safetensors", "0.5", 0.5])
     assert saved(server, {}, {"lora_stack": other}) == saved(server, nodes, {"lora_stack": ["stack", 0]})
 
 
-def test_what_is_wrong_with_a_stack_is_named(server: Server):
+def test_errors_in_a_stack_name_the_entry(server: Server):
     good = ["a.safetensors", 1.0, 1.0]
-    assert "there is no file gone.safetensors" in error(server, given(good, ["gone.safetensors", 1.0, 1.0], good))
+    assert "have no file gone.safetensors" in error(server, given(good, ["gone.safetensors", 1.0, 1.0], good))
     assert "entry 2 is 5" in error(server, given(good, 5, good))
-    assert "entry 1 (a.safetensors) has the strengths 'x' and 1.0" in error(server, given(["a.safetensors", "x", 1.0]))
-    assert "is no LoRA stack but a int" in error(server, 7)
+    assert "entry 1 (a.safetensors): the strengths 'x' and 1.0" in error(server, given(["a.safetensors", "x", 1.0]))
+    assert "lora_stack: expected a LoRA stack, got int" in error(server, 7)
     assert "No LoRA is connected" in error(server, given())
     (server.loras / "torn.safetensors").write_bytes(b"torn")
     assert "torn" in error(server, given(good, ["torn.safetensors", 1.0, 1.0]))
 
 
-def test_a_missing_file_in_a_row_is_refused_before_the_run(server: Server):
+def test_a_missing_file_in_a_row_is_rejected_before_the_run(server: Server):
     with pytest.raises(PromptRejected, match="gone.safetensors"):
         saved(server, {"stack": stacker(("gone.safetensors", 1.0, 1.0))}, {"lora_stack": ["stack", 0]})
 
 
 @pytest.fixture
 def epochs(server: Server) -> list[str]:
-    """Files below run/: epoch-1 to epoch-3 and last; the later the number the older, last is in a folder of its own."""
+    """run/epoch-1 to run/epoch-3, of which later numbers are older, and run/best/Last, the oldest."""
     names = ["run/epoch-1", "run/epoch-2", "run/epoch-3", "run/best/Last"]
     for number, name in enumerate(names):
         path = server.loras / f"{name}.safetensors"
@@ -108,7 +108,7 @@ def epochs(server: Server) -> list[str]:
     return names
 
 
-def test_a_folder(server: Server, epochs: list[str]):
+def test_a_folder_is_merged_by_pattern_order_and_limit(server: Server, epochs: list[str]):
     def merged(*expected: str, **settings: Any) -> None:
         rows = [(os.path.normpath(f"{name}.safetensors"), 0.5, 1.0) for name in expected]
         nodes = {
@@ -128,69 +128,69 @@ def test_a_folder(server: Server, epochs: list[str]):
     merged(three, name="/", pattern="epoch-3")
 
 
-def test_folders_are_listed(server: Server, epochs: list[str]):
+def test_folders_and_subfolders_are_offered(server: Server, epochs: list[str]):
     folders = server.object_info("PM LoRA from Folder")["input"]["required"]["folder"][0]
     assert folders[0] == "/"
     assert {"run", "run/best"} <= set(folders)
 
 
-def test_a_folder_without_a_file_that_fits(server: Server, epochs: list[str]):
+def test_a_pattern_that_matches_nothing_is_refused(server: Server, epochs: list[str]):
     message = error(server, ["folder", 0], {"folder": folder("run", pattern="none-*")})
-    assert "The folder run holds no LoRA file whose name fits 'none-*'" in message
+    assert "No LoRA file in the folder run matches 'none-*'" in message
 
 
-def test_a_changed_file_in_a_folder_is_read_again(server: Server, epochs: list[str]):
+def test_a_changed_file_in_a_folder_is_reloaded(server: Server, epochs: list[str]):
     nodes = {"folder": folder("run/best")}
     before = saved(server, nodes, {"lora_stack": ["folder", 0]})
     write_lora(server.loras / "run/best/Last.safetensors", rank=3, seed=9, modules=small_modules()[:3])
     assert saved(server, nodes, {"lora_stack": ["folder", 0]}) != before
 
 
-def foreign(*names: str) -> dict[str, Any]:
-    return node("Foreign LoRA Stacker", names=" ".join(names))
+def third_party_stack(*names: str) -> dict[str, Any]:
+    return node("Third-Party LoRA Stacker", names=" ".join(names))
 
 
-def rewritten(server: Server, name: str, seed: int) -> None:
+def rewrite(server: Server, name: str, seed: int) -> None:
     path = server.loras / name
     path.parent.mkdir(exist_ok=True)
     write_lora(path, rank=2, seed=seed, modules=small_modules()[:3])
 
 
 @pytest.mark.parametrize("kind", ["PM LoRA Merger", "PM LoRA SVD Merger"])
-def test_a_changed_file_of_another_packs_stack_is_read_again(server: Server, kind: str):
-    changing = "foreign/changing.safetensors"
-    nodes = {"stack": foreign("a.safetensors", changing)}
+def test_a_changed_file_in_another_packs_stack_is_reloaded(server: Server, kind: str):
+    changing = "other_pack/changing.safetensors"
+    nodes = {"stack": third_party_stack("a.safetensors", changing)}
     contents = []
     for seed in (1, 2, 1):
-        rewritten(server, changing, seed)
+        rewrite(server, changing, seed)
         contents.append(saved(server, nodes, {"lora_stack": ["stack", 0]}, kind))
     assert contents[0] != contents[1] and contents[0] == contents[2]
     (server.loras / changing).unlink()
-    with pytest.raises(NodeError, match=f"there is no file {changing}"):
+    with pytest.raises(NodeError, match=f"loras folders have no file {changing}"):
         saved(server, nodes, {"lora_stack": ["stack", 0]}, kind)
 
 
-def test_running_again_helps_where_a_file_changed_between_merge_and_save(server: Server):
-    """A merge with concat reads its files when it is saved; the error for a changed one says to run again."""
-    changing = "foreign/late.safetensors"
+def test_a_second_run_works_after_a_file_changed_between_merge_and_save(server: Server):
+    """A concat reads its files when it is saved. If one has changed by then, the error says to run again."""
+    changing = "other_pack/late.safetensors"
     for seed in (1, 2):
-        rewritten(server, changing, seed)
-        server.run({"stack": foreign(changing), **merger(f"stacks/late{seed}", lora_stack=["stack", 0])})
+        rewrite(server, changing, seed)
+        server.run({"stack": third_party_stack(changing), **merger(f"stacks/late{seed}", lora_stack=["stack", 0])})
 
 
-def test_a_merge_of_an_unchanged_stack_is_kept(server: Server):
-    rewritten(server, "foreign/kept.safetensors", 1)
-    by_stack = {"stack": foreign("foreign/kept.safetensors"), **merger(lora_stack=["stack", 0])}
+def test_a_merge_of_an_unchanged_stack_is_cached(server: Server):
+    rewrite(server, "other_pack/kept.safetensors", 1)
+    by_stack = {"stack": third_party_stack("other_pack/kept.safetensors"), **merger(lora_stack=["stack", 0])}
     assert "merger" not in cached(server, by_stack)
     assert "merger" in cached(server, by_stack)
 
 
-def test_a_merge_without_a_stack_is_kept_when_a_file_of_anothers_stack_changes(server: Server):
-    rewritten(server, "foreign/kept.safetensors", 2)
-    server.run({"stack": foreign("foreign/kept.safetensors"), **merger(lora_stack=["stack", 0])})
+def test_a_merge_without_a_stack_stays_cached_when_a_stacks_file_changes(server: Server):
+    rewrite(server, "other_pack/kept.safetensors", 2)
+    server.run({"stack": third_party_stack("other_pack/kept.safetensors"), **merger(lora_stack=["stack", 0])})
     by_link = {"a": loader("a.safetensors"), **merger(lora1=["a", 0])}
     cached(server, by_link)
-    rewritten(server, "foreign/kept.safetensors", 3)
+    rewrite(server, "other_pack/kept.safetensors", 3)
     assert "merger" in cached(server, by_link)
 
 
@@ -202,6 +202,6 @@ def merger(file_name: str = "stacks/kept", **inputs: Any) -> Prompt:
 
 
 def cached(server: Server, prompt: Prompt) -> list[str]:
-    """The nodes of a prompt that ComfyUI did not run, since nothing they depend on has changed."""
+    """Runs a prompt and returns the nodes that ComfyUI took from its cache."""
     messages = server.wait(server.queue(prompt))["status"]["messages"]
     return next(data["nodes"] for name, data in messages if name == "execution_cached")

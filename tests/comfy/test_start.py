@@ -1,5 +1,5 @@
-"""What loading the pack adds to a ComfyUI that has started: modules of the pack, of those what nodes need, and no other
-library. Each pack's time to load is part of every start."""
+"""Which modules loading the pack imports into ComfyUI: only the pack's own, and of those only what nodes need, since
+every start pays for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# As ComfyUI loads it, after what ComfyUI itself has loaded by then.
+# Loads the pack as ComfyUI does, after the modules that ComfyUI itself has loaded by then.
 CODE = """
 import importlib.util, json, os, sys
 comfyui, pack = sys.argv[1:]
@@ -19,7 +19,7 @@ sys.argv = ["main.py", "--cpu", "--base-directory", os.getcwd()]
 sys.path.insert(0, comfyui)
 import comfy.options
 comfy.options.enable_args_parsing()
-import utils.extra_config  # before a library brings a module of that name
+import utils.extra_config  # before a library imports another module named utils
 import execution, nodes, server
 before = set(sys.modules)
 spec = importlib.util.spec_from_file_location("the_pack", os.path.join(pack, "__init__.py"))
@@ -29,13 +29,13 @@ spec.loader.exec_module(module)
 assert len(module.NODE_CLASS_MAPPINGS) > 10
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
-# For the command line, for a run alone, or for us.
+# For the command line, for running a node, or for development.
 NOT_AT_START = ("merge.__main__", "merge.replay", "tools", "tests", "benchmarks", "run")
 
 
 @pytest.fixture(scope="module")
 def loaded(comfyui_folder: Path, comfyui_python: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The modules that loading the pack added."""
+    """The modules imported by loading the pack."""
     answer = subprocess.run(
         [comfyui_python, "-c", CODE, comfyui_folder, ROOT],
         cwd=tmp_path_factory.mktemp("base"),
@@ -47,12 +47,12 @@ def loaded(comfyui_folder: Path, comfyui_python: Path, tmp_path_factory: pytest.
     return json.loads(answer.stdout.splitlines()[-1])
 
 
-def test_no_other_library_is_loaded_at_start(loaded: list[str]):
+def test_loading_the_pack_imports_no_other_library(loaded: list[str]):
     others = {name.split(".")[0] for name in loaded} - {"the_pack"} - set(sys.stdlib_module_names)
-    assert not others, "what only a run needs is to be imported when it runs"
+    assert not others, "import what only a run needs in the function that needs it"
 
 
-def test_what_no_node_needs_is_not_loaded_at_start(loaded: list[str]):
+def test_loading_the_pack_imports_only_what_nodes_need(loaded: list[str]):
     own = [name.removeprefix("the_pack.") for name in loaded if name.startswith("the_pack.")]
     assert {"nodes.load", "xy.grid", "merge.merging.merge_factors"} <= set(own)
     assert not [name for name in own if name.startswith(NOT_AT_START)]

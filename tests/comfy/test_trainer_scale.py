@@ -1,4 +1,4 @@
-"""The scale that a trainer meant, and PEFT's DoRA, at the nodes of a real ComfyUI."""
+"""The scale that the trainer intended, and PEFT's DoRA, in the nodes of a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def applied(name: str, strength: float = 1.0, **more: Any) -> dict[str, Any]:
-    """A picture with the file through PM Load LoRA and PM Apply LoRA."""
+    """A picture made with PM Load LoRA and PM Apply LoRA."""
     return {
         **checkpoint(),
         "l": loader(name, strength, **more),
@@ -85,7 +85,7 @@ def by_comfyui(name: str, strength: float = 1.0) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def kohya(server: Server) -> str:
-    """The same tensors in names that ComfyUI maps."""
+    """The same tensors with names that ComfyUI's key map has."""
     tensors = {}
     for key, tensor in peft_tensors().items():
         name, half = key.removesuffix(".weight").split(".lora_")
@@ -95,7 +95,7 @@ def kohya(server: Server) -> str:
     return "scale_kohya.safetensors"
 
 
-def test_alpha_from_chooses_between_the_trainers_scale_and_comfyuis(server: Server, kohya: str):
+def test_alpha_from_selects_the_trainers_scale_or_comfyuis(server: Server, kohya: str):
     save_file(peft_tensors(), server.loras / "scale_header.safetensors", {"lora_adapter_metadata": json.dumps(HEADER)})
     before = len(server.log())
     trainers = sampled(server, applied("scale_header.safetensors"))
@@ -110,7 +110,7 @@ def test_alpha_from_chooses_between_the_trainers_scale_and_comfyuis(server: Serv
         server.run(applied("scale_header.safetensors", alpha_from="elsewhere"))
 
 
-def test_the_merger_and_save_show_it_on_the_node(server: Server, kohya: str):
+def test_merge_and_save_show_the_scale_note_on_the_node(server: Server, kohya: str):
     save_file(peft_tensors(), server.loras / "scale_shown.safetensors", {"lora_adapter_metadata": json.dumps(HEADER)})
     prompt = {"l": loader("scale_shown.safetensors"), "k": loader(kohya), "m": merger(lora1=["l", 0], lora2=["k", 0])}
     outputs = server.run({**prompt, "s": saver("m", "scale_shown_out")})
@@ -120,7 +120,7 @@ def test_the_merger_and_save_show_it_on_the_node(server: Server, kohya: str):
     assert "lora_adapter_metadata" not in load(Path(outputs["s"]["text"][0])).metadata
 
 
-def test_a_folder_of_peft_is_read_with_its_configuration_and_again_when_that_changes(server: Server):
+def test_a_changed_adapter_config_is_reloaded(server: Server):
     folder = server.loras / "scale_adapter"
     folder.mkdir()
     tensors = {f"base_model.model.{key.removeprefix('unet.')}": t for key, t in peft_tensors().items() if "unet" in key}
@@ -149,7 +149,7 @@ def test_a_folder_of_peft_is_read_with_its_configuration_and_again_when_that_cha
 # --- tensors that are not part of a LoRA ---
 
 
-def test_embeddings_pass_through_and_modulations_are_named(server: Server, kohya: str):
+def test_embeddings_are_kept_and_dropped_tensors_are_reported(server: Server, kohya: str):
     words = {"bundle_emb.cat.clip_l": torch.ones(2, 768)}
     extra = {f"diffusion_model.blocks.{n}.diff_m": torch.ones(1, 6, 8) for n in range(40)}
     save_file(load_file(server.loras / kohya) | words | extra, server.loras / "scale_others.safetensors")
@@ -163,7 +163,7 @@ def test_embeddings_pass_through_and_modulations_are_named(server: Server, kohya
     assert not [key for key in written if key.endswith(".diff_m")]
     before = len(server.log())
     assert same_picture(sampled(server, applied("scale_others.safetensors")), sampled(server, by_comfyui(kohya)))
-    assert "lora key not loaded" not in server.log()[before:], "PM Apply hands over what ComfyUI knows"
+    assert "lora key not loaded" not in server.log()[before:], "PM Apply LoRA passed ComfyUI keys that it doesn't know"
 
 
 # --- PEFT's DoRA ---
@@ -178,7 +178,7 @@ def dora(server: Server) -> str:
 
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize("kind", ["concat", "SVD", "resize"])
-def test_a_dora_merged_with_its_model_is_the_dora_applied(server: Server, dora: str, kind: str, strength: float):
+def test_a_dora_merged_with_its_model_gives_the_same_picture(server: Server, dora: str, kind: str, strength: float):
     base = {"model": MODEL, "clip": CLIP}
     works = {
         "concat": merger(lora1=["l", 0], **base),
@@ -195,15 +195,15 @@ def test_a_dora_merged_with_its_model_is_the_dora_applied(server: Server, dora: 
     assert np.abs(found - sampled(server, {**checkpoint(), **picture()})).mean() > 1
 
 
-def test_a_dora_without_its_model_says_what_to_connect(server: Server, dora: str):
+def test_merging_a_dora_without_its_model_says_what_to_connect(server: Server, dora: str):
     with pytest.raises(NodeError, match="DoRA of PEFT module .*Connect the model and clip"):
         server.run({"l": loader(dora), "m": svd_merger(lora1=["l", 0]), "s": saver("m", "never")})
     with pytest.raises(NodeError, match="has no weight in the connected model"):
-        merge = svd_merger(lora1=["l", 0], model=MODEL)  # the text encoder isn't
+        merge = svd_merger(lora1=["l", 0], model=MODEL)  # but not the text encoder
         server.run({**checkpoint(), "l": loader(dora), "m": merge, "s": saver("m", "never")})
 
 
-def test_a_dora_that_is_only_loaded_and_saved_loses_nothing(server: Server, dora: str):
+def test_loading_and_saving_a_dora_loses_nothing(server: Server, dora: str):
     written = Path(server.run({"l": loader(dora), "s": saver("l", "scale_dora_saved")})["s"]["text"][0])
     assert same_picture(sampled(server, applied(dora)), sampled(server, applied(written.name)))
 
@@ -217,7 +217,7 @@ def swap(tensor: Tensor) -> Tensor:
     return torch.cat([tensor[tensor.shape[0] // 2 :], tensor[: tensor.shape[0] // 2]])
 
 
-# name -> what ComfyUI's key map says it changes
+# name -> target in ComfyUI's key map
 TARGETS: dict[str, Any] = {
     "whole": WEIGHT,
     "rows": (WEIGHT, (0, 4, 8)),
@@ -227,12 +227,12 @@ TARGETS: dict[str, Any] = {
 
 def dora_of(rows: int, shape: tuple[int, ...], name: str, block_weight: float = 1.0) -> PeftDora:
     kernel = (1,) * (len(shape) - 1)
-    direction = LoraModule(name, values(rows, 2, *kernel, seed=1, scale=1), values(2, *shape, seed=2, scale=1), 3.0)
+    direction = LoraModule.of(name, values(rows, 2, *kernel, seed=1, scale=1), values(2, *shape, seed=2, scale=1), 3.0)
     return PeftDora(name, direction, values(rows, seed=3, scale=1).abs(), block_weight)
 
 
 def by_formula(module: PeftDora, weight: Tensor) -> Tensor:
-    """W' - W in float64, written out."""
+    """W' - W in float64, from the definition."""
     rows = weight.double().flatten(1)
     up, down = (factor.double() for factor in module.direction.factors())
     directed = rows + 3.0 / 2 * up @ down
@@ -258,7 +258,7 @@ each_kernel = pytest.mark.parametrize("kernel", [(), (3, 3), (1, 1)], ids=str)
 @each_target
 @each_kernel
 @pytest.mark.parametrize("strength", [1.0, -0.7])
-def test_the_patch_adds_the_formula_times_the_strength(
+def test_the_dora_patch_adds_the_formulas_delta_times_the_strength(
     comfy: ModuleType, name: str, kernel: tuple[int, ...], strength: float
 ):
     from lora_pack.nodes.peft_dora_patch import PeftDoraPatch
@@ -274,7 +274,7 @@ def test_the_patch_adds_the_formula_times_the_strength(
     assert torch.allclose(changed.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_a_patch_for_another_shape_changes_nothing(comfy: ModuleType, caplog: pytest.LogCaptureFixture):
+def test_a_dora_patch_with_a_mismatched_shape_changes_nothing(comfy: ModuleType, caplog: pytest.LogCaptureFixture):
     from lora_pack.nodes.peft_dora_patch import PeftDoraPatch
 
     module = dora_of(16, (5,), "x")
@@ -284,15 +284,15 @@ def test_a_patch_for_another_shape_changes_nothing(comfy: ModuleType, caplog: py
         weight = values(*shape, seed=9, scale=1)
         changed = comfy.lora.calculate_weight([(1.0, patch, 1.0, None, None)], weight.clone(), WEIGHT)
         assert torch.equal(changed, weight)
-    assert caplog.text.count("it is not applied") == 3
+    assert caplog.text.count("is not applied") == 3
 
 
 @each_target
-def test_patches_go_to_the_model_and_the_encoder_at_their_strengths(
+def test_dora_patches_go_to_model_and_text_encoder_with_their_strengths(
     comfy: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     from lora_pack.nodes import comfy_bridge
-    from lora_pack.nodes.peft_dora_patch import with_patches
+    from lora_pack.nodes.peft_dora_patch import add_peft_dora
 
     class Patched:
         def __init__(self) -> None:
@@ -305,17 +305,17 @@ def test_patches_go_to_the_model_and_the_encoder_at_their_strengths(
     monkeypatch.setattr(comfy_bridge, "key_map", lambda model, clip: {name: TARGETS[name], encoder: "te.weight"})
     modules = [dora_of(16, (5,), name, 0.5), dora_of(16, (5,), encoder), dora_of(16, (5,), "unknown")]
     model, clip = Patched(), Patched()
-    with_patches(model, clip, Lora("a", {module.name: module for module in modules}, 0.8, -2.0))
+    add_peft_dora(model, clip, Lora("a", {module.name: module for module in modules}, 0.8, -2.0))
     assert [(list(patches), strength) for patches, strength in model.patches] == [([TARGETS[name]], 0.4)]
     assert [(list(patches), strength) for patches, strength in clip.patches] == [(["te.weight"], -2.0)]
-    with_patches(model, None, Lora("a", {encoder: modules[1]}))
-    with_patches(model, None, of_modules([LoraModule("x", torch.ones(2, 1), torch.ones(1, 2), 1.0)]))
+    add_peft_dora(model, None, Lora("a", {encoder: modules[1]}))
+    add_peft_dora(model, None, of_modules([LoraModule.of("x", torch.ones(2, 1), torch.ones(1, 2), 1.0)]))
     assert len(model.patches) == 1
 
 
 @each_target
 @each_kernel
-def test_a_merge_takes_the_change_of_the_connected_models_weight(
+def test_a_merged_dora_uses_the_connected_models_weight(
     comfy: ModuleType, name: str, kernel: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ):
     from lora_pack.nodes import base_weights, comfy_bridge

@@ -1,7 +1,7 @@
-"""The XY nodes' capsules, driven as KSampler (Efficient) drives them, on a real model of ComfyUI's in this process.
+"""The XY nodes' capsules, called as by KSampler (Efficient), on a real ComfyUI model in this process.
 
-A "picture" here is what the model and the text encoder would be patched with. It has to be what the merger node and
-PM Apply LoRA give for the same settings, to the bit.
+A "picture" here is the patches of the model and the text encoder. It must be identical, bit for bit, to those of the
+merge node and PM Apply LoRA with the same settings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lora_pack.tools.workflows import CHECKPOINT
 Axis = tuple[str, list[Any]]
 Picture = dict[str, list[Any]]
 
-# few modules, so that the many merges here take little time
+# few modules, because the tests make many merges
 A, B = "capsules/a.safetensors", "capsules/b.safetensors"
 MERGER = {"mode": "concat", "density": 1.0, "device": "cpu", "dtype": "float32"}
 SEEDS: Axis = ("Seeds++ Batch", [0, 1])
@@ -90,7 +90,7 @@ class Pack:
     def merged(
         self, a: float | tuple[float, float], b: float | tuple[float, float], mode: str = "concat", **settings: Any
     ) -> tuple[Picture, Picture]:
-        """The same from the loaders, the merger and PM Apply LoRA."""
+        """The picture from the loaders, the merge node and PM Apply LoRA."""
         model, clip = self.apply(self.model, self.clip, self.merge(a, b, mode, **settings))
         return contents(model.patches), contents(clip.patcher.patches)
 
@@ -110,7 +110,7 @@ class Pack:
 
 
 def contents(patches: dict[str, Any]) -> Picture:
-    """Patches as plain values that can be compared: strengths, and a hash of what each tensor holds."""
+    """Patches as comparable plain values: strengths, and a hash of each tensor."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -148,7 +148,7 @@ def pairs(cells: dict[tuple[int, int], Any]) -> dict[tuple[int, int], tuple[Pict
     return {place: cell[:2] for place, cell in cells.items()}
 
 
-def test_both_strengths(pack: Pack):
+def test_a_cell_merges_both_axes_strengths(pack: Pack):
     x, y = pack.strengths()
     found = pack.plot(x, y)
     assert found.column_labels == ["a -0.50", "a 1.50"] and found.row_labels == ["b -0.50", "b 1.50"]
@@ -156,7 +156,7 @@ def test_both_strengths(pack: Pack):
     assert pairs(found.cells) == {(i, j): pack.merged(values[i], values[j]) for i in (0, 1) for j in (0, 1)}
 
 
-def test_flipped_and_crossed_wires(pack: Pack):
+def test_flipped_axes_and_swapped_wires_give_the_same_cells(pack: Pack):
     x, y = pack.strengths()
     values = (-0.5, 1.5)
     expected = {(i, j): pack.merged(values[j], values[i]) for i in (0, 1) for j in (0, 1)}
@@ -166,7 +166,7 @@ def test_flipped_and_crossed_wires(pack: Pack):
 
 
 @pytest.mark.parametrize("on_x", [True, False], ids=["X alone", "Y alone"])
-def test_one_axis_alone_leaves_the_other_lora_at_1(pack: Pack, on_x: bool):
+def test_an_unconnected_axis_leaves_its_lora_at_1(pack: Pack, on_x: bool):
     of_a, of_b = pack.strengths()
     for axis, merged in ((of_a, lambda s: pack.merged(s, 1.0)), (of_b, lambda s: pack.merged(1.0, s))):
         found = pack.plot(axis, None) if on_x else pack.plot(None, axis)
@@ -176,10 +176,8 @@ def test_one_axis_alone_leaves_the_other_lora_at_1(pack: Pack, on_x: bool):
 
 @pytest.mark.parametrize("on_x", [True, False])
 @pytest.mark.parametrize("overridden", [True, False])
-def test_one_axis_alone_of_one_lora_on_both_sides_shows_it_at_the_axis_strengths(
-    pack: Pack, on_x: bool, overridden: bool
-):
-    """Strength 0 is the model as it is, not the second copy at 1."""
+def test_with_the_same_lora_twice_a_single_axis_shows_it_once(pack: Pack, on_x: bool, overridden: bool):
+    """At strength 0 the model is unpatched; there is no second copy of the LoRA at 1."""
     given = pack.load(A)
     settings = {"lora_a_override": given, "lora_b_override": given} if overridden else {"lora_a": A, "lora_b": A}
     x, y = pack.strengths(**settings, min_strength=0.0, max_strength=0.5)
@@ -189,28 +187,28 @@ def test_one_axis_alone_of_one_lora_on_both_sides_shows_it_at_the_axis_strengths
     assert list(found.values()) == [({}, {}), (contents(model.patches), contents(clip.patcher.patches))]
 
 
-def test_both_axes_of_one_lora_add_up(pack: Pack):
+def test_with_the_same_lora_twice_both_axes_add_up(pack: Pack):
     found = pairs(pack.plot(*pack.strengths(lora_b=A, min_strength=0.5, max_strength=0.5, steps=1)).cells)
     twice = pack.nodes["PM LoRA Merger"]().merge(**MERGER, lora1=pack.load(A, 0.5), lora2=pack.load(A, 0.5))
     model, clip = pack.apply(pack.model, pack.clip, twice["result"][0])
     assert list(found.values()) == [(contents(model.patches), contents(clip.patcher.patches))]
 
 
-def test_equal_files_of_two_names_are_two_loras(pack: Pack, server: Server):
+def test_equal_files_with_different_names_are_two_loras(pack: Pack, server: Server):
     twin = "capsules/twin.safetensors"
     (server.loras / twin).write_bytes((server.loras / A).read_bytes())
     x, _ = pack.strengths(lora_b=twin, min_strength=0.0, max_strength=0.0, steps=1)
     assert pairs(pack.plot(x, None).cells) != {(0, 0): ({}, {})}
 
 
-def test_the_same_output_on_both_axes(pack: Pack):
+def test_one_output_on_both_axes(pack: Pack):
     x, _ = pack.strengths()
     cells = pairs(pack.plot(x, x).cells)
     assert cells == {(i, j): pack.merged((-0.5, 1.5)[j], 1.0) for i in (0, 1) for j in (0, 1)}
 
 
 @pytest.mark.parametrize("other", [SEEDS, PROMPTS], ids=["seeds", "prompts"])
-def test_beside_an_axis_of_another_type(pack: Pack, other: Axis):
+def test_next_to_an_axis_of_another_type_the_other_lora_stays_at_1(pack: Pack, other: Axis):
     x, _ = pack.strengths()
     expected = [pack.merged(-0.5, 1.0), pack.merged(1.5, 1.0)]
     for swap in (False, True):
@@ -220,7 +218,7 @@ def test_beside_an_axis_of_another_type(pack: Pack, other: Axis):
             assert cell == (*expected[ours], {other[0]: other[1][others]})
 
 
-def test_cached_capsules_with_another_wiring(pack: Pack):
+def test_cached_capsules_can_be_rewired(pack: Pack):
     x, y = pack.strengths()
     before = pairs(pack.plot(x, y).cells)
     alone = pairs(pack.plot(None, y).cells)
@@ -231,15 +229,15 @@ def test_cached_capsules_with_another_wiring(pack: Pack):
     assert pairs(pack.plot(x, y).cells) == before
 
 
-class ForeignCapsule:
-    """Another pack's: it scales the last merge's effect, seen as a patch of its own."""
+class OtherPacksCapsule:
+    """A capsule of another pack, which adds a patch of its own."""
 
     def __init__(self, key: str, value: float) -> None:
         self.key, self.value = key, value
         self.partner: Any = None
 
     def getLabel(self) -> str:
-        return f"foreign {self.value}"
+        return f"other {self.value}"
 
     def set_x_capsule(self, capsule: Any) -> None:
         self.partner = capsule
@@ -256,22 +254,20 @@ class ForeignCapsule:
         pass
 
 
-def test_a_foreign_partner_is_applied_too(pack: Pack):
+def test_another_packs_capsule_is_applied_too(pack: Pack):
     key = next(iter(pack.model.model.state_dict()))
-    foreign: Axis = ("XY_Capsule", [ForeignCapsule(key, value) for value in (0.25, 0.75)])
+    other: Axis = ("XY_Capsule", [OtherPacksCapsule(key, value) for value in (0.25, 0.75)])
     _, y = pack.strengths()
-    found = pack.plot(foreign, y)
+    found = pack.plot(other, y)
     for (column, row), (of_model, of_clip, _) in found.cells.items():
         changed = dict(of_model)
-        foreign_patch = changed.pop(key)
-        assert (
-            foreign_patch == contents({key: [(1.0, (torch.full((1,), (0.25, 0.75)[column]),), 1.0, None, None)]})[key]
-        )
+        other_patch = changed.pop(key)
+        assert other_patch == contents({key: [(1.0, (torch.full((1,), (0.25, 0.75)[column]),), 1.0, None, None)]})[key]
         assert (changed, of_clip) == pack.merged(1.0, (-0.5, 1.5)[row])
-    pack.plot(y, foreign)  # KSampler (Efficient) asks the foreign one alone: it fails on nothing of ours
+    pack.plot(y, other)  # KSampler (Efficient) then calls only the other one, which must not fail on ours
 
 
-def test_another_of_our_nodes_as_partner(pack: Pack):
+def test_axes_of_two_of_our_nodes_are_both_applied(pack: Pack):
     x, y = pack.strengths()[0], pack.modes()[1]
     cells = pairs(pack.plot(x, y).cells)
     assert pack.strengths()[1][1][0].sweep is not y[1][0].sweep
@@ -282,7 +278,7 @@ def test_another_of_our_nodes_as_partner(pack: Pack):
         assert cell == (contents(model.patches), contents(clip.patcher.patches))
 
 
-def test_modes_and_densities(pack: Pack):
+def test_a_cell_merges_with_its_mode_and_density(pack: Pack):
     x, y = pack.modes(seed=7)
     found = pack.plot(x, y)
     assert found.column_labels == ["add", "dare_linear"] and found.row_labels == ["density 0.30", "density 0.80"]
@@ -294,14 +290,14 @@ def test_modes_and_densities(pack: Pack):
     assert expected[0, 0] == expected[0, 1] and expected[1, 0] != expected[1, 1]
 
 
-def test_svd_modes_among_the_modes_merge_at_the_inputs_rank(pack: Pack):
+def test_svd_modes_use_the_larger_input_rank(pack: Pack):
     x, _ = pack.modes(modes="ties_svd")
     expected = pack.merged(1.0, 1.0, "ties_svd", density=0.8, svd_rank=0, svd_conv_rank=0)
     assert pairs(pack.plot(x, None).cells) == {(0, 0): expected}
 
 
 @pytest.mark.parametrize("mode", ["add_svd", "dare_ties_svd", "add"])
-def test_ranks(pack: Pack, mode: str):
+def test_a_cell_truncates_to_its_rank(pack: Pack, mode: str):
     x = pack.ranks(mode=mode, density=0.9, seed=3)
     found = pack.plot(x, None)
     assert found.column_labels == ["rank 1", "rank 12"]
@@ -313,7 +309,7 @@ def test_ranks(pack: Pack, mode: str):
 
 
 @pytest.mark.parametrize("part", ["model", "clip"])
-def test_strengths_for_one_part(pack: Pack, part: str):
+def test_apply_strength_limits_the_merge_to_one_part(pack: Pack, part: str):
     x, y = pack.strengths(apply_strength=part, min_strength=0.5, steps=1)
     strength = (0.5, 0.0) if part == "model" else (0.0, 0.5)
     cells = pairs(pack.plot(x, y).cells)
@@ -321,7 +317,7 @@ def test_strengths_for_one_part(pack: Pack, part: str):
     assert bool(cells[0, 0][0]) == (part == "model") and bool(cells[0, 0][1]) == (part == "clip")
 
 
-def test_overrides_count_with_their_own_strengths(pack: Pack):
+def test_an_overrides_own_strengths_multiply_the_plots(pack: Pack):
     x, y = pack.strengths(lora_a_override=pack.load(B, (0.5, 2.0)), steps=1, min_strength=0.5)
     found = pack.plot(x, y)
     assert found.column_labels == ["b 0.50"]
@@ -331,7 +327,7 @@ def test_overrides_count_with_their_own_strengths(pack: Pack):
     assert pairs(found.cells) == {(0, 0): (contents(model.patches), contents(clip.patcher.patches))}
 
 
-def test_nothing_that_is_given_is_changed(pack: Pack):
+def test_the_given_model_and_clip_are_not_modified(pack: Pack):
     x, y = pack.strengths()
     capsule = y[1][1]
     capsule.set_x_capsule(x[1][0])
@@ -340,20 +336,20 @@ def test_nothing_that_is_given_is_changed(pack: Pack):
     assert not pack.model.patches and not pack.clip.patcher.patches
 
 
-def test_without_a_text_encoder(pack: Pack):
+def test_a_capsule_works_without_a_text_encoder(pack: Pack):
     x, _ = pack.strengths()
     model, clip, _ = x[1][0].pre_define_model(pack.model, None, None)
     assert clip is None and contents(model.patches) == pack.merged(-0.5, 1.0)[0]
 
 
-def test_strength_0_on_both_axes_is_the_model_as_it_is(pack: Pack):
+def test_strength_0_on_both_axes_leaves_the_model_unpatched(pack: Pack):
     x, y = pack.strengths(min_strength=0.0, steps=1)
     assert pairs(pack.plot(x, y).cells) == {(0, 0): ({}, {})}
 
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch, pack: Pack) -> dict[str, int]:
-    """How often a LoRA file is read and a merge is made."""
+    """Counts file loads and merges."""
     from lora_pack.xy import cell, sweep
 
     counted = {"load": 0, "merge_factors": 0, "merge_deltas": 0}
@@ -372,39 +368,37 @@ def count(monkeypatch: pytest.MonkeyPatch, pack: Pack) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_a_mode_without_density_is_merged_once_and_the_files_are_read_once(
-    pack: Pack, count: dict[str, int], flip: bool
-):
+def test_modes_without_density_are_merged_once_and_files_loaded_once(pack: Pack, count: dict[str, int], flip: bool):
     x, y = pack.modes(modes="add, ties, concat, add_svd, dare_ties")
     pack.plot(x, y, flip)
     assert count == {"load": 2, "merge_factors": 1 + 2 + 1 + 2, "merge_deltas": 1}
 
 
-def test_an_axis_of_seeds_makes_no_new_merges(pack: Pack, count: dict[str, int]):
+def test_an_axis_of_seeds_reuses_the_merges(pack: Pack, count: dict[str, int]):
     x, _ = pack.strengths()
     pack.plot(x, SEEDS)
     pack.plot(SEEDS, x)
     assert count == {"load": 2, "merge_factors": 2, "merge_deltas": 0}
 
 
-def test_a_file_that_changes_is_read_again(pack: Pack, server: Server, count: dict[str, int]):
+def test_a_changed_file_is_reloaded(pack: Pack, server: Server, count: dict[str, int]):
     path = server.loras / "changing.safetensors"
     write_lora(path, rank=2, seed=5, modules=few_modules())
     x, _ = pack.strengths(lora_b="changing.safetensors", steps=1, min_strength=1.0)
     before = pack.plot(x, None).cells
     write_lora(path, rank=2, seed=6, modules=few_modules())
-    os.utime(path, ns=(1, 1))  # a file system's clock may be too coarse to tell the two apart
+    os.utime(path, ns=(1, 1))  # the file system's clock may be too coarse to see the change
     after = pack.plot(x, None).cells
     assert before != after and count["load"] == 3
     changed = pack.xy["XY: PM LoRA Strengths"].IS_CHANGED
     assert changed(lora_a=A, lora_b="changing.safetensors") != changed(lora_a=A)
 
 
-def test_merges_that_are_large_are_not_kept(pack: Pack):
+def test_the_cache_evicts_large_merges_those_with_density_first(pack: Pack):
     from lora_pack.xy.cell import Cell
     from lora_pack.xy.kept import KeptMerges
 
-    lora = pack.merge(1.0, 1.0, "ties")  # concat holds no tensors
+    lora = pack.merge(1.0, 1.0, "ties")  # a concat has no tensors of its own
     kept = KeptMerges(kept_bytes=1)
     made: list[str] = []
 
@@ -414,7 +408,7 @@ def test_merges_that_are_large_are_not_kept(pack: Pack):
     for density in (0.2, 0.4, 0.6):
         for mode in ("add", "ties"):
             get(mode, density)
-    assert made == ["add 0.2", "ties 0.2", "ties 0.4", "ties 0.6"]  # add is for every density and goes last
+    assert made == ["add 0.2", "ties 0.2", "ties 0.4", "ties 0.6"]  # add ignores density and is evicted last
     get("ties", 0.6)
     get("ties", 0.4)
     assert made[4:] == ["ties 0.4"]
@@ -433,7 +427,7 @@ def test_merges_that_are_large_are_not_kept(pack: Pack):
         ({"lora_b": "wide.safetensors"}, "capsules/a and wide are not for the same model"),
     ],
 )
-def test_faults_show_in_the_xy_node(pack: Pack, server: Server, settings: dict[str, Any], message: str):
+def test_invalid_settings_and_files_are_refused(pack: Pack, server: Server, settings: dict[str, Any], message: str):
     (server.loras / "torn.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     wide = [(name, 2 * rows, columns, conv) for name, rows, columns, conv in few_modules()]
     write_lora(server.loras / "wide.safetensors", rank=1, modules=wide)
@@ -443,14 +437,17 @@ def test_faults_show_in_the_xy_node(pack: Pack, server: Server, settings: dict[s
 
 @pytest.mark.parametrize(
     ("modes", "message"),
-    [("add, tie", "no mode tie. The modes are add,.*ties_svd"), (" , ", "no modes to plot. Write some of add")],
+    [
+        ("add, tie", "Unknown mode: tie. The modes are add,.*ties_svd"),
+        (" , ", "No modes to plot. List one or more of add"),
+    ],
 )
-def test_faults_in_the_modes(pack: Pack, modes: str, message: str):
+def test_unknown_or_missing_modes_are_refused(pack: Pack, modes: str, message: str):
     with pytest.raises(LoraError, match=message):
         pack.modes(modes=modes)
 
 
-def test_modes_are_read_as_people_write_them(pack: Pack):
+def test_modes_may_differ_in_case_separators_and_repeats(pack: Pack):
     from lora_pack.xy.lora_axes import mode_names
 
     assert mode_names("Add,ties;\n dare_linear , add,") == ["add", "ties", "dare_linear"]

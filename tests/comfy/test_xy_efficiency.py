@@ -1,7 +1,7 @@
-"""The XY nodes under the real KSampler (Efficient): every wiring, cell by cell.
+"""The XY nodes with the real KSampler (Efficient): every wiring, cell by cell.
 
-Only where EFFICIENCY_NODES_PATH names a copy of efficiency-nodes-comfyui; `python run.py test --efficiency PATH` sets
-it. What the cells are compared with is ComfyUI's own sampler with its own LoraLoader, the merger nodes, and PM XY Grid.
+Requires a copy of efficiency-nodes-comfyui in EFFICIENCY_NODES_PATH, which `python run.py test --efficiency PATH` sets.
+Cells are compared with ComfyUI's own sampler and LoraLoader, with the merge nodes, and with PM XY Grid.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ pytestmark = pytest.mark.skipif("EFFICIENCY_NODES_PATH" not in os.environ, reaso
 
 Cells = dict[tuple[int, int], np.ndarray]
 A, B = ("a.safetensors", 1.0, 1.0), ("b.safetensors", 1.0, 1.0)
-# Some colours round differently where the LoRAs are added one after the other.
+# Largest allowed difference: ComfyUI's chained loaders round after each LoRA.
 ROUNDING = 1
 
 
 def efficient(x: Link | None, y: Link | None, flip: bool = False, output: str = "Images") -> dict[str, Node]:
-    """Efficiency's loader, XY Plot and sampler, with the settings of workflows.picture(). It wants numbers as ids."""
+    """Efficiency's loader, XY Plot and sampler, set up like workflows.picture(). Its node ids must be numeric."""
     axes = {name: link for name, link in (("X", x), ("Y", y)) if link is not None}
     return {
         "1": node(
@@ -93,7 +93,7 @@ def plot(server: Server, nodes: dict[str, Node], x: Link | None, y: Link | None,
 
 @pytest.fixture(scope="module")
 def own(server: Server) -> Cells:
-    """ComfyUI's own pictures for strengths 0 and 1 of LoRA a (column) and b (row), LoraLoader after LoraLoader."""
+    """ComfyUI's own pictures for strengths 0 and 1 of LoRA a (column) and b (row), with chained LoraLoaders."""
     return {
         (a, b): own_picture(server, [lora for lora, strength in ((A, a), (B, b)) if strength])
         for a in (0, 1)
@@ -112,12 +112,12 @@ XY: dict[str, Node] = {"10": strengths()}
 OF_A, OF_B = ["10", 0], ["10", 1]
 
 
-def test_both_axes(server: Server, own: Cells):
+def test_both_axes_give_the_pictures_of_comfyuis_loaders(server: Server, own: Cells):
     assert_same(plot(server, XY, OF_A, OF_B, 2), own)
 
 
 @pytest.mark.parametrize("wires", ["flipped", "crossed", "flipped and crossed"])
-def test_turned_axes(server: Server, own: Cells, wires: str):
+def test_flipped_axes_and_swapped_wires_give_the_same_cells(server: Server, own: Cells, wires: str):
     x, y = (OF_B, OF_A) if "crossed" in wires else (OF_A, OF_B)
     found = plot(server, XY, x, y, 2, flip="flipped" in wires)
     turned = own if wires == "flipped and crossed" else {(b, a): cell for (a, b), cell in own.items()}
@@ -125,7 +125,7 @@ def test_turned_axes(server: Server, own: Cells, wires: str):
 
 
 @pytest.mark.parametrize("role", ["X", "Y"])
-def test_one_axis_alone(server: Server, own: Cells, role: str):
+def test_an_unconnected_axis_leaves_its_lora_at_1(server: Server, own: Cells, role: str):
     for axis, expected in ((OF_A, [own[0, 1], own[1, 1]]), (OF_B, [own[1, 0], own[1, 1]])):
         if role == "X":
             assert_same(plot(server, XY, axis, None, 2), {(i, 0): cell for i, cell in enumerate(expected)})
@@ -133,11 +133,11 @@ def test_one_axis_alone(server: Server, own: Cells, role: str):
             assert_same(plot(server, XY, None, axis, 1), {(0, i): cell for i, cell in enumerate(expected)})
 
 
-def test_the_same_output_on_both_axes(server: Server, own: Cells):
+def test_one_output_on_both_axes(server: Server, own: Cells):
     assert_same(plot(server, XY, OF_A, OF_A, 2), {(i, j): own[j, 1] for i in (0, 1) for j in (0, 1)})
 
 
-def test_cached_capsules_with_another_wiring(server: Server, own: Cells):
+def test_cached_capsules_can_be_rewired(server: Server, own: Cells):
     nodes = {**XY, "11": node("XY Input: Seeds++ Batch", batch_count=2)}
     assert_same(plot(server, nodes, OF_A, OF_B, 2), own)
     found = plot(server, nodes, ["11", 0], OF_B, 2)
@@ -185,7 +185,7 @@ PARTNERS: dict[str, Node] = {
 
 @pytest.mark.parametrize("role", ["X", "Y"])
 @pytest.mark.parametrize("partner", PARTNERS)
-def test_beside_other_axes_as_our_own_grid_draws_them(server: Server, partner: str, role: str):
+def test_other_axis_types_give_the_same_pictures_as_our_grid(server: Server, partner: str, role: str):
     nodes = {"10": strengths(min_strength=-0.5, max_strength=1.5), "11": PARTNERS[partner]}
     x, y = (["11", 0], OF_B) if role == "X" else (OF_B, ["11", 0])
     found = plot(server, nodes, x, y, 2)
@@ -195,7 +195,7 @@ def test_beside_other_axes_as_our_own_grid_draws_them(server: Server, partner: s
 
 
 @pytest.mark.parametrize("role", ["X", "Y"])
-def test_beside_clip_skip(server: Server, role: str):
+def test_next_to_a_clip_skip_axis(server: Server, role: str):
     nodes = {
         **XY,
         "11": node("XY Input: Clip Skip", target_ckpt="Base", batch_count=2, first_clip_skip=-1, last_clip_skip=-2),
@@ -208,7 +208,7 @@ def test_beside_clip_skip(server: Server, role: str):
         assert difference(cell, expected) <= ROUNDING, place
 
 
-def test_modes_and_densities(server: Server):
+def test_modes_and_densities_give_the_merge_nodes_pictures(server: Server):
     nodes = {"10": modes(modes="ties, dare_linear, add_svd", seed=5)}
     found = plot(server, nodes, OF_A, OF_B, 3)
     for place, (mode, density) in {
@@ -224,28 +224,28 @@ def test_modes_and_densities(server: Server):
     assert difference(alone[0, 0], found[0, 0]) == difference(alone[0, 1], found[0, 1]) == 0
 
 
-def test_ranks(server: Server, own: Cells):
+def test_ranks_give_the_svd_merge_nodes_pictures(server: Server, own: Cells):
     nodes = {"10": ranks(max_rank=12, rank_steps=3)}
     found = plot(server, nodes, OF_A, None, 3)
     assert difference(found[0, 0], merged_picture(server, "add_svd", svd_rank=1, svd_conv_rank=1)) == 0
     assert difference(found[2, 0], own[1, 1]) <= ROUNDING  # rank 8 + 4 is all there is
 
 
-def test_capsules_of_two_of_our_nodes(server: Server):
+def test_axes_of_two_of_our_nodes_give_the_same_pictures_as_our_grid(server: Server):
     nodes = {"10": strengths(), "11": modes()}
     x, y = OF_A, ["11", 0]
     ours = cells(server, server.run({**checkpoint(), **nodes, **grid(X=x, Y=y)}), 2)
     assert_same(plot(server, nodes, x, y, 2), ours, allowed=0)
 
 
-def test_the_plot_with_its_labels(server: Server):
+def test_the_labelled_plot_is_drawn(server: Server):
     outputs = server.run({**XY, **efficient(OF_A, OF_B, output="Plot")})
     whole = pixels(server.images(outputs, "4")[0])
     assert whole.shape[0] > 2 * SIZE and whole.shape[1] > 2 * SIZE
 
 
-def test_faults_show_in_our_node_and_the_next_plot_runs(server: Server, own: Cells):
-    with pytest.raises(NodeError, match="no mode tie") as caught:
+def test_an_unknown_mode_is_refused_in_our_node_and_the_next_plot_runs(server: Server, own: Cells):
+    with pytest.raises(NodeError, match="Unknown mode: tie") as caught:
         plot(server, {"10": modes(modes="tie")}, OF_A, None, 1)
     assert caught.value.node_type == "XY: PM LoRA Modes"
     assert_same(plot(server, XY, OF_A, OF_B, 2), own)

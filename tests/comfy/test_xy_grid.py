@@ -1,4 +1,4 @@
-"""PM XY Grid in a real ComfyUI over HTTP: its cells are the pictures that ComfyUI's own nodes make."""
+"""PM XY Grid in a real ComfyUI over HTTP: its cells equal the pictures of ComfyUI's own nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lora_pack.tools.make_sd3_checkpoint import sd3_modules
 from lora_pack.tools.workflows import Node, checkpoint, lora_chain, node, picture
 
 ROOT = Path(__file__).resolve().parents[2]
-# id -> display name, inputs in order (required, then optional), outputs
+# id -> display name, required inputs, optional inputs, outputs
 NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     "XY: PM LoRA Strengths": (
         "XY: LoRA Power-Merge Strengths",
@@ -75,7 +75,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_a_node_shows_what_the_contract_says(server: Server, name: str):
+def test_node_names_inputs_defaults_and_outputs_never_change(server: Server, name: str):
     display, required, optional, outputs = NODES[name]
     info = server.object_info(name)
     assert info["display_name"] == display
@@ -91,14 +91,14 @@ def test_a_node_shows_what_the_contract_says(server: Server, name: str):
         assert specs["seed"][1]["default"] == 0 and specs["seed"][1]["control_after_generate"] is False
 
 
-def test_strengths_against_comfyui_s_own_loader(server: Server, events: Events):
+def test_cells_of_strengths_match_comfyuis_own_loader(server: Server, events: Events):
     prompt = {**checkpoint(), "xy": strengths(), **grid(X=["xy", 0], Y=["xy", 1], steps=3)}
     outputs = server.wait(events.queue(prompt))["outputs"]
     found = cells(server, outputs, 2)
     a, b = ("a.safetensors", 1.0, 1.0), ("b.safetensors", 1.0, 1.0)
     for place, loras in {(0, 0): [], (1, 0): [a], (0, 1): [b], (1, 1): [a, b]}.items():
         expected = own_picture(server, loras, steps=3)
-        # ComfyUI's loader rounds after each LoRA; the cell without one is the same to the bit
+        # ComfyUI's loader rounds after each LoRA; without LoRAs the cell is identical
         assert difference(found[place], expected) <= (1 if loras else 0), place
         assert all(np.abs(found[place] - other).mean() > 0.5 for at, other in found.items() if at != place)
 
@@ -117,18 +117,18 @@ def test_strengths_against_comfyui_s_own_loader(server: Server, events: Events):
     assert values == sorted(values) and values[0] == 0 and values[-1] == 12 and len(set(values)) > 4
 
 
-def test_modes_densities_and_ranks_against_the_mergers(server: Server):
+def test_cells_of_modes_densities_and_ranks_match_the_merge_nodes(server: Server):
     prompt = {**checkpoint(), "xy": modes(seed=5), "ranks": ranks(mode="ties_svd", density=0.5)}
     outputs = server.run({**prompt, **grid(X=["xy", 0], Y=["xy", 1])})
     found = cells(server, outputs, 2)
-    assert difference(found[0, 0], found[0, 1]) == 0  # add has no density
+    assert difference(found[0, 0], found[0, 1]) == 0  # add ignores density
     assert difference(found[1, 1], merged_picture(server, "dare_ties", density=0.8, seed=5)) == 0
     outputs = server.run({**prompt, **grid(X=["ranks", 0])})
     expected = merged_picture(server, "ties_svd", density=0.5, svd_rank=8, svd_conv_rank=8)
     assert difference(cells(server, outputs, 2)[1, 0], expected) == 0
 
 
-def test_seeds_and_prompts_as_axes_beside_cached_capsules(server: Server):
+def test_axes_of_seeds_and_prompts_next_to_cached_capsules(server: Server):
     nodes = {**checkpoint(), "xy": strengths(min_strength=0.5), "seeds": sampling("seed +", "0, 1")}
     before = cells(server, server.run({**nodes, **grid(X=["xy", 0], Y=["xy", 1])}), 2)
     found = cells(server, server.run({**nodes, **grid(X=["seeds", 0], Y=["xy", 1])}), 2)
@@ -154,7 +154,7 @@ def test_only_the_first_of_a_batch_of_latents_is_sampled(server: Server):
 
 @pytest.fixture
 def sd3(server: Server, comfyui_folder: Path, comfyui_python: Path) -> Iterator[dict[str, Node]]:
-    """A transformer of SD 3's shape, and its LoRAs sd3_a and sd3_b."""
+    """A small SD 3 transformer, and LoRAs sd3_a and sd3_b for it."""
     files = [server.base / "models" / kind / "small_sd3.safetensors" for kind in ("diffusion_models", "vae")]
     for file in files:
         file.parent.mkdir(exist_ok=True)
@@ -172,7 +172,7 @@ def sd3(server: Server, comfyui_folder: Path, comfyui_python: Path) -> Iterator[
 
 
 @pytest.mark.parametrize("conditioning", ["texts", "conditionings, no clip"])
-def test_a_model_that_efficiency_cannot_encode_for(server: Server, sd3: dict[str, Node], conditioning: str):
+def test_models_of_other_architectures_can_be_plotted(server: Server, sd3: dict[str, Node], conditioning: str):
     texts = {name: text for name, text in picture().items() if text["class_type"] == "CLIPTextEncode"}
     given: dict[str, Any] = {"clip": None, "positive": "not used", "negative": "not used"}
     given |= {f"{name}_cond": [name, 0] for name in texts}
@@ -193,12 +193,12 @@ def test_a_model_that_efficiency_cannot_encode_for(server: Server, sd3: dict[str
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"clip": None}, "The positive and the negative text can't be encoded, since no clip is connected"),
-        ({"X": ["words", 0]}, "X is to replace 'dog' in the positive prompt, but that isn't in it"),
+        ({"clip": None}, "The positive and negative text can't be encoded because no clip is connected"),
+        ({"X": ["words", 0]}, "X replaces 'dog' in the positive prompt, but the prompt doesn't contain it"),
         ({"X": ["words", 0], "positive_cond": ["cond", 0]}, "a conditioning is connected to positive_cond"),
     ],
 )
-def test_faults_are_told_before_anything_is_sampled(server: Server, settings: dict[str, Any], message: str):
+def test_invalid_inputs_are_refused_before_anything_is_sampled(server: Server, settings: dict[str, Any], message: str):
     nodes = {
         **checkpoint(),
         "words": sampling("positive prompt", "dog, cat"),
@@ -215,21 +215,21 @@ def test_faults_are_told_before_anything_is_sampled(server: Server, settings: di
     [
         ("cfg", "4, much", "value 'much', which is not a number"),
         ("steps", "0", "must be between 1 and 10000"),
-        ("sampler", "euler, oiler", "no sampler 'oiler'. There are euler,"),
+        ("sampler", "euler, oiler", "Unknown sampler 'oiler'. Choose from euler,"),
         ("seed +", " , ", "no values"),
     ],
 )
-def test_faults_in_the_values_of_an_axis(server: Server, axis: str, values: str, message: str):
+def test_invalid_axis_values_are_refused_in_their_node(server: Server, axis: str, values: str, message: str):
     with pytest.raises(NodeError, match=message) as caught:
         server.run({**checkpoint(), "values": sampling(axis, values), **grid(X=["values", 0])})
     assert caught.value.node_id == "values"
 
 
-def test_faults_of_the_merge_show_in_its_xy_node(server: Server):
+def test_invalid_merges_are_refused_in_their_xy_node(server: Server):
     (server.loras / "xy_torn.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     for xy, message in (
         (strengths(lora_b="xy_torn.safetensors"), "xy_torn"),
-        (modes(modes="add, tie"), "no mode tie"),
+        (modes(modes="add, tie"), "Unknown mode: tie"),
         (ranks(min_rank=9), r"min_rank \(9\) is above max_rank \(8\)"),
     ):
         with pytest.raises(NodeError, match=message) as caught:
@@ -237,7 +237,7 @@ def test_faults_of_the_merge_show_in_its_xy_node(server: Server):
         assert caught.value.node_id == "xy"
 
 
-def test_the_modes_of_older_workflows_are_taken(server: Server):
+def test_mode_names_of_older_workflows_are_accepted(server: Server):
     nodes = {**checkpoint(), **grid(X=["xy", 0])}
     with pytest.raises(PromptRejected, match="no SVD merge mode 'concat'"):
         server.queue({**nodes, "xy": ranks(mode="concat")})
@@ -245,7 +245,7 @@ def test_the_modes_of_older_workflows_are_taken(server: Server):
 
 
 @pytest.mark.parametrize("steps", [10_000, 1], ids=["inside a cell", "between cells"])
-def test_stop(server: Server, events: Events, steps: int):
+def test_stop_interrupts_the_grid_and_restores_the_progress_bar(server: Server, events: Events, steps: int):
     xy = strengths(steps=40, max_strength=0.5)
     prompt_id = events.queue({**checkpoint(), "xy": xy, **grid(X=["xy", 0], Y=["xy", 1], steps=steps)})
     events.wait_for("progress", lambda data: data["node"] == "grid" and data["value"] >= 2)
@@ -253,7 +253,7 @@ def test_stop(server: Server, events: Events, steps: int):
     with pytest.raises(Interrupted):
         server.wait(prompt_id, deadline=30)
     events.wait_for("execution_interrupted", lambda data: data["node_id"] == "grid")
-    # ComfyUI's own progress bars are as they were
+    # ComfyUI's own progress bars work as before
     own = events.queue({**checkpoint(), **picture(seed=77)})
     server.wait(own)
     assert {data["max"] for data in events.data("progress") if data["prompt_id"] == own} == {2}

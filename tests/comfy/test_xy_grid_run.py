@@ -1,4 +1,4 @@
-"""The loop of PM XY Grid with stand-ins for models and sampling: who is asked what, in which order, how often."""
+"""PM XY Grid's loop with stand-ins for models and sampling: which calls it makes, in which order and how often."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lora_pack.merge.errors import LoraError
 
 
 class Model:
-    """Knows what was applied to it."""
+    """A model that records the patches applied to it."""
 
     alive: weakref.WeakSet[Model] = weakref.WeakSet()
 
@@ -34,7 +34,7 @@ class Model:
 
 
 class Clip:
-    """A text encoder whose patches have an id, as ComfyUI's do."""
+    """A text encoder with an id for its patches, as in ComfyUI."""
 
     layer_idx = None
 
@@ -45,8 +45,8 @@ class Clip:
         return Clip(self.patcher.patches_uuid)
 
 
-class Foreign:
-    """A capsule of another pack, that patches the text encoder too if ``encoder``."""
+class OtherPacksCapsule:
+    """A capsule of another pack. With ``encoder`` it also patches the text encoder."""
 
     def __init__(self, name: str, log: list[str], encoder: bool = False, result: Any = None) -> None:
         self.name, self.log, self.encoder, self.result = name, log, encoder, result
@@ -73,11 +73,11 @@ class Foreign:
 
 def assert_alone(model: Model) -> None:
     gc.collect()
-    assert {other for other in Model.alive if other.applied} <= {model}, "another patched model is still there"
+    assert {other for other in Model.alive if other.applied} <= {model}, "another patched model is still alive"
 
 
 class Runs:
-    """The pack's grid, with a list of what ComfyUI would have sampled, and of the texts it would have encoded."""
+    """The pack's grid, recording what ComfyUI would have sampled and which texts it would have encoded."""
 
     def __init__(self, grid: ModuleType, axis: ModuleType, run: ModuleType, sampling: Any) -> None:
         self.grid, self.axis, self.run, self.base = grid, axis, run, sampling
@@ -124,25 +124,25 @@ SEEDS = ("Seeds++ Batch", [0, 1, 2])
 @pytest.mark.parametrize("swap", [False, True])
 def test_a_capsule_is_applied_once_for_all_seeds(runs: Runs, swap: bool):
     log: list[str] = []
-    axis = capsules(Foreign("p", log), Foreign("q", log))
+    axis = capsules(OtherPacksCapsule("p", log), OtherPacksCapsule("q", log))
     _, cells = runs.draw(*((SEEDS, axis) if swap else (axis, SEEDS)))
-    seeds = [2**64 - 1, 0, 1]  # past the largest it goes on at 0
+    seeds = [2**64 - 1, 0, 1]  # seeds wrap around to 0
     assert [entry[:2] for entry in runs.sampled] == [((name,), seed) for name in "pq" for seed in seeds]
     assert log.count("p.pre_define") == log.count("q.pre_define") == 1
     numbers = [round(float(cell.mean()) * 100) for cell in cells]
     assert numbers == ([1, 2, 3, 4, 5, 6] if swap else [1, 4, 2, 5, 3, 6])  # row by row
-    # on X beside seeds it is not asked for results, which it would take one for another
+    # on X, next to seeds, it isn't asked for results, because it couldn't tell the rows apart
     assert (("p.get_result" in log), ("p.set_result" in str(log))) == (swap, swap)
 
 
-def test_two_foreign_capsules_as_efficiency_drives_them(runs: Runs):
+def test_capsules_of_other_packs_are_called_as_by_efficiency(runs: Runs):
     log: list[str] = []
-    runs.draw(capsules(Foreign("p", log)), capsules(Foreign("q", log)))
+    runs.draw(capsules(OtherPacksCapsule("p", log)), capsules(OtherPacksCapsule("q", log)))
     assert log == ["q.set_x p", "q.pre_define", "q.get_result", "q.set_result (1, 16, 16, 3) ('q',)"]
 
 
 @pytest.mark.parametrize("ours_on_x", [True, False])
-def test_ours_and_a_foreign_one_are_both_applied(runs: Runs, ours_on_x: bool):
+def test_our_capsule_and_another_packs_are_both_applied(runs: Runs, ours_on_x: bool):
     from lora_pack.xy.capsule import Capsule
 
     class Sweep:
@@ -150,40 +150,40 @@ def test_ours_and_a_foreign_one_are_both_applied(runs: Runs, ours_on_x: bool):
             return model.patched(f"ours {settings}"), clip
 
     ours: Any = Capsule(Sweep(), {"rank": 1}, "rank 1", 0)  # type: ignore[arg-type]
-    foreign = Foreign("p", [])
-    x, y = (ours, foreign) if ours_on_x else (foreign, ours)
+    other = OtherPacksCapsule("p", [])
+    x, y = (ours, other) if ours_on_x else (other, ours)
     runs.draw(capsules(x), capsules(y))
     applied = ("ours {'rank': 1}", "p")
     assert [entry[0] for entry in runs.sampled] == [applied if ours_on_x else applied[::-1]]
 
 
-def test_a_result_of_a_capsule_takes_the_place_of_sampling(runs: Runs):
+def test_a_capsules_result_replaces_sampling(runs: Runs):
     ready = torch.full((1, 16, 16, 3), 0.5)
-    _, cells = runs.draw(capsules(Foreign("p", [], result=(ready, {})), Foreign("q", [])), None)
+    _, cells = runs.draw(capsules(OtherPacksCapsule("p", [], result=(ready, {})), OtherPacksCapsule("q", [])), None)
     assert torch.equal(cells[:1], ready) and [entry[0] for entry in runs.sampled] == [("q",)]
 
 
-def test_texts_are_encoded_no_more_often_than_needed(runs: Runs):
+def test_each_text_is_encoded_once_per_text_encoder(runs: Runs):
     words = ("Positive Prompt S/R", [("cat", None), ("cat", "dog")])
-    runs.draw(capsules(Foreign("p", []), Foreign("q", [])), words)
+    runs.draw(capsules(OtherPacksCapsule("p", []), OtherPacksCapsule("q", [])), words)
     assert sorted(runs.encoded) == ["a cat", "a dog", "bad"]
     assert [entry[2] for entry in runs.sampled] == ["a cat", "a dog"] * 2
     runs.encoded.clear()
-    runs.draw(capsules(Foreign("p", [], encoder=True), Foreign("q", [], encoder=True)), words)
+    runs.draw(capsules(OtherPacksCapsule("p", [], encoder=True), OtherPacksCapsule("q", [], encoder=True)), words)
     assert sorted(runs.encoded) == ["a cat", "a cat", "a dog", "a dog", "bad", "bad"]
     runs.encoded.clear()
     runs.draw(SEEDS, None, negative="given")
     assert runs.encoded == ["a cat"]
 
 
-def test_replacements_on_both_axes_follow_each_other(runs: Runs):
+def test_replacements_on_both_axes_are_chained(runs: Runs):
     runs.base = replace(runs.base, positive="a cat on a mat")
     x = ("Positive Prompt S/R", [("cat", None), ("cat", "dog")])
     runs.draw(x, ("Positive Prompt S/R", [("dog", None), ("dog", "fox")]))
     assert {entry[2] for entry in runs.sampled} == {"a cat on a mat", "a dog on a mat", "a fox on a mat"}
 
 
-def test_labels(runs: Runs):
+def test_labels_name_the_values(runs: Runs):
     axis = runs.axis.read_axis
     labels = {
         "Steps": ([4], "4 steps"),
@@ -192,7 +192,7 @@ def test_labels(runs: Runs):
         "Sampler": ([("heun", None)], "heun"),
         "Scheduler": (["karras"], "karras"),
         "Negative Prompt S/R": ([("bad", "worse")], "worse"),
-        "XY_Capsule": ([Foreign("p", [])], "p label"),
+        "XY_Capsule": ([OtherPacksCapsule("p", [])], "p label"),
     }
     for kind, (values, label) in labels.items():
         assert axis("X", (kind, values)).labels(runs.base) == [label]
@@ -203,18 +203,18 @@ def test_labels(runs: Runs):
 @pytest.mark.parametrize(
     ("axis", "message"),
     [
-        (("Checkpoint", [("a", None, None)]), "X is an axis of the type Checkpoint, which PM XY Grid doesn't draw"),
+        (("Checkpoint", [("a", None, None)]), "X is an axis of type Checkpoint, which PM XY Grid can't plot"),
         (("XY_Capsule", []), "The axis connected to X has no values"),
-        (("XY_Capsule", ["text"]), "X holds a str, which is no XY capsule: it has no getLabel"),
-        ("text", "What is connected to X is no XY axis but a str"),
+        (("XY_Capsule", ["text"]), "X contains a str, which isn't an XY capsule: it has no getLabel"),
+        ("text", "X: expected an XY axis, got str"),
     ],
 )
-def test_axes_that_are_refused(runs: Runs, axis: Any, message: str):
+def test_invalid_axes_are_refused(runs: Runs, axis: Any, message: str):
     with pytest.raises(LoraError, match=message):
         runs.draw(axis, None)
 
 
-def test_pictures_of_different_sizes(runs: Runs):
-    other = Foreign("p", [], result=(torch.zeros(1, 8, 8, 3), {}))
+def test_cells_of_different_sizes_are_refused(runs: Runs):
+    other = OtherPacksCapsule("p", [], result=(torch.zeros(1, 8, 8, 3), {}))
     with pytest.raises(LoraError, match="different sizes"):
-        runs.draw(capsules(Foreign("q", []), other), None)
+        runs.draw(capsules(OtherPacksCapsule("q", []), other), None)

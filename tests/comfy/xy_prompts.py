@@ -1,4 +1,4 @@
-"""Pieces of prompts with XY plots, and what their pictures are compared by."""
+"""Building blocks for prompts with XY plots, and comparisons of their pictures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sampling(axis: str, values: str) -> Node:
 
 
 def grid(model: Link = MODEL, vae: Link = VAE, **settings: Any) -> dict[str, Node]:
-    """The settings are those of workflows.picture(), so that the pictures are the same. "cells" is a SaveImage."""
+    """PM XY Grid with the settings of workflows.picture(), so that pictures match. "cells" is a SaveImage node."""
     defaults = {
         "clip": CLIP,
         "latent_image": ["latent", 0],
@@ -63,7 +63,7 @@ def grid(model: Link = MODEL, vae: Link = VAE, **settings: Any) -> dict[str, Nod
 
 
 def merged(mode: str, a: float = 1.0, b: float = 1.0, **settings: Any) -> tuple[dict[str, Node], Link, Link]:
-    """The loaders, the merger of the mode and PM Apply LoRA, and their model and text encoder."""
+    """The loaders, the merge node for the mode and PM Apply LoRA, and links to the resulting model and text encoder."""
     files = {"lora1": ("a.safetensors", a), "lora2": ("b.safetensors", b)}
     nodes = {
         name: node("PM LoRA Loader", lora_name=file, strength_model=strength, strength_clip=strength, lbw="")
@@ -86,7 +86,7 @@ def cells(server: Server, outputs: Outputs, columns: int, output: str = "cells")
 def own_picture(
     server: Server, loras: Sequence[tuple[str, float, float]], clip_skip: int = -1, **settings: Any
 ) -> np.ndarray:
-    """ComfyUI's own picture, the LoRAs loaded one after the other with its own loader."""
+    """ComfyUI's own picture, with the LoRAs applied by its chained loaders."""
     nodes, model, clip = lora_chain(loras)
     if clip_skip != -1:
         nodes["skip"] = node("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=clip_skip)

@@ -14,6 +14,7 @@ from lora_pack.merge.merging.resize import resize
 from lora_pack.tests.cuda.gpu import Gpu
 from lora_pack.tests.cuda.results import left_to_cpu
 from lora_pack.tests.support.families import State, named, normal
+from lora_pack.tests.support.makers import down_of, up_of
 
 # The largest weight of SDXL.
 ROWS, COLUMNS = 10240, 1280
@@ -125,7 +126,7 @@ def check_peaks(gpu: Gpu) -> list[MemoryCheck]:
 
 
 def _bytes(found: Lora) -> list[bytes]:
-    tensors = (tensor for module in found.modules.values() for tensor in (module.up, module.down))  # type: ignore[attr-defined]
+    tensors = (tensor for module in found.modules.values() for tensor in (up_of(module), down_of(module)))  # type: ignore[attr-defined]
     return [tensor.numpy().tobytes() for tensor in tensors]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from lora_pack.merge.adapters.base import Lora, LowRank
+from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.merging import dense_merge
@@ -18,6 +18,7 @@ from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.resize import METHODS, resize
 from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.tests.support.families import FAMILIES, VECTORS, WITH_FACTORS, State, as_dtype, named, normal
+from lora_pack.tests.support.makers import down_of, up_of
 from torch import Tensor
 
 # How far results may be apart, relative to the delta: exact modes, and modes that prune or elect.
@@ -131,8 +132,11 @@ def _compare_masks(found: Comparison, there: list[Tensor], here: list[Tensor], l
     if how.needs_factors:
         for key, module in lora.modules.items():
             twin = other.modules[key]
-            if isinstance(module, LowRank) and isinstance(twin, LowRank):
-                pairs += [(module.up, twin.up), (module.down, twin.down)]
+            if isinstance(module, LoraModule) and isinstance(twin, LoraModule):
+                pairs += [
+                    (up_of(module), up_of(twin)),
+                    (down_of(module), down_of(twin)),
+                ]
     for one, two in pairs:
         if one.shape == two.shape:
             found.flipped = max(found.flipped, float(((one != 0) != (two != 0)).double().mean()))

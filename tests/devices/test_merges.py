@@ -13,13 +13,15 @@ import torch
 from lora_pack.merge.adapters.base import Adapter, Lora
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
+from lora_pack.merge.lazy import LazyTensor
 from lora_pack.merge.merging import dense_merge
 from lora_pack.merge.merging.resize import METHODS, resize
 from lora_pack.tests.devices.limits import LIMITS, Limits
 from lora_pack.tests.devices.stand_in import StandIn
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.families import DENSE, FAMILIES, VECTORS, WITH_FACTORS, as_dtype
-from lora_pack.tests.support.makers import LINEAR, fingerprint, make_lora
+from lora_pack.tests.support.faults import Fault, points
+from lora_pack.tests.support.makers import LINEAR, down_of, fingerprint, make_lora, up_of
 from lora_pack.tests.support.merging import ALL_MODES, merge
 from torch import Tensor
 
@@ -107,9 +109,12 @@ def test_masks_of_factors_are_the_same_on_every_device(limits: Limits, mode: str
         for key, module in found.modules.items():
             other = expected.modules[key]
             pairs = (
-                [(module.value, other.value)]
+                [(module.value.materialize(), other.value.materialize())]
                 if family in VECTORS
-                else [(module.up, other.up), (module.down, other.down)]
+                else [
+                    (up_of(module), up_of(other)),
+                    (down_of(module), down_of(other)),
+                ]
             )
             for there, here in pairs:
                 assert torch.equal(there != 0, here != 0), f"{family}: {key}"
@@ -161,7 +166,7 @@ def test_adapters_computed_from_the_model_merge_on_every_device(limits: Limits):
             return self.value
 
         def tensors(self):
-            yield ".diff", self.value
+            yield ".diff", LazyTensor.of(self.value)
 
     loras = [Lora("resolved", {LINEAR: Resolved()}), make_lora(1, shapes={LINEAR: (60, 50)})]  # type: ignore[abstract]
     for mode in ("concat", "add_svd", "ties_svd", "dare_linear_svd"):
@@ -200,31 +205,19 @@ def test_exact_algebra_runs_on_the_device_where_it_can(limits: Limits, operation
 # --- failures on the device ---
 
 
-class Failing:
-    """Raises an error at the n-th operator that runs on the device, or at all from then on."""
-
-    def __init__(self, number: int, error: Exception, forever: bool) -> None:
-        self.number, self.error, self.forever, self.calls = number, error, forever, 0
-
-    def __call__(self, operator: str) -> None:
-        self.calls += 1
-        if self.calls == self.number or (self.forever and self.calls > self.number):
-            raise self.error
-
-
 @pytest.mark.parametrize(
     "operation", ["ties", "add_svd", "ties_svd, rank 5", "dare_linear_svd, rank 5", "resize sv_fro"]
 )
 @pytest.mark.parametrize("name", ["cuda", "mps", "xpu without float64"])
 def test_a_module_is_retried_after_the_host_freed_memory(name: str, operation: str, caplog):
     limits, work = LIMITS[name], OPERATIONS[operation]
-    with StandIn(limits, Failing(10**9, MemoryError(), False)) as counted:
+    never = Fault()
+    with StandIn(limits, never):
         expected = work(inputs("LoRA"), Compute(limits.device))
-    count = counted.before.calls  # type: ignore[attr-defined]
-    for number in sorted(n for n in {1, 2, count // 3, count // 2, count - 1, count} if 1 <= n <= count):
+    for number in points(never.calls):
         asked: list[int] = []
         error = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        with StandIn(limits, Failing(number, error, False)):
+        with StandIn(limits, Fault(error, at=number)):
             found = work(inputs("LoRA"), Compute(limits.device, make_room=asked.append))
         assert_same(found.modules, expected.modules, 1e-6)
         assert len(asked) == 2, "before the work, and when the device ran out"
@@ -237,13 +230,13 @@ def test_a_module_runs_on_the_cpu_if_the_device_stays_full(operation: str, caplo
     for number in (1, 30):
         caplog.clear()
         error = RuntimeError("CUDA error: out of memory")
-        with StandIn(limits, Failing(number, error, True)) as device:
+        full = Fault(error, at=number, lasting=True)
+        with StandIn(limits, full):
             found = OPERATIONS[operation](inputs("LoRA"), Compute(limits.device))
-        reached = device.before.calls >= number  # type: ignore[attr-defined]
         assert [("does not fit into the memory of cuda:0" in record.message) for record in of_device(caplog)] == (
-            [True] if reached else []
+            [True] if full.reached else []
         )
-        if reached:
+        if full.reached:
             assert fingerprint(found) == fingerprint(on_cpu(operation, "LoRA"))
 
 
@@ -259,7 +252,7 @@ def test_a_module_runs_on_the_cpu_if_the_device_lacks_an_operator(operator: str,
 
 def test_other_errors_of_a_device_are_raised_unchanged():
     error = RuntimeError("CUDA error: an illegal memory access was encountered")
-    with StandIn(LIMITS["cuda"], Failing(20, error, False)), pytest.raises(RuntimeError) as caught:
+    with StandIn(LIMITS["cuda"], Fault(error, at=20)), pytest.raises(RuntimeError) as caught:
         merge("ties_svd", inputs("LoRA"), 0.5, compute=Compute(LIMITS["cuda"].device))
     assert caught.value is error
 

@@ -1,6 +1,6 @@
-"""LoRA files that others change while they are read, or between loading and the use of what was loaded.
+"""LoRA files that another program changes while they are read, or between loading and use.
 
-What comes out is what was in the file when it was loaded, or a LoraError that says that it has changed: no mixture.
+The result is that of the file as it was when loaded, or a LoraError saying that it changed; never a mixture.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.merging.resize import resize
+from lora_pack.tests.support.faults import Fault
 from lora_pack.tests.support.makers import LINEAR, TEXT, fingerprint, make_lora, state_dict
 from lora_pack.tests.support.merging import merge
 
 SHAPES = {LINEAR: (140, 180), TEXT: (160, 120)}
-RANK = 64  # so that the file is larger than what Python reads ahead
+RANK = 64  # makes the file larger than Python's read-ahead buffer
 
 
 def lora(seed: int) -> Lora:
@@ -34,7 +35,7 @@ def write(seed: int, path: Path) -> Path:
         torch.save(state_dict(lora(seed)), path)
     else:
         save(lora(seed), path, overwrite=True)
-    os.utime(path, (1e9, 1e9))  # so that a change shows in the time, however coarse the file system's clock
+    os.utime(path, (1e9, 1e9))  # a change shows in the time, however coarse the file system's clock
     return path
 
 
@@ -81,7 +82,7 @@ def make(change: Callable[[Path], None], path: Path) -> None:
         change(path)
     except PermissionError:
         if sys.platform != "win32":
-            raise  # Windows protects a file that is held open
+            raise  # Windows protects open files
 
 
 def saved(loaded: Lora, folder: Path) -> str:
@@ -100,7 +101,7 @@ USES: dict[str, Callable[[Lora, Path], str]] = {
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("ending", [".safetensors", ".pt"])
-def test_what_was_loaded_is_used_or_the_change_is_told(use: str, ending: str, tmp_path: Path):
+def test_a_file_changed_after_loading_is_used_as_it_was_or_refused(use: str, ending: str, tmp_path: Path):
     expected = USES[use](load(write(1, tmp_path / f"a{ending}")), tmp_path)
     for change in CHANGES:
         (tmp_path / change.__name__).mkdir()
@@ -111,16 +112,16 @@ def test_what_was_loaded_is_used_or_the_change_is_told(use: str, ending: str, tm
             result = USES[use](loaded, tmp_path)
         except LoraError as error:
             assert f"a{ending} " in str(error), f"{change.__name__}: {error}"
-            assert re.search("has changed|is gone|can't be read any more", str(error)), f"{change.__name__}: {error}"
+            assert re.search("has changed|is gone|can no longer be read", str(error)), f"{change.__name__}: {error}"
         else:
             assert result == expected, change.__name__
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_changes_while_it_is_read_is_whole_or_refused(change: Callable[[Path], None], tmp_path: Path):
+def test_a_file_changed_while_loading_is_read_as_it_was_or_refused(change: Callable[[Path], None], tmp_path: Path):
     refused = 0
-    asked = checks(write(1, tmp_path / "a.safetensors"), None, change)
-    modules = len(lora(1).modules)  # one call each; more come only while the hash is waited for
+    asked = checks(write(1, tmp_path / "a.safetensors"), 0, change)
+    modules = len(lora(1).modules)  # one call each; more only while waiting for the hash
     assert asked >= modules
     for number in range(1, asked + 1):
         path = write(1, tmp_path / f"{number}.safetensors")
@@ -129,20 +130,13 @@ def test_a_file_that_changes_while_it_is_read_is_whole_or_refused(change: Callab
         except LoraError as error:
             assert path.name in str(error)
             refused += number <= modules
-    if sys.platform != "win32":  # which protects a file that is held open
+    if sys.platform != "win32":  # which protects open files
         assert refused == modules
 
 
-def checks(path: Path, change_at: int | None, change: Callable[[Path], None]) -> int:
-    """Loads, with a change at the n-th call of check; what is loaded must be the file as it was. Counts the calls."""
-    calls = 0
-
-    def check() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == change_at:
-            make(change, path)
-
+def checks(path: Path, change_at: int, change: Callable[[Path], None]) -> int:
+    """Loads, and changes the file at the n-th check; the result must be unchanged. Returns the number of checks."""
+    check = Fault(lambda: make(change, path), at=change_at)
     loaded = load(path, "a", check)
     assert fingerprint(replace(loaded, metadata={})) == fingerprint(lora(1))
-    return calls
+    return check.calls

@@ -1,4 +1,4 @@
-"""What befalls files while they are written: killed processes, full disks, folders that refuse, others at the same."""
+"""Faults while files are written: killed processes, full disks, missing permissions, two writers at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDING = ".power-merger.tmp"
 OLD, NEXT = "a.safetensors", "a_00002.safetensors"
 
 needs_fork = pytest.mark.skipif(
-    sys.platform != "linux", reason="forks a process that has loaded torch for each kill, which is safe on Linux alone"
+    sys.platform != "linux", reason="forks a process that has loaded torch for each kill, which is safe only on Linux"
 )
 
 
@@ -47,7 +47,7 @@ def reports(*arguments: object) -> list[dict[str, Any]]:
 
 
 def listed(files: dict[str, str]) -> dict[str, str]:
-    """Those that ComfyUI's lists show."""
+    """The files that ComfyUI lists."""
     return {name: content for name, content in files.items() if name.lower().endswith(ENDINGS)}
 
 
@@ -55,11 +55,10 @@ def listed(files: dict[str, str]) -> dict[str, str]:
 
 
 @needs_fork
+@pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("links", [True, False])
-def test_a_save_killed_at_any_point_leaves_the_old_file_and_nothing_that_shows(
-    overwrite: bool, links: bool, tmp_path: Path
-):
+def test_a_save_killed_at_any_point_leaves_the_old_file_or_the_new_one(overwrite: bool, links: bool, tmp_path: Path):
     before, *killed, whole = reports("points", tmp_path, int(overwrite), int(links))
     assert len(killed) >= 20 and all(run["killed"] for run in killed) and not whole["killed"]
     old, new = before["files"], whole["files"]
@@ -73,28 +72,29 @@ def test_a_save_killed_at_any_point_leaves_the_old_file_and_nothing_that_shows(
             empty += 1
         else:
             assert shown in (old, new), run
-    # Without hard links the name is taken, empty, a moment before the file gets it: no call there does both at once.
+    # Without hard links an empty file takes the name just before the rename: no call does both at once.
     assert empty <= (0 if links or overwrite else 1)
     assert any(run["files"] == old for run in killed)
-    assert any(len(run["files"]) > len(listed(run["files"])) for run in killed), "no kill while it was written"
+    assert any(len(run["files"]) > len(listed(run["files"])) for run in killed), "no kill hit the write itself"
 
 
 @needs_fork
-def test_files_overwritten_again_and_again_are_whole_whenever_the_process_is_killed(tmp_path: Path):
+@pytest.mark.slow
+def test_a_file_is_whole_whenever_its_writer_is_killed(tmp_path: Path):
     first, second, *killed = reports("moments", tmp_path, 60)
     assert len(killed) == 60 and all(run["killed"] for run in killed)
     for run in killed:
         assert listed(run["files"]) in (first["files"], second["files"])
-    assert len(names(tmp_path)) > 5, "kills in the middle of writing leave their temporary file"
+    assert len(names(tmp_path)) > 5, "a kill during a write leaves its temporary file"
     save(make_lora(1), tmp_path / OLD, overwrite=True)
-    assert len(names(tmp_path)) > 5, "somebody may still be writing them"
+    assert len(names(tmp_path)) > 5, "young temporary files may still be in use"
     for path in tmp_path.iterdir():
         os.utime(path, (time.time(), time.time() - 25 * 3600))
     save(make_lora(2), tmp_path / "b.safetensors")
     assert names(tmp_path) == [OLD, "b.safetensors"]
 
 
-def test_nothing_but_leftovers_of_ours_is_ever_removed(tmp_path: Path):
+def test_save_removes_only_old_temporary_files_of_its_own(tmp_path: Path):
     ours = tmp_path / f".b.safetensors.0123abcd{ENDING}"
     others = ["b.safetensors", ".hidden", "a.tmp", ".a.tmp", ".b.safetensors.0123abcd.tmp", f"b.0123abcd{ENDING}"]
     others += [f".b.0123abcd{ENDING}x", f".b.0123abcdef{ENDING}", f".b.0123ABCD{ENDING}", f".0123abcd{ENDING}"]
@@ -120,7 +120,7 @@ def test_nothing_but_leftovers_of_ours_is_ever_removed(tmp_path: Path):
 
 
 def assert_refused(path: Path, reason: str, overwrite: bool = False) -> None:
-    """The user hears what is wrong, with which file and what to do; the folder is as it was."""
+    """The message names the reason, the file, the folder and what to check; the folder is unchanged."""
     before = {file: file.read_bytes() for file in path.parent.iterdir()}
     lora = make_lora(1, shapes={LINEAR: (700, 900), TEXT: (800, 600)})
     with pytest.raises(LoraError) as caught:
@@ -132,8 +132,8 @@ def assert_refused(path: Path, reason: str, overwrite: bool = False) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_file_that_grows_too_large(overwrite: bool, tmp_path: Path):
-    """What a quota or a file system's limit does, and where no disk can be mounted a full disk's stand-in."""
+def test_save_reports_the_limit_on_file_size(overwrite: bool, tmp_path: Path):
+    """As with a quota or a file system's limit; also stands for a full disk where none can be mounted."""
     resource = pytest.importorskip("resource", reason="Windows has no limit to the size of files")
     save(make_lora(2), tmp_path / OLD)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -146,7 +146,7 @@ def test_a_file_that_grows_too_large(overwrite: bool, tmp_path: Path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_full_disk(overwrite: bool, small_disk: Path):
+def test_save_reports_a_full_disk(overwrite: bool, small_disk: Path):
     save(make_lora(2), small_disk / OLD)
     assert_refused(small_disk / OLD, "no space left", overwrite)
     assert_saves(small_disk / OLD)
@@ -157,10 +157,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "loras"
     folder.mkdir()
     if sys.platform != "linux" or shutil.which("mount") is None:
-        pytest.skip("mounts a small disk in memory, as Linux can")
+        pytest.skip("needs Linux, to mount a small disk in memory")
     mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a disk needs the rights to (a root that may mount)")
+        pytest.skip("mounting a disk needs root")
     try:
         yield folder
     finally:
@@ -168,7 +168,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def assert_saves(path: Path) -> None:
-    """As if nothing had been: the fault has left nothing in the process either."""
+    """The fault left nothing in the process either: the next save works."""
     lora = make_lora(3, shapes={LINEAR: (14, 11)}, name=path.stem)
     loaded = load(save(lora, path, overwrite=True))
     assert fingerprint(replace(loaded, metadata={})) == fingerprint(lora)
@@ -176,7 +176,7 @@ def assert_saves(path: Path) -> None:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """Not in pytest's own folders, which root's substitute may not enter."""
+    """Outside pytest's own folders, which only root may enter."""
     folder = Path(tempfile.mkdtemp(prefix="loras-"))
     folder.chmod(0o755)
     yield folder
@@ -186,7 +186,7 @@ def open_folder() -> Iterator[Path]:
 
 @contextmanager
 def without_root() -> Iterator[None]:
-    """Root may write anywhere: act as nobody for a while."""
+    """As the user nobody for a while, since root may write anywhere."""
     if os.geteuid() != 0:
         yield
         return
@@ -202,7 +202,7 @@ needs_permissions = pytest.mark.skipif(os.name == "nt", reason="POSIX permission
 
 @needs_permissions
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_that_is_read_only(overwrite: bool, open_folder: Path):
+def test_save_reports_a_read_only_folder(overwrite: bool, open_folder: Path):
     save(make_lora(2), open_folder / OLD)
     open_folder.chmod(0o555)
     with without_root():
@@ -212,7 +212,7 @@ def test_a_folder_that_is_read_only(overwrite: bool, open_folder: Path):
 
 
 @needs_permissions
-def test_a_file_that_may_not_be_read(open_folder: Path):
+def test_load_reports_missing_permission(open_folder: Path):
     for name in ("a.safetensors", "a.pt"):
         path = open_folder / name
         path.write_bytes(b"secret")
@@ -225,23 +225,24 @@ def test_a_file_that_may_not_be_read(open_folder: Path):
 
 
 @pytest.mark.parametrize("name", ["a.safetensors/b.safetensors", "a.safetensors/b/c.safetensors"])
-def test_a_file_where_a_folder_should_be(name: str, tmp_path: Path):
+def test_save_reports_a_file_where_a_folder_should_be(name: str, tmp_path: Path):
     save(make_lora(2), tmp_path / OLD)
     with pytest.raises(LoraError, match=f"{Path(name).name} can't be written into {Path(name).parent.name}: .*Check"):
         save(make_lora(1), tmp_path / name)
     assert names(tmp_path) == [OLD]
 
 
-# Others at the same
+# Two writers at once
 
 
-def test_two_processes_that_save_to_one_name_lose_nothing(tmp_path: Path):
+@pytest.mark.slow
+def test_two_processes_saving_to_one_name_lose_nothing(tmp_path: Path):
     count, folder = 20, tmp_path / "loras"
     processes = {seed: start_saving("many", folder, seed, count) for seed in (1, 2)}
     written = {seed: output(process) for seed, process in processes.items()}
     assert sorted(written[1] + written[2]) == names(folder)
     assert names(folder) == [OLD, *(f"a_{number:05}.safetensors" for number in range(2, 2 * count + 1))]
     for seed, files in written.items():
-        assert len({(folder / name).read_bytes() for name in files}) == 1, "each file is one process's, whole"
+        assert len({(folder / name).read_bytes() for name in files}) == 1, "each file was written whole by one process"
         (module,) = load(folder / files[0]).modules.values()
         assert module.scale == (8.0 + seed % 2) / 8

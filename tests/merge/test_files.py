@@ -1,4 +1,4 @@
-"""Loading and saving LoRA files: what is written is whole, inside its name, and never in place of another file."""
+"""Loading and saving LoRA files: a save writes the whole file or none, and never replaces another unasked."""
 
 from __future__ import annotations
 
@@ -25,20 +25,24 @@ from lora_pack.merge.files import load, save
 from lora_pack.merge.io import safetensors_file
 from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.tests.support import oracle
+from lora_pack.tests.support.faults import Fault, Stopped, no_hard_links, points
 from lora_pack.tests.support.makers import (
     LINEAR,
     SHAPES,
     TEXT,
     at,
+    down_of,
     each_module,
     fingerprint,
     make_lora,
     of_modules,
     state_dict,
+    up_of,
+    with_factors,
 )
 from torch import Tensor
 
-ENDINGS = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt", ".pt2", ".pkl")  # what ComfyUI's lists show
+ENDINGS = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt", ".pt2", ".pkl")  # those that ComfyUI lists
 
 
 def names(folder: Path) -> list[str]:
@@ -46,7 +50,7 @@ def names(folder: Path) -> list[str]:
 
 
 def deltas(lora: Lora) -> dict[str, np.ndarray]:
-    """What each module adds, the LoRA's strengths counted."""
+    """The delta of each module at the LoRA's strengths."""
     return {name: part.strength * oracle.delta(part) for name, (part,) in oracle.parts([lora]).items()}
 
 
@@ -61,7 +65,7 @@ def assert_same_deltas(found: Lora, expected: Lora) -> None:
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".sft", ".SAFETENSORS"])
-def test_a_file_of_the_library(ending: str, tmp_path: Path):
+def test_load_reads_safetensors_files(ending: str, tmp_path: Path):
     lora = make_lora(1, name="ünï 日本", dtype=torch.float16, alphas=[2.0, 0.5])
     path = tmp_path / f"ünï 日本{ending}"
     safetensors.torch.save_file(state_dict(lora), path, {"ss_network_dim": "4"})
@@ -73,8 +77,8 @@ def test_a_file_of_the_library(ending: str, tmp_path: Path):
     assert fingerprint(loaded) == fingerprint(in_order)
 
 
-def test_a_loaded_lora_leaves_its_factors_in_its_file(tmp_path: Path):
-    """No map and no handle of it either, so that it can be replaced; what has changed is not used."""
+def test_load_reads_factors_only_when_they_are_used(tmp_path: Path):
+    """Nothing keeps the file open or mapped, so it can be replaced; a changed file is refused."""
     path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     safetensors.torch.save_file(state_dict(make_lora(1)), path)
     safetensors.torch.save_file(state_dict(make_lora(2)), other)
@@ -93,7 +97,7 @@ def test_a_loaded_lora_leaves_its_factors_in_its_file(tmp_path: Path):
         merge_factors([lora], "ties")
 
 
-def test_what_has_another_form_than_its_file_is_read_whole(tmp_path: Path):
+def test_load_reads_converted_tensors_at_once(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     tensors = state_dict(make_lora(1))
     tensors["lora_unet_norm.diff"] = torch.ones(3)
@@ -110,7 +114,7 @@ def test_what_has_another_form_than_its_file_is_read_whole(tmp_path: Path):
 @pytest.mark.parametrize("ending", [".pt", ".pth", ".bin", ".ckpt"])
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_pickles_of_plain_weights(ending: str, old: bool, nested: bool, tmp_path: Path):
+def test_load_reads_pickles_of_plain_weights(ending: str, old: bool, nested: bool, tmp_path: Path):
     lora = make_lora(1, name="a", dtype=torch.bfloat16)
     tensors = state_dict(lora)
     path = tmp_path / f"a{ending}"
@@ -118,11 +122,11 @@ def test_pickles_of_plain_weights(ending: str, old: bool, nested: bool, tmp_path
     loaded = load(path)
     assert fingerprint(loaded) == fingerprint(lora)
     for module in loaded.modules.values():
-        assert module.up.untyped_storage().nbytes() == module.up.nbytes, "no view of the file's storage"
+        assert up_of(module).untyped_storage().nbytes() == up_of(module).nbytes, "a view would keep the whole file"
 
 
 class Bomb:
-    """Unpickled, it would write a file."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, target: Path):
         self.target = target
@@ -133,7 +137,7 @@ class Bomb:
 
 @pytest.mark.parametrize("ending", [".pt", ".pth", ".bin", ".ckpt", ".CKPT"])
 @pytest.mark.parametrize("version", ["2.4.0", "2.5.1+cu124", "2.9.1", "2.9.0a0+git1"])
-def test_a_torch_that_pickles_can_harm_opens_none(
+def test_load_opens_no_pickle_with_an_unsafe_torch(
     ending: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(files, "PICKLES_SAFE_SINCE", (2, 10))
@@ -151,7 +155,7 @@ def test_a_torch_that_pickles_can_harm_opens_none(
 
 
 @pytest.mark.parametrize("version", ["2.10.0", "2.14.1+cpu", "3.0.0"])
-def test_a_safe_torch_reads_pickles_and_any_torch_safetensors(
+def test_load_reads_pickles_with_a_safe_torch_and_safetensors_with_any(
     version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(files, "PICKLES_SAFE_SINCE", (2, 10))
@@ -164,7 +168,7 @@ def test_a_safe_torch_reads_pickles_and_any_torch_safetensors(
 
 @pytest.mark.parametrize("ending", [".pt", ".bin", ".ckpt"])
 @pytest.mark.parametrize("form", ["pickle", "torch", "torch, old", "safetensors"])
-def test_a_pickle_bomb_is_refused_and_does_not_go_off(ending: str, form: str, tmp_path: Path):
+def test_load_runs_no_program_in_a_pickle(ending: str, form: str, tmp_path: Path):
     target, path = tmp_path / "boom", tmp_path / f"bomb{ending}"
     content = {"lora_unet_x.lora_up.weight": Bomb(target)}
     if form == "pickle":
@@ -204,14 +208,14 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("write", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("ending", [".safetensors", ".pt", ".bin"])
-def test_files_that_are_no_loras_are_refused_by_name(write: Callable[[Path], object], ending: str, tmp_path: Path):
+def test_load_refuses_files_that_are_not_loras(write: Callable[[Path], object], ending: str, tmp_path: Path):
     path = tmp_path / f"broken{ending}"
     write(path)
     with pytest.raises(LoraError, match="broken"):
         load(path)
 
 
-def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path):
+def test_load_refuses_a_file_cut_off_at_any_byte(tmp_path: Path):
     whole, path = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
     safetensors.torch.save_file(state_dict(make_lora(1, shapes={LINEAR: (4, 3)})), whole)
     data = whole.read_bytes()
@@ -221,7 +225,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path):
             load(path)
 
 
-def test_no_file_and_a_folder(tmp_path: Path):
+def test_load_refuses_missing_files_and_folders(tmp_path: Path):
     (tmp_path / "folder.safetensors").mkdir()
     for name in ("missing.safetensors", "missing.pt", "folder.safetensors"):
         with pytest.raises(LoraError, match=name.split(".")[0]):
@@ -232,19 +236,22 @@ def test_no_file_and_a_folder(tmp_path: Path):
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16, torch.float32])
-def test_there_and_back(dtype: torch.dtype | None, tmp_path: Path):
+def test_save_and_load_keep_every_bit(dtype: torch.dtype | None, tmp_path: Path):
     lora = make_lora(1, name="a", alphas=[2.0, None, -1.0], metadata={"b": "2", "a": "1"})
     path = save(lora, tmp_path / "a.safetensors", dtype)
     assert path == tmp_path / "a.safetensors"
     assert names(tmp_path) == ["a.safetensors"]
     loaded = load(path)
     assert {"a": "1", "b": "2"}.items() <= loaded.metadata.items()
-    cast = each_module(lora, lambda m: replace(m, up=m.up.to(dtype or m.up.dtype), down=m.down.to(dtype or m.up.dtype)))
+    cast = each_module(
+        lora,
+        lambda m: with_factors(m, up=up_of(m).to(dtype or m.up.dtype), down=down_of(m).to(dtype or m.up.dtype)),
+    )
     assert fingerprint(loaded) == fingerprint(replace(cast, metadata=loaded.metadata))
     assert set(safetensors.torch.load_file(path)) == set(state_dict(lora))
 
 
-def test_strengths_and_block_weights_end_in_the_file(tmp_path: Path):
+def test_save_bakes_in_strengths_and_block_weights(tmp_path: Path):
     weights = {LINEAR: 0.5, TEXT: -2.0}
     lora = each_module(
         make_lora(1, alphas=[3.0], strength_model=-0.3, strength_clip=4.0),
@@ -253,27 +260,27 @@ def test_strengths_and_block_weights_end_in_the_file(tmp_path: Path):
     assert_same_deltas(load(save(lora, tmp_path / "a.safetensors")), lora)
 
 
-def test_what_counts_nothing_is_left_out(tmp_path: Path):
+def test_save_leaves_out_modules_of_weight_0(tmp_path: Path):
     lora = each_module(make_lora(1), lambda m: replace(m, block_weight=0.0 if m.name == LINEAR else 1.0))
     loaded = load(save(at(lora, 1.0, 0.0), tmp_path / "a.safetensors"))
     assert list(loaded.modules) == [name for name in SHAPES if name not in (LINEAR, TEXT)]
 
 
 @pytest.mark.parametrize("lora", [of_modules([], "nothing"), at(make_lora(1, name="nothing"), 0.0)])
-def test_an_empty_lora_is_refused(lora: Lora, tmp_path: Path):
+def test_save_refuses_an_empty_lora(lora: Lora, tmp_path: Path):
     with pytest.raises(LoraError, match="nothing"):
         save(lora, tmp_path / "a.safetensors")
     assert names(tmp_path) == []
 
 
-def test_values_too_large_for_the_precision_leave_no_file(tmp_path: Path):
-    lora = of_modules([LoraModule(LINEAR, torch.full((4, 2), 1e5), torch.ones(2, 3), 2.0)])
+def test_save_leaves_no_file_when_values_overflow_the_dtype(tmp_path: Path):
+    lora = of_modules([LoraModule.of(LINEAR, torch.full((4, 2), 1e5), torch.ones(2, 3), 2.0)])
     with pytest.raises(LoraError, match=LINEAR):
         save(lora, tmp_path / "a.safetensors", torch.float16)
     assert names(tmp_path) == []
 
 
-def test_the_same_lora_gives_the_same_bytes(tmp_path: Path):
+def test_save_gives_the_same_bytes_whatever_the_order_of_metadata(tmp_path: Path):
     lora = make_lora(1, metadata={key: key for key in "hgfedcba"})
     again = replace(lora, metadata=dict(reversed(lora.metadata.items())))
     first, second = (save(x, tmp_path / "a.safetensors") for x in (lora, again))
@@ -281,7 +288,7 @@ def test_the_same_lora_gives_the_same_bytes(tmp_path: Path):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_names_count_up_and_nothing_is_overwritten(tmp_path: Path):
+def test_save_appends_a_number_instead_of_overwriting(tmp_path: Path):
     path = tmp_path / "merged.safetensors"
     path.write_bytes(b"mine")
     (tmp_path / "merged_00003.safetensors").write_bytes(b"mine too")
@@ -293,7 +300,7 @@ def test_names_count_up_and_nothing_is_overwritten(tmp_path: Path):
         assert_same_deltas(load(p), make_lora(seed))
 
 
-def test_overwrite_replaces(tmp_path: Path):
+def test_save_with_overwrite_replaces_the_file(tmp_path: Path):
     path = tmp_path / "merged.safetensors"
     for seed in (1, 2):
         assert save(make_lora(seed), path, overwrite=True) == path
@@ -301,7 +308,7 @@ def test_overwrite_replaces(tmp_path: Path):
     assert names(tmp_path) == ["merged.safetensors"]
 
 
-def test_a_folder_of_that_name_is_left_alone(tmp_path: Path):
+def test_save_does_not_replace_a_folder(tmp_path: Path):
     path = tmp_path / "merged.safetensors"
     path.mkdir()
     assert save(make_lora(1), path).name == "merged_00002.safetensors"
@@ -310,14 +317,14 @@ def test_a_folder_of_that_name_is_left_alone(tmp_path: Path):
     assert names(tmp_path) == ["merged.safetensors", "merged_00002.safetensors"]
 
 
-def test_folders_are_made(tmp_path: Path):
+def test_save_makes_missing_folders(tmp_path: Path):
     path = save(make_lora(1), tmp_path / "styles" / "new" / "a.safetensors")
     assert path.is_file()
     assert names(tmp_path) == ["styles", "styles/new", "styles/new/a.safetensors"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
-def test_others_may_read_what_the_umask_lets_them(tmp_path: Path):
+def test_saved_files_have_the_permissions_of_the_umask(tmp_path: Path):
     mask = os.umask(0o022)
     try:
         path = save(make_lora(1), tmp_path / "a.safetensors")
@@ -328,7 +335,7 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path):
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_a_link_leads_to_is_never_written(overwrite: bool, tmp_path: Path):
+def test_save_never_writes_through_a_link(overwrite: bool, tmp_path: Path):
     outside = tmp_path / "outside"
     outside.write_bytes(b"not yours")
     loras = tmp_path / "loras"
@@ -344,67 +351,51 @@ def test_what_a_link_leads_to_is_never_written(overwrite: bool, tmp_path: Path):
 # Faults while writing
 
 
-class Stopped(BaseException):
-    pass
-
-
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt, MemoryError])
-def test_a_fault_at_any_point_leaves_nothing_behind(
+def test_a_save_stopped_at_any_point_leaves_the_folder_unchanged(
     overwrite: bool, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(safetensors_file, "WRITE_BYTES", 100)
     path = tmp_path / "a.safetensors"
     save(make_lora(1), path)
     before = path.read_bytes()
-    calls = 0
 
-    def check(stop_at: int = 0) -> None:
-        nonlocal calls
-        calls += 1
-        assert not [n for n in names(tmp_path) if n != "a.safetensors" and n.endswith(ENDINGS)], "half a file shows"
-        if calls == stop_at:
-            raise error
+    def checked(fault: Fault) -> Callable[[], None]:
+        def check() -> None:
+            assert not [n for n in names(tmp_path) if n != "a.safetensors" and n.endswith(ENDINGS)], "half a file shows"
+            fault()
 
-    elsewhere = save(make_lora(2), tmp_path / "b" / "b.safetensors", check=check)
-    total = calls
+        return check
+
+    never = Fault()
+    elsewhere = save(make_lora(2), tmp_path / "b" / "b.safetensors", check=checked(never))
     elsewhere.unlink()
     elsewhere.parent.rmdir()
-    for stop_at in sorted({1, 2, total // 2, total - 1, total}):
-        calls = 0
+    for n in points(never.calls):
         with pytest.raises(error):
-            save(make_lora(2), path, overwrite=overwrite, check=lambda stop_at=stop_at: check(stop_at))
+            save(make_lora(2), path, overwrite=overwrite, check=checked(Fault(error, at=n)))
         assert names(tmp_path) == ["a.safetensors"]
         assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_name_that_can_not_be_given_leaves_nothing_behind(
-    overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """A folder that turned read-only, a file held open on Windows."""
+def test_a_failed_rename_leaves_the_folder_unchanged(overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As in a folder that turned read-only, or with a file held open on Windows."""
     path = tmp_path / "a.safetensors"
     save(make_lora(1), path)
     before = path.read_bytes()
-
-    def fail(*_: object, **__: object) -> None:
-        raise PermissionError("no")
-
     for call in ("link", "rename", "replace"):
-        monkeypatch.setattr(os, call, fail)
+        monkeypatch.setattr(os, call, Fault(PermissionError("no"), at=1, lasting=True))
     with pytest.raises(LoraError, match="can't be written"):
         save(make_lora(2), path, overwrite=overwrite)
     assert names(tmp_path) == ["a.safetensors"]
     assert path.read_bytes() == before
 
 
-def no_links(*_: object, **__: object) -> None:
-    raise OSError("this file system has no hard links")
-
-
-def test_without_hard_links_names_count_up_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """FAT and some network shares have none."""
-    monkeypatch.setattr(os, "link", no_links)
+def test_save_appends_a_number_without_hard_links_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As on FAT and some network shares."""
+    monkeypatch.setattr(os, "link", no_hard_links)
     written = [save(make_lora(s), tmp_path / "a.safetensors") for s in (1, 2, 3)]
     assert names(tmp_path) == ["a.safetensors", "a_00002.safetensors", "a_00003.safetensors"]
     for seed, path in zip((1, 2, 3), written, strict=True):
@@ -413,12 +404,12 @@ def test_without_hard_links_names_count_up_too(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("call", ["link", "rename", "replace"])
-def test_a_name_taken_at_the_last_moment_is_not_overwritten(
+def test_save_does_not_overwrite_a_file_made_at_the_last_moment(
     links: bool, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Another program may take that very name between any look of ours and the call that gives it."""
+    """Another program may take the name between our last look and the call that creates the file."""
     path = tmp_path / "a.safetensors"
-    real = no_links if call == "link" and not links else getattr(os, call)
+    real = no_hard_links if call == "link" and not links else getattr(os, call)
     taken = []
 
     def somebody_is_faster(source: Path, target: Path, **options: object) -> None:
@@ -428,7 +419,7 @@ def test_a_name_taken_at_the_last_moment_is_not_overwritten(
         real(source, target, **options)
 
     if not links:
-        monkeypatch.setattr(os, "link", no_links)
+        monkeypatch.setattr(os, "link", no_hard_links)
     monkeypatch.setattr(os, call, somebody_is_faster)
     written = save(make_lora(1), path)
     assert_same_deltas(load(written), make_lora(1))
@@ -438,9 +429,9 @@ def test_a_name_taken_at_the_last_moment_is_not_overwritten(
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_saves_at_once_get_names_of_their_own(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_simultaneous_saves_get_different_names(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     if not links:
-        monkeypatch.setattr(os, "link", no_links)
+        monkeypatch.setattr(os, "link", no_hard_links)
     start = threading.Barrier(8)
     written: dict[int, Path] = {}
 
@@ -460,15 +451,15 @@ def test_saves_at_once_get_names_of_their_own(links: bool, tmp_path: Path, monke
         assert_same_deltas(load(path), make_lora(seed, shapes={LINEAR: (14, 11)}))
 
 
-def test_saving_leaves_the_lora_alone(tmp_path: Path):
+def test_save_does_not_change_the_lora(tmp_path: Path):
     lora = make_lora(1, strength_model=0.5)
     before = fingerprint(lora)
     save(lora, tmp_path / "a.safetensors", torch.float16)
     assert fingerprint(lora) == before
 
 
-def test_a_model_larger_than_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_save_writes_tensors_larger_than_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(safetensors_file, "WRITE_BYTES", 333)
     lora = make_lora(1, shapes={LINEAR: (90, 130)})
     tensors: dict[str, Tensor] = safetensors.torch.load_file(save(lora, tmp_path / "a.safetensors"))
-    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], lora.modules[LINEAR].up)
+    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], up_of(lora.modules[LINEAR]))

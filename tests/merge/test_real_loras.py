@@ -1,4 +1,4 @@
-"""Two trained LoRAs, rank 4 in float16 and rank 1 in float32, through every mode, into a file and back."""
+"""Two trained LoRAs, rank 4 in float16 and rank 1 in float32: every mode, saved and loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 FILES = [DATA / "sd15_analog_rank4.safetensors", DATA / "sd15_disney_rank1.safetensors"]
 
 pytestmark = pytest.mark.skipif(
-    not all(file.is_file() for file in FILES), reason=f"the real LoRAs are not there: {DATA.name} beside the project"
+    not all(file.is_file() for file in FILES), reason="the trained LoRAs are not in shared/data"
 )
 
 
@@ -30,21 +30,22 @@ def both() -> list[Lora]:
 
 
 def few(loras: list[Lora], count: int) -> list[Lora]:
-    """The same modules of each, spread over the model, none of the large ones."""
+    """The same few modules of each, spread over the model, without the large ones."""
     small = [name for name, module in loras[0].modules.items() if module.up.shape[0] <= 640]
     names = small[:: max(1, len(small) // count)][:count]
     return [replace(lora, modules={name: lora.modules[name] for name in names}) for lora in loras]
 
 
-def test_what_they_are(both: list[Lora]):
+def test_the_real_loras_have_the_expected_ranks_and_modules(both: list[Lora]):
     for lora, rank, dtype in zip(both, (4, 1), (torch.float16, torch.float32), strict=True):
         assert {(m.rank, m.up.dtype, m.down.dtype) for m in lora.modules.values()} == {(rank, dtype, dtype)}
         parts = [name.startswith("lora_te") for name in lora.modules]
         assert (parts.count(False), parts.count(True)) == (144, 48)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [*FACTOR_MODES, *SUMS])
-def test_all_modules_in_the_modes_on_factors(mode: str, both: list[Lora], tmp_path: Path):
+def test_factor_modes_and_exact_sums_match_the_oracle(mode: str, both: list[Lora], tmp_path: Path):
     merged = merge(mode, both, 0.5, rank=4, conv_rank=4, seed=1)
     loaded = load(save(merged, tmp_path / "merged.safetensors"))
     assert set(loaded.modules) == set(both[0].modules) | set(both[1].modules)
@@ -56,8 +57,9 @@ def test_all_modules_in_the_modes_on_factors(mode: str, both: list[Lora], tmp_pa
             assert oracle.distance(found, expected) <= (EXACT if mode == "concat" else FACTORS), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [mode for mode in ALL_MODES if mode not in (*FACTOR_MODES, *SUMS)])
-def test_some_modules_in_the_modes_on_deltas(mode: str, both: list[Lora], tmp_path: Path):
+def test_delta_modes_match_the_oracle(mode: str, both: list[Lora], tmp_path: Path):
     loras = few(both, 3)
     merged = merge(mode, loras, 0.5, rank=8, conv_rank=8, seed=1)
     loaded = load(save(merged, tmp_path / "merged.safetensors"))
@@ -67,14 +69,14 @@ def test_some_modules_in_the_modes_on_deltas(mode: str, both: list[Lora], tmp_pa
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_one_at_a_strength_is_that_much_of_it(mode: str, both: list[Lora]):
+def test_one_lora_at_a_strength_is_its_scaled_delta(mode: str, both: list[Lora]):
     lora = at(few(both, 4)[0], -0.7)
     for name, module in merge(mode, [lora], 1.0).modules.items():
         expected = -0.7 * oracle.module_delta(lora.modules[name])
         assert oracle.distance(oracle.module_delta(module), expected) <= EXACT, name
 
 
-def test_resizing_and_half_precision(both: list[Lora], tmp_path: Path):
+def test_resize_in_float16_is_near_the_best_rank_2(both: list[Lora], tmp_path: Path):
     resized = resize(both[0], 2, compute=Compute(dtype=torch.float16))
     loaded = load(save(at(resized, 1.0), tmp_path / "small.safetensors"))
     assert {(m.rank, m.up.dtype) for m in loaded.modules.values()} == {(2, torch.float16)}
@@ -85,8 +87,7 @@ def test_resizing_and_half_precision(both: list[Lora], tmp_path: Path):
         assert error <= best + 2e-3, name
 
 
-def test_the_file_as_it_is_merges_with_itself(both: list[Lora]):
-    """Once plus once less is nothing, at every module."""
+def test_a_lora_minus_itself_is_zero(both: list[Lora]):
     lora = few(both, 12)[0]
     for name, module in merge("add_svd", [lora, lora.with_strengths(-1, -1)]).modules.items():
         size = float((oracle.module_delta(lora.modules[name]) ** 2).sum() ** 0.5)

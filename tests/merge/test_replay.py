@@ -1,4 +1,4 @@
-"""Files made again from the recipes in them: byte by byte the same, or what stands in the way is named."""
+"""Making files again from their recipes: the same bytes, or an error that names the problem."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ WORKS: dict[str, Callable[[Path], Lora]] = {
 
 @pytest.mark.parametrize("work", WORKS.values(), ids=WORKS)
 @pytest.mark.parametrize("dtype, names", [(None, None), (torch.float16, "comfyui")])
-def test_the_same_bytes_again(work: Callable[[Path], Lora], dtype: Any, names: Any, folder: Path, tmp_path: Path):
+def test_replay_gives_the_same_bytes(
+    work: Callable[[Path], Lora], dtype: Any, names: Any, folder: Path, tmp_path: Path
+):
     made = save(work(folder), tmp_path / "made.safetensors", dtype, style=names)
     elsewhere = tmp_path / "elsewhere" / "deeper"
     shutil.copytree(folder, elsewhere)
@@ -83,26 +85,26 @@ def test_the_same_bytes_again(work: Callable[[Path], Lora], dtype: Any, names: A
 
 
 @pytest.mark.parametrize("dtype, names", [(None, None), (torch.float16, "peft")])
-def test_a_merge_of_a_file_that_is_gone_is_made_from_its_own_inputs(
+def test_a_missing_merged_input_is_made_again_from_its_own_recipe(
     dtype: Any, names: Any, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """The strengths, precision and names that the file was saved with count."""
+    """With the strengths, dtype and names that it was saved with."""
     merged = at(merge("ties", [file(folder, 1), file(folder, 2)], 0.5), 0.5, -2.0)
     inner = save(merged, folder / "inner.safetensors", dtype, style=names)
     outer = save(merge("add_svd", [at(load(inner), 0.7), file(folder, 3)], rank=3), tmp_path / "outer.safetensors")
     inner.unlink()
     again = replay(load(outer), folder, tmp_path / "scratch", CPU)
     assert save(again.lora, tmp_path / "again.safetensors").read_bytes() == outer.read_bytes()
-    assert "not the same byte by byte" not in caplog.text
+    assert "the file is not identical" not in caplog.text
 
 
-def test_all_that_is_missing_or_changed_is_named_before_any_work(folder: Path, tmp_path: Path):
+def test_all_missing_and_changed_inputs_are_named_at_once(folder: Path, tmp_path: Path):
     made = save(merge("concat", [file(folder, n) for n in (1, 2, 3)]), tmp_path / "made.safetensors")
     (folder / "lora1.safetensors").unlink()
     save(make_lora(9, shapes=SHAPES), folder / "lora2.safetensors", overwrite=True)
-    with pytest.raises(LoraError, match=r"lora1.safetensors is missing .*lora2.safetensors has changed") as told:
+    with pytest.raises(LoraError, match=r"lora1.safetensors is missing .*lora2.safetensors has changed") as error:
         replay(load(made), folder, tmp_path, CPU)
-    assert "lora3" not in str(told.value)
+    assert "lora3" not in str(error.value)
 
 
 def doubled(lora: Lora, times: int) -> Lora:
@@ -111,23 +113,23 @@ def doubled(lora: Lora, times: int) -> Lora:
     return lora
 
 
-def test_a_result_that_was_both_inputs_again_and_again_is_made_once_each(folder: Path, tmp_path: Path):
+def test_a_step_with_several_uses_is_made_only_once(folder: Path, tmp_path: Path):
     made = save(doubled(file(folder, 1), 60), tmp_path / "made.safetensors")  # nested, 2**60 merges
     again = replay(load(made), folder, tmp_path, CPU)
     assert save(again.lora, tmp_path / "again.safetensors").read_bytes() == made.read_bytes()
 
 
-def test_what_is_missing_is_named_once_however_often_it_is_used(folder: Path, tmp_path: Path):
+def test_a_missing_input_with_several_uses_is_named_only_once(folder: Path, tmp_path: Path):
     made = save(doubled(file(folder, 1), 60), tmp_path / "made.safetensors")
     (folder / "lora1.safetensors").unlink()
-    with pytest.raises(LoraError) as told:
+    with pytest.raises(LoraError) as error:
         replay(load(made), folder, tmp_path, CPU)
-    assert str(told.value).count("lora1.safetensors") == 1
+    assert str(error.value).count("lora1.safetensors") == 1
 
 
 @pytest.fixture(scope="module")
 def long_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of as many merges in sequence as a recipe holds and ten more, all saved: 0, 1, ... last."""
+    """A folder of saved merges in sequence, ten more than a recipe can hold: 0, 1, ... last."""
     folder = tmp_path_factory.mktemp("history")
     lora = load(save(make_lora(1, shapes={"layer": (4, 3)}, ranks=[1]), folder / "first.safetensors"))
     for number in range(MAX_GENERATIONS + 10):
@@ -136,40 +138,41 @@ def long_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_oldest_step_of_a_long_history_can_be_replaced_by_its_file(long_history: Path, tmp_path: Path):
-    """All the files between the oldest that the recipe names and the last are gone, and are made again."""
+    """The files between the oldest in the recipe and the last are missing, and are made again."""
     made, loras = long_history / "last.safetensors", tmp_path / "loras"
     loras.mkdir()
-    oldest = "8.safetensors"  # the last was made of 108, and so on for 100 generations
+    oldest = "8.safetensors"  # the last was made of 108, that of 107, and so on for 100 generations
     shutil.copy(long_history / oldest, loras / "renamed.safetensors")
     again = replay(load(made), loras, tmp_path / "scratch", CPU)
     assert save(again.lora, tmp_path / "again.safetensors").read_bytes() == made.read_bytes()
     (loras / "renamed.safetensors").unlink()
-    with pytest.raises(LoraError, match=rf"{oldest} is missing .* How it was made is no longer in the recipe\."):
+    with pytest.raises(LoraError, match=rf"{oldest} is missing .* The recipe no longer says how it was made\."):
         replay(load(made), loras, tmp_path / "scratch", CPU)
 
 
-def test_what_no_recipe_can_hold(folder: Path, tmp_path: Path):
+def test_loras_that_files_cannot_reproduce_are_refused(folder: Path, tmp_path: Path):
     dora = replace(file(folder, 1), source={**file(folder, 1).source, FROM_MODEL: True})
     unknown = [merge("concat", [dora]), merge("concat", [make_lora(1, shapes=SHAPES, name="from nowhere")])]
-    for lora, words in zip(unknown, ("weights of|a model's weights", "from nowhere came from no file"), strict=True):
+    for lora, words in zip(unknown, ("a model's weights", "from nowhere did not come from a file"), strict=True):
         made = save(lora, tmp_path / "made.safetensors", overwrite=True)
         with pytest.raises(LoraError, match=words):
             replay(load(made), folder, tmp_path, CPU)
-    with pytest.raises(LoraError, match="holds no recipe"):
+    with pytest.raises(LoraError, match="has no recipe"):
         replay(make_lora(1), folder, tmp_path, CPU)
 
 
-def test_a_model_that_told_the_names_is_noted(folder: Path, tmp_path: Path):
-    strange = make_lora(1, shapes={"odd_layer": (8, 6)}, name="odd")
-    path = save(strange, folder / "odd.safetensors")
-    assert group_by_weight([strange], resolver_for([strange]))
+def test_a_merge_whose_names_a_model_resolved_is_refused(folder: Path, tmp_path: Path):
+    unknown = make_lora(1, shapes={"unknown_layer": (8, 6)}, name="unknown")
+    path = save(unknown, folder / "unknown.safetensors")
+    assert group_by_weight([unknown], resolver_for([unknown]))
     merged = merge_factors([load(path)], model=ModelNames(None, lambda name: None))
-    with pytest.raises(LoraError, match="connected model told"):
+    with pytest.raises(LoraError, match="connected model decided"):
         replay(load(save(merged, tmp_path / "made.safetensors")), folder, tmp_path, CPU)
 
 
-def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_replay_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     made, again = folder / "made.safetensors", tmp_path / "again.safetensors"
     inputs = [f"{folder}/lora1.safetensors:0.5", f"{folder}/lora2.safetensors:-1:0.25"]
     assert main(["merge", *inputs, "--mode", "dare_ties_svd", "--density", "0.5", "--seed", "3", "-o", str(made)]) == 0
@@ -182,8 +185,8 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
     changed[-1] ^= 1
     made.write_bytes(changed)
     assert main(["replay", str(made)]) == 1
-    told = capsys.readouterr()
-    assert "NOT the same" in told.out and told.err.startswith("error: ")
+    printed = capsys.readouterr()
+    assert "NOT the same" in printed.out and printed.err.startswith("error: ")
     shutil.rmtree(folder / "none", ignore_errors=True)
     assert main(["replay", str(made), "--loras", str(tmp_path / "empty")]) == 1
     assert "lora1.safetensors is missing in empty" in capsys.readouterr().err
@@ -210,13 +213,13 @@ JSON = st.recursive(
 
 @examples(400)
 @given(JSON)
-def test_whatever_a_recipe_holds_it_is_replayed_or_refused(tmp_path_factory: pytest.TempPathFactory, content: object):
+def test_a_recipe_with_random_content_is_refused(tmp_path_factory: pytest.TempPathFactory, content: object):
     lora = make_lora(1, metadata={KEY: json.dumps(content)})
     with pytest.raises(LoraError):
         replay(lora, tmp_path_factory.getbasetemp() / "nothing", tmp_path_factory.getbasetemp(), CPU)
 
 
-def test_a_recipe_that_is_nested_beyond_reason():
+def test_recipes_nested_beyond_the_recursion_limit():
     assert parsed("[" * 100_000) == "[" * 100_000
     nested: dict[str, Any] = {"operation": "load", "inputs": []}
     for _ in range(200):

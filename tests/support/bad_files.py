@@ -1,7 +1,7 @@
-"""Bad and odd LoRA files: one table of what they are and what happens to them; docs/bad-files.md is made of it.
+"""Bad and odd LoRA files: one table of what they are and what happens to them. docs/bad-files.md is generated from it.
 
-`says` is the whole message that a user gets (or the note in the log): FILE stands for the file's name, with its ending
-or without, and ... for anything.
+`says` is the whole message that the user gets, or the note in the log. FILE stands for the file's name, with or without
+its extension, and ... for any text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 Array = np.ndarray
 Write = Callable[[Path], object]
 
-REFUSED, RIGHT, NOTED = "refused", "read right", "read, with a note in the log"
+REFUSED, RIGHT, NOTED = "refused", "read correctly", "read, with a note in the log"
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Case:
 
     @property
     def loras_name(self) -> str:
-        """What messages call it where they know no ending."""
+        """The LoRA's name in messages that don't know the file."""
         return Path(self.file).stem
 
     def pattern(self, folder: str = "") -> re.Pattern[str]:
-        """What the whole message matches; `folder` may stand before the file's name in it."""
+        """Matches the whole message; `folder` may come before the file's name."""
         name = f"(?:{re.escape(folder)})?(?:{re.escape(self.file)}|{re.escape(self.loras_name)})"
         parts = [name.join(map(re.escape, part.split("FILE"))) for part in self.says.split("...")]
         return re.compile(".*".join(parts), re.DOTALL)
@@ -81,7 +81,7 @@ def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As int8 holds them, without the scale."""
+    """Quantised to int8, without the scale."""
     return {name: (tensor * 20).round().to(torch.int8) for name, tensor in tensors.items()}
 
 
@@ -122,7 +122,12 @@ CHECKPOINT = zeros(
     "cond_stage_model.transformer.text_model.encoder.layers.0.self_attn.q_proj.weight",
     "alphas_cumprod",
 )
-VAE = zeros("encoder.conv_in.weight", "decoder.up.0.block.0.norm1.bias", "quant_conv.weight", "post_quant_conv.weight")
+VAE = zeros(
+    "encoder.conv_in.weight",
+    "decoder.up.0.block.0.norm1.bias",
+    "quant_conv.weight",
+    "post_quant_conv.weight",
+)
 CONTROL_NET = zeros(
     "control_model.input_blocks.0.0.weight",
     "control_model.zero_convs.0.0.weight",
@@ -154,7 +159,7 @@ def raw(data: bytes) -> Write:
 
 
 def tensors_of(tensors: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]], **metadata: str) -> Write:
-    """A file of the safetensors library."""
+    """A file written by the safetensors library."""
 
     def write(path: Path) -> None:
         found = tensors() if callable(tensors) else tensors
@@ -168,7 +173,7 @@ def pickled(content: object, *, old: bool = False) -> Write:
 
 
 def framed(header: object, data: bytes = b"", length: int | None = None) -> bytes:
-    """A safetensors file with this header, which says of itself that it is so long."""
+    """A safetensors file with this header; ``length`` is what the file claims as the header's length."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
@@ -180,7 +185,7 @@ def entry(begin: int, end: int, shape: object = None, dtype: object = "F32", **o
 
 
 def two(begin: int = 8, end: int = 16, dtype: str = "F32", **others: object) -> dict[str, object]:
-    """The header of a LoRA of rank 2 for a 1x1 weight, with the second tensor's data where it is told."""
+    """The header of a LoRA of rank 2 for a 1x1 weight; the second tensor's data is at these offsets."""
     return {UP: entry(0, 8, [1, 2]), DOWN: entry(begin, end, [2, 1], dtype)} | others
 
 
@@ -198,7 +203,7 @@ BOOM = "bomb_went_off"
 
 
 class Bomb:
-    """Unpickled, it runs a command that writes the file BOOM."""
+    """Runs a command that writes the file BOOM when it is unpickled."""
 
     def __init__(self, folder: Path):
         self.command = f'echo boom > "{folder / BOOM}"'
@@ -221,7 +226,7 @@ def cut_pickle(path: Path) -> None:
 
 
 def unfolding(path: Path) -> None:
-    """One number that says of itself that it is a matrix of 40 TB."""
+    """One number, expanded to a matrix of 40 TB."""
     torch.save({UP: torch.zeros(1).expand(10**6, 10**7)}, path)
 
 
@@ -235,13 +240,13 @@ def a_folder(path: Path) -> None:
 
 # Messages
 
-BROKEN = "FILE is not a whole safetensors file: {}. Download or save it again."
+BROKEN = "FILE is not a complete safetensors file: {}. Download or save it again."
 NO_PICKLE = (
-    "FILE can't be read as a file of plain weights: it is damaged, or holds more than that. Get it as .safetensors: "
-    "other formats can hold programs and are only read where they hold none."
+    "FILE can't be read as plain weights: it is damaged or contains more than weights. Get it as .safetensors: "
+    "other formats can contain programs, and are only read if they don't."
 )
-UNFOLDS = "FILE would unfold to ... MB, which no LoRA does. Choose another file."
-NO_LORA = "FILE holds no LoRA weights (it holds {} ...). Choose a LoRA file."
+UNFOLDS = "FILE would expand to ... MB, implausible for its size. Choose another file."
+NO_LORA = "FILE has no LoRA weights (it has {} ...). Choose a LoRA file."
 STRANGER = (
     "FILE: tensor {} is part of an adapter, but neither this pack nor ComfyUI's own loader knows what it does; ComfyUI "
     "loads the rest without it. Leave this file out of the merge."
@@ -256,7 +261,7 @@ NO_NUMBERS = (
 QUANTISED = (
     MODULE + ": its {} is stored as {}; quantised LoRAs can't be merged. Choose a copy in float16, bfloat16 or float32."
 )
-NO_TYPE = "FILE: tensor ... is of a type ({}) that can't be merged. Choose a copy in float16, bfloat16 or float32."
+NO_TYPE = "FILE: tensor ... has the type {}, which can't be merged. Choose a copy in float16, bfloat16 or float32."
 
 
 CASES: tuple[Case, ...] = (
@@ -274,54 +279,54 @@ CASES: tuple[Case, ...] = (
         "data_cut.safetensors",
         "a download that ended within the data",
         REFUSED,
-        BROKEN.format("its header promises ... bytes and the file has ..."),
+        BROKEN.format("its header describes ... bytes, but the file has ..."),
         raw(BYTES[:-3]),
     ),
     Case(
-        "data_behind.safetensors",
-        "bytes behind the data",
+        "trailing_data.safetensors",
+        "bytes after the data",
         REFUSED,
-        BROKEN.format("its header promises ... bytes and the file has ..."),
+        BROKEN.format("its header describes ... bytes, but the file has ..."),
         raw(BYTES + b"\0\0\0\0"),
     ),
     Case(
         "all_zeros.safetensors",
-        "room for a download that never came: zeros alone",
+        "space reserved for a download that never came: only zeros",
         REFUSED,
         BROKEN.format("its header can't be read (...)"),
         raw(bytes(4096)),
     ),
     Case(
         "length_short.safetensors",
-        "a header that says it is shorter than it is",
+        "a header length that is too short",
         REFUSED,
         BROKEN.format("its header can't be read (...)"),
         raw(framed(two(), DATA, 40)),
     ),
     Case(
         "length_long.safetensors",
-        "a header that says it reaches into the data",
+        "a header length that reaches into the data",
         REFUSED,
         BROKEN.format("its header can't be read (...)"),
         raw(framed(two(), DATA, len(BYTES) - 12)),
     ),
     Case(
         "length_beyond.safetensors",
-        "a header that says it is longer than the file",
+        "a header length beyond the end of the file",
         REFUSED,
         BROKEN.format("the length of its header is wrong"),
         raw(framed(two(), DATA, 10_000)),
     ),
     Case(
         "length_2_63.safetensors",
-        "a header that says it is 2^63 bytes long",
+        "a header length of 2^63 bytes",
         REFUSED,
         BROKEN.format("the length of its header is wrong"),
         raw(framed(two(), DATA, 2**63)),
     ),
     Case(
         "no_json.safetensors",
-        "a header that is no JSON",
+        "a header that is not JSON",
         REFUSED,
         BROKEN.format("its header can't be read (...)"),
         raw(framed(b"{not json}")),
@@ -349,9 +354,9 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "name_twice.safetensors",
-        "a tensor that stands in the header twice",
+        "a tensor listed twice in the header",
         REFUSED,
-        BROKEN.format(f"its header can't be read ('{UP}' stands in it twice)"),
+        BROKEN.format(f"its header can't be read ('{UP}' occurs twice)"),
         raw(TWICE),
     ),
     Case(
@@ -384,14 +389,14 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "metadata_of_lists.safetensors",
-        "metadata that are no texts",
+        "metadata that is not text",
         REFUSED,
-        BROKEN.format("its metadata is not a table of texts"),
+        BROKEN.format("its metadata is not a table of strings"),
         raw(framed(two(__metadata__={"tags": ["a", "b"]}), DATA)),
     ),
     Case(
         "no_unicode.safetensors",
-        "metadata that no text can hold (half a character)",
+        "metadata with an unpaired surrogate",
         REFUSED,
         BROKEN.format("its header can't be read (...)"),
         raw(LONE_SURROGATE),
@@ -413,7 +418,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "lfs_pointer.safetensors",
-        "a pointer that git cloned in place of the file",
+        "a Git LFS pointer instead of the file",
         REFUSED,
         BROKEN.format("the length of its header is wrong"),
         raw(LFS),
@@ -456,15 +461,15 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "embedding.pt",
-        "a textual inversion of the first kind",
+        "a textual inversion in the oldest format",
         REFUSED,
-        "FILE: entry string_to_token is a dict, not a tensor, so this is no LoRA. Choose a LoRA file.",
+        "FILE: entry string_to_token is a dict, not a tensor, so this is not a LoRA. Choose a LoRA file.",
         pickled(EMBEDDING),
     ),
     Case("controlnet.safetensors", "a ControlNet", REFUSED, NO_LORA.format("..."), tensors_of(CONTROL_NET)),
     Case(
         "controlnet_diffusers.safetensors",
-        "a ControlNet of diffusers",
+        "a diffusers ControlNet",
         REFUSED,
         NO_LORA.format("..."),
         tensors_of(DIFFUSERS_CONTROL_NET),
@@ -474,7 +479,7 @@ CASES: tuple[Case, ...] = (
     Case("plain.pt", "plain weights", RIGHT, "", pickled(GOOD)),
     Case("plain_old.bin", "plain weights in torch's old format", RIGHT, "", pickled(GOOD, old=True)),
     Case("nested.ckpt", "plain weights under state_dict", RIGHT, "", pickled({"state_dict": GOOD, "epoch": 3})),
-    Case("alpha_number.pt", "an alpha that is a number of Python", RIGHT, "", pickled(pair() | {ALPHA: 4.0})),
+    Case("alpha_number.pt", "an alpha that is a Python number", RIGHT, "", pickled(pair() | {ALPHA: 4.0})),
     Case(
         "alpha_digits.pt",
         "an alpha of 400 digits",
@@ -484,14 +489,14 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "name_half.pt",
-        "a name with half a character",
+        "a name with an unpaired surrogate",
         REFUSED,
-        "FILE: the name \\ud800.alpha holds half a character, which no file can. " + DAMAGED,
+        "FILE: the key \\ud800.alpha contains an unpaired surrogate and can't be stored as UTF-8. " + DAMAGED,
         pickled(pair() | {"\ud800.alpha": torch.tensor(1.0)}),
     ),
     Case("bomb.pt", "a program that runs on loading", REFUSED, NO_PICKLE, bomb()),
     Case("bomb_old.ckpt", "the same in torch's old format", REFUSED, NO_PICKLE, bomb(old=True)),
-    Case("bomb_bare.bin", "the same in a pickle of Python", REFUSED, NO_PICKLE, bomb_in_a_pickle),
+    Case("bomb_bare.bin", "the same in a plain Python pickle", REFUSED, NO_PICKLE, bomb_in_a_pickle),
     Case("cut.pt", "a download that ended early", REFUSED, NO_PICKLE, cut_pickle),
     Case("empty.pt", "zero bytes", REFUSED, NO_PICKLE, raw(b"")),
     Case("web_page.pt", "a web page", REFUSED, NO_PICKLE, raw(HTML)),
@@ -499,12 +504,12 @@ CASES: tuple[Case, ...] = (
         "list.pt",
         "a list of tensors",
         REFUSED,
-        "FILE holds no table of tensors, so it is no LoRA. Choose a LoRA file.",
+        "FILE doesn't contain a table of tensors, so it is not a LoRA. Choose a LoRA file.",
         pickled([torch.zeros(2)]),
     ),
     Case(
         "unfolds.pt",
-        "a number that says of itself that it is a matrix of 40 TB",
+        "one number expanded to a matrix of 40 TB",
         REFUSED,
         UNFOLDS,
         unfolding,
@@ -513,14 +518,14 @@ CASES: tuple[Case, ...] = (
         "sparse.pt",
         "a sparse tensor",
         REFUSED,
-        f"FILE: entry {UP} is a tensor of a kind that no LoRA has. Get it as .safetensors.",
+        f"FILE: entry {UP} is an unsupported kind of tensor. Get the LoRA as .safetensors.",
         pickled({UP: torch.eye(3).to_sparse()}),
     ),
     Case(
         "meta.pt",
         "tensors without their values",
         REFUSED,
-        "FILE... Get it as .safetensors...",  # some versions of torch refuse it themselves
+        "FILE... as .safetensors...",  # some versions of torch refuse it themselves
         pickled({UP: torch.empty(3, 3, device="meta")}),
     ),
     # Values
@@ -534,18 +539,18 @@ CASES: tuple[Case, ...] = (
     ),
     Case("float64.safetensors", "64-bit floats", RIGHT, "", tensors_of(cast(GOOD, torch.float64))),
     Case("float8.safetensors", "8-bit floats", RIGHT, "", tensors_of(cast(GOOD, torch.float8_e4m3fn))),
-    Case("int8.safetensors", "int8", REFUSED, QUANTISED.format("up half", "int8"), tensors_of(whole(pair()))),
+    Case("int8.safetensors", "int8", REFUSED, QUANTISED.format("up factor", "int8"), tensors_of(whole(pair()))),
     Case(
         "uint8.safetensors",
-        "bytes",
+        "uint8",
         REFUSED,
-        QUANTISED.format("down half", "uint8"),
+        QUANTISED.format("down factor", "uint8"),
         tensors_of(pair() | {DOWN: torch.ones(2, 5, dtype=torch.uint8)}),
     ),
-    Case("nf4.safetensors", "NF4 of bitsandbytes", REFUSED, STRANGER.format(f"{UP}.absmax"), tensors_of(NF4)),
+    Case("nf4.safetensors", "bitsandbytes NF4", REFUSED, STRANGER.format(f"{UP}.absmax"), tensors_of(NF4)),
     Case(
         "float8_scaled.safetensors",
-        "8-bit floats with a scale of their own",
+        "8-bit floats with a separate scale",
         REFUSED,
         STRANGER.format(f"{LINEAR}.scale_weight"),
         tensors_of(pair(scale_weight=torch.tensor(2.0))),
@@ -559,45 +564,45 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "unknown_type.safetensors",
-        "a type that nobody knows",
+        "an unknown type",
         REFUSED,
         NO_TYPE.format("Q7"),
         raw(framed(two(dtype="Q7"), DATA)),
     ),
-    # Shapes and halves
+    # Shapes and factors
     Case(
         "rank_0.safetensors",
         "a rank of zero",
         REFUSED,
-        MODULE + " has factors without rank: up 6x0, down 0x5. " + DAMAGED,
+        MODULE + " has factors without a rank: up 6x0, down 0x5. " + DAMAGED,
         tensors_of(pair(TEXT) | pair(rank=0)),
     ),
-    Case("rank_large.safetensors", "a rank above the matrix's size", RIGHT, "", tensors_of(pair(rank=40))),
+    Case("rank_large.safetensors", "a rank larger than the matrix", RIGHT, "", tensors_of(pair(rank=40))),
     Case("ranks_mixed.safetensors", "a rank for each module", RIGHT, "", tensors_of(pair(rank=3) | pair(TEXT, rank=1))),
     Case(
         "no_down.safetensors",
-        "an up half without its down half",
+        "an up factor without its down factor",
         REFUSED,
-        MODULE + " has lora_up.weight without its other half. " + INCOMPLETE,
+        MODULE + " has lora_up.weight without its counterpart. " + INCOMPLETE,
         tensors_of(pair(TEXT) | {UP: normal(6, 2)}),
     ),
     Case(
         "no_up.safetensors",
-        "a down half without its up half",
+        "a down factor without its up factor",
         REFUSED,
-        MODULE + " has lora_down.weight without its other half. " + INCOMPLETE,
+        MODULE + " has lora_down.weight without its counterpart. " + INCOMPLETE,
         tensors_of(pair(TEXT) | {DOWN: normal(2, 5)}),
     ),
     Case(
         "dora_half.safetensors",
-        "a DoRA without its down half",
+        "a DoRA without its down factor",
         REFUSED,
-        MODULE + " has lora_up.weight without its other half. " + INCOMPLETE,
+        MODULE + " has lora_up.weight without its counterpart. " + INCOMPLETE,
         tensors_of(pair(TEXT) | {UP: normal(6, 2), f"{LINEAR}.dora_scale": torch.ones(6, 1)}),
     ),
     Case(
         "set_weight_empty.safetensors",
-        "an empty weight in the place of the model's",
+        "an empty weight to replace the model's",
         REFUSED,
         MODULE + ": its set_weight 0 is empty. " + DAMAGED,
         tensors_of(pair(TEXT) | {f"{LINEAR}.set_weight": torch.zeros(0)}),
@@ -606,27 +611,27 @@ CASES: tuple[Case, ...] = (
         "transposed.safetensors",
         "transposed factors",
         REFUSED,
-        MODULE + ": its halves disagree, up 2x6 has 6 columns and down 5x2 has 5 rows. The file is damaged or its "
+        MODULE + ": its factors disagree, up 2x6 has 6 columns and down 5x2 has 5 rows. The file is damaged or its "
         "factors are transposed: download or save it again.",
         tensors_of(pair(TEXT) | {UP: normal(2, 6), DOWN: normal(5, 2)}),
     ),
     Case(
         "reshape_number.safetensors",
-        "a shape for the weight that is a single number",
+        "a reshape_weight that is a single number",
         REFUSED,
-        MODULE + ": its reshape_weight is no shape of a weight. " + DAMAGED,
+        MODULE + ": its reshape_weight is not the shape of a weight. " + DAMAGED,
         tensors_of(pair(TEXT) | pair(reshape_weight=torch.tensor(6))),
     ),
     Case(
         "reshape_huge.safetensors",
-        "a shape for the weight of 10^30 rows",
+        "a reshape_weight of 10^30 rows",
         REFUSED,
-        MODULE + ": its reshape_weight is no shape of a weight. " + DAMAGED,
+        MODULE + ": its reshape_weight is not the shape of a weight. " + DAMAGED,
         tensors_of(pair(TEXT) | pair(reshape_weight=torch.tensor([1e30, 5.0]))),
     ),
     Case(
         "loha_empty.safetensors",
-        "LoHa cores of an empty kernel",
+        "LoHa cores with an empty kernel",
         REFUSED,
         MODULE + ": its core 2x2x0x3 does not fit its factors. " + DAMAGED,
         tensors_of(
@@ -638,21 +643,21 @@ CASES: tuple[Case, ...] = (
         "lokr_empty.safetensors",
         "a LoKr matrix without rows",
         REFUSED,
-        MODULE + ": its lokr_w1 0x2 is no matrix. " + DAMAGED,
+        MODULE + ": its lokr_w1 0x2 is not a matrix. " + DAMAGED,
         tensors_of({f"{LINEAR}.lokr_w1": torch.zeros(0, 2), f"{LINEAR}.lokr_w2": normal(3, 5)}),
     ),
     Case(
         "bfl_cut.safetensors",
-        "a Flux control LoRA without a half of its first layer",
+        "a Flux control LoRA whose first layer has only lora_A",
         REFUSED,
-        "FILE: module diffusion_model.img_in has lora_A.weight without its other half. " + INCOMPLETE,
+        "FILE: module diffusion_model.img_in has lora_A.weight without its counterpart. " + INCOMPLETE,
         tensors_of({"img_in.lora_A.weight": normal(2, 5), "single_blocks.0.norm.key_norm.scale": normal(3)}),
     ),
     # Alphas
     Case("alpha_missing.safetensors", "no alpha: it is the rank", RIGHT, "", tensors_of(pair())),
     Case("alpha_0.safetensors", "an alpha of 0", RIGHT, "", tensors_of(with_alpha(torch.tensor(0.0)))),
     Case("alpha_negative.safetensors", "a negative alpha", RIGHT, "", tensors_of(with_alpha(torch.tensor(-3.0)))),
-    Case("alpha_int64.safetensors", "a whole number for alpha", RIGHT, "", tensors_of(with_alpha(torch.tensor(3)))),
+    Case("alpha_int64.safetensors", "an integer alpha", RIGHT, "", tensors_of(with_alpha(torch.tensor(3)))),
     Case(
         "alpha_float16.safetensors",
         "an alpha in half precision",
@@ -664,7 +669,7 @@ CASES: tuple[Case, ...] = (
         "alpha_vector.safetensors",
         "an alpha of two numbers",
         REFUSED,
-        MODULE + ": its alpha holds 2 numbers instead of one. " + DAMAGED,
+        MODULE + ": its alpha has 2 numbers instead of one. " + DAMAGED,
         tensors_of(with_alpha(torch.ones(2))),
     ),
     Case(
@@ -710,12 +715,12 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "rslora_deep.safetensors",
-        "metadata for rsLoRA that are 100,000 brackets",
+        "rsLoRA metadata of 100,000 brackets",
         RIGHT,
         "",
         tensors_of(pair(DOTTED), lora_adapter_metadata="[" * 100_000),
     ),
-    Case("names_ünï 日本.safetensors", "a name of any script", RIGHT, "", tensors_of(pair("lora_unet_ünï 日本 🎨"))),
+    Case("names_ünï 日本.safetensors", "names in other scripts", RIGHT, "", tensors_of(pair("lora_unet_ünï 日本 🎨"))),
     Case("names_spaces.safetensors", "spaces in names", RIGHT, "", tensors_of(pair("lora_unet_a b  c"))),
     Case("names_paths.safetensors", "paths as names", RIGHT, "", tensors_of(pair("../../etc/x") | pair("C:\\x"))),
     Case(
@@ -723,7 +728,7 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "names_digits.safetensors",
-        "a block's number of 5,000 digits",
+        "a block number of 5,000 digits",
         RIGHT,
         "",
         tensors_of(pair(FLUX.replace("0", "1" * 5000))),
@@ -750,7 +755,7 @@ CASES: tuple[Case, ...] = (
 )
 
 
-# What a good file says, apart from the core
+# The deltas of a good file, computed without the core
 
 
 def deltas_of(path: Path) -> dict[str, Array]:
@@ -799,10 +804,10 @@ def document() -> str:
     lines = [
         "# Bad files",
         "",
-        "What happens to files that are broken, odd, or no LoRAs. A refused file is an error of the node that loads",
-        "it; FILE is its name, ... stands for anything. Nothing in a file is ever run. `tests/support/bad_files.py`",
-        "makes these files, `UPDATE_DOCS=1 pytest tests/merge/formats/test_bad_files.py` this table. The tests load",
-        "them in the core and in a real ComfyUI.",
+        "What happens to files that are broken, odd, or not LoRAs. A refused file is an error at the node that loads",
+        "it; FILE is its name, ... stands for any text. Nothing in a file is ever run. `tests/support/bad_files.py`",
+        "makes these files, and `UPDATE_DOCS=1 pytest tests/merge/formats/test_bad_files.py` this table. The tests",
+        "load all of them in the core, and one of each kind in a real ComfyUI.",
         "",
         "With torch older than 2.10 every `.pt`, `.pth`, `.bin` and `.ckpt` is refused before it is opened: a crafted",
         "one can corrupt its memory (CVE-2026-24747), before 2.6 run code (CVE-2025-32434), even in weights-only mode.",

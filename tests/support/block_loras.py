@@ -1,4 +1,4 @@
-"""LoRAs whose modules lie in known blocks, and weighing them: what the tests of block weights share."""
+"""LoRAs with modules in known blocks, and shortcuts to apply block weights to them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import torch
 from hypothesis import strategies as st
 from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.block_weights.apply import with_block_weights
-from lora_pack.merge.block_weights.layouts import FAMILIES, Family
+from lora_pack.merge.block_weights.layouts import LAYOUTS, BlockLayout
 from lora_pack.merge.errors import LoraError
-from lora_pack.merge.names import ARCHITECTURES, Architecture, candidates, likely, target
+from lora_pack.merge.names import ARCHITECTURES, Architecture, candidates, likely, resolve
 
-FAMILY = {family.name: family for family in FAMILIES}
+LAYOUT = {layout.name: layout for layout in LAYOUTS}
 ARCHITECTURE = {architecture.name: architecture for architecture in ARCHITECTURES}
-SD, SDXL, FLUX = FAMILY["SD 1.5/2"], FAMILY["SDXL"], FAMILY["Flux"]
+SD, SDXL, FLUX = LAYOUT["SD 1.5/2"], LAYOUT["SDXL"], LAYOUT["Flux"]
 TEXT_ENCODER = "lora_te_text_model_encoder_layers_0_mlp_fc1"
 
 
 def make_lora(*names: str, name: str = "some.safetensors") -> Lora:
     modules = {
-        n: LoraModule(n, torch.zeros(rows, 1), torch.zeros(1, columns), 1.0) for n, (rows, columns) in shapes(names)
+        n: LoraModule.of(n, torch.zeros(rows, 1), torch.zeros(1, columns), 1.0) for n, (rows, columns) in shapes(names)
     }
     return Lora(name, modules, strength_model=0.7, strength_clip=0.6, metadata={"k": "v"})
 
 
 def shapes(names: tuple[str, ...]) -> list[tuple[str, tuple[int, int]]]:
-    """The names with the shapes that the weights have in the first architecture that knows the names."""
+    """The names with the shapes of their weights in the first architecture that knows the names."""
     known = next(iter(likely(candidates(dict.fromkeys(names, ())))), None)
     return [(name, shape(name, known)) for name in names]
 
@@ -33,15 +33,15 @@ def shapes(names: tuple[str, ...]) -> list[tuple[str, tuple[int, int]]]:
 def shape(name: str, architecture: Architecture | None) -> tuple[int, int]:
     if "SelfAttention" in name:
         return 4096, 4096  # T5
-    meaning = target(name, architecture)
-    found = architecture.own.find(meaning.weight.split(":")[1]) if architecture else None
+    target = resolve(name, architecture)
+    found = architecture.own_paths.find(target.weight.split(":")[1]) if architecture else None
     rows, columns = architecture.shapes.get(found[0], (2, 2)) if architecture and found else (2, 2)
-    return int(rows * (meaning.stop - meaning.start)), columns
+    return int(rows * target.rows.size), columns
 
 
-def path_of(name: str, family: Family) -> str:
-    """The path in ComfyUI's model, whatever spelling the name has."""
-    return target(name, family.architectures[0]).weight.split(":", 1)[1]
+def path_of(name: str, layout: BlockLayout) -> str:
+    """The path in ComfyUI's model that a name resolves to."""
+    return resolve(name, layout.architectures[0]).weight.split(":", 1)[1]
 
 
 def weights(lora: Lora) -> dict[str, float]:
@@ -49,7 +49,7 @@ def weights(lora: Lora) -> dict[str, float]:
 
 
 def weigh(names: list[str], spec: str, presets: dict[str, str] | None = None) -> list[float]:
-    """The weight of each module, 0 for one that is taken out."""
+    """The weight of each module; 0 for a removed one."""
     found = weights(with_block_weights(make_lora(*names), spec, {} if presets is None else presets))
     return [found.get(name, 0.0) for name in names]
 
@@ -60,11 +60,11 @@ def message(names: list[str], spec: str, presets: dict[str, str] | None = None) 
     return str(caught.value)
 
 
-# ---- the architectures, told apart from the tables: levels of the U-Net, and which of them carry attention
+# ---- the blocks of some architectures, independently of the tables: a U-Net from its levels with attention
 
 
 def unet(attention_by_level: list[bool]) -> list[tuple[str, str, str]]:
-    """(block, diffusers path, original path) of what lies in a block of a U-Net with two resnets a level."""
+    """(block, diffusers path, original path) of a layer in each block of a U-Net with two resnets per level."""
     levels = len(attention_by_level)
     found = [("IN00", "conv_in", "input_blocks.0.0")]
     for b, attention in enumerate(attention_by_level):
@@ -88,8 +88,8 @@ def unet(attention_by_level: list[bool]) -> list[tuple[str, str, str]]:
             if attention:
                 found.append((f"OUT{n:02}", f"up_blocks.{b}.attentions.{i}.proj_in", f"output_blocks.{n}.1.proj_in"))
         if b < levels - 1:
-            n, place = 3 * b + 2, 2 if attention else 1
-            found.append((f"OUT{n:02}", f"up_blocks.{b}.upsamplers.0.conv", f"output_blocks.{n}.{place}.conv"))
+            n, position = 3 * b + 2, 2 if attention else 1
+            found.append((f"OUT{n:02}", f"up_blocks.{b}.upsamplers.0.conv", f"output_blocks.{n}.{position}.conv"))
     return found
 
 
@@ -102,13 +102,13 @@ FLUX_BLOCKS = [
     ),
     *((f"SINGLE{i:02}", f"single_transformer_blocks.{i}.proj_mlp", f"single_blocks.{i}.linear1") for i in range(38)),
 ]
-# the other parts of a double block in diffusers' naming
+# more layers of a double block, under diffusers' names
 FLUX_PARTS = [
     (f"DOUBLE{i:02}", f"transformer_blocks.{i}.{part}", f"transformer_blocks.{i}.{context_part}")
     for i in range(19)
     for part, context_part in [("norm1.linear", "norm1_context.linear"), ("ff.net.2", "ff_context.net.2")]
 ]
-DRAWN = [(SD, SD_UNET), (SDXL, SDXL_UNET), (FLUX, [*FLUX_BLOCKS, *FLUX_PARTS])]
+BLOCKS = [(SD, SD_UNET), (SDXL, SDXL_UNET), (FLUX, [*FLUX_BLOCKS, *FLUX_PARTS])]
 
 
 def kohya(path: str) -> str:
@@ -152,7 +152,7 @@ LENGTHS = {
     "LTX-Video 13B/LTX 2": (49, 49),
 }
 
-# ---- what the notation is made of, in any order
+# ---- random texts from the notation's tokens
 
 tokens = st.sampled_from(
     [

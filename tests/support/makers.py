@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 from lora_pack.merge.adapters.base import Lora, LoraModule
+from lora_pack.merge.lazy import LazyTensor
 from lora_pack.merge.methods.mask_stream import MaskStream
 from torch import Tensor
 
@@ -56,7 +57,21 @@ def make_module(
 
     up = values(shape[0], rank, *(1 for _ in shape[2:]))
     down = values(rank, *shape[1:])
-    return LoraModule(name, up, down, float(rank if alpha is None else alpha), block_weight)
+    return LoraModule.of(name, up, down, float(rank if alpha is None else alpha), block_weight)
+
+
+def up_of(module: LoraModule) -> Tensor:
+    return module.up.materialize()
+
+
+def down_of(module: LoraModule) -> Tensor:
+    return module.down.materialize()
+
+
+def with_factors(module: LoraModule, **changes: object) -> LoraModule:
+    """The module with other fields; factors may be given as tensors."""
+    lazy = {name: LazyTensor.of(value) if isinstance(value, Tensor) else value for name, value in changes.items()}
+    return replace(module, **lazy)
 
 
 def make_lora(
@@ -101,14 +116,14 @@ def each_module(lora: Lora, change: Callable[[LoraModule], LoraModule]) -> Lora:
 
 def as_matrix(module: LoraModule) -> LoraModule:
     """A 1x1 convolution as some trainers store it: without the kernel's dimensions."""
-    return replace(module, up=module.up.flatten(1), down=module.down.flatten(1))
+    return with_factors(module, up=module.up.materialize().flatten(1), down=module.down.materialize().flatten(1))
 
 
 def regauged(module: LoraModule, gauge: Tensor) -> LoraModule:
     """The same delta in other factors: (B G, G^-1 A)."""
-    up = module.up.flatten(1).double() @ gauge.double()
-    down = torch.linalg.inv(gauge.double()) @ module.down.flatten(1).double()
-    return replace(
+    up = module.up.materialize().flatten(1).double() @ gauge.double()
+    down = torch.linalg.inv(gauge.double()) @ module.down.materialize().flatten(1).double()
+    return with_factors(
         module,
         up=up.reshape(module.up.shape).to(module.up.dtype),
         down=down.reshape(module.down.shape).to(module.down.dtype),
@@ -125,15 +140,15 @@ def spectral_lora(shape: tuple[int, int], values: Sequence[float], seed: int) ->
     left, right = (rotation(size, seed + i)[:, : len(values)] for i, size in enumerate(shape))
     root = torch.tensor(values, dtype=torch.float64).sqrt()
     up, down = (left * root).float(), (right * root).T.float()
-    return of_modules([LoraModule(LINEAR, up, down.contiguous(), float(len(values)))], f"spectrum{seed}")
+    return of_modules([LoraModule.of(LINEAR, up, down.contiguous(), float(len(values)))], f"spectrum{seed}")
 
 
 def state_dict(lora: Lora) -> dict[str, Tensor]:
     """The LoRA's tensors under kohya's names, written out here and not by the core."""
     tensors: dict[str, Tensor] = {}
     for name, module in lora.modules.items():
-        tensors[f"{name}.lora_up.weight"] = module.up
-        tensors[f"{name}.lora_down.weight"] = module.down
+        tensors[f"{name}.lora_up.weight"] = module.up.materialize()
+        tensors[f"{name}.lora_down.weight"] = module.down.materialize()
         tensors[f"{name}.alpha"] = torch.tensor(module.alpha * module.block_weight)
     return tensors
 
@@ -144,7 +159,7 @@ def fingerprint(lora: Lora) -> str:
     digest.update(repr((lora.name, lora.strength_model, lora.strength_clip, dict(lora.metadata))).encode())
     for name, m in lora.modules.items():
         digest.update(repr((name, m.name, m.alpha, m.block_weight)).encode())
-        for tensor in (m.up, m.down):
+        for tensor in (m.up.materialize(), m.down.materialize()):
             digest.update(repr((tensor.dtype, tensor.shape, tensor.stride(), tensor.requires_grad)).encode())
             digest.update(tensor_bytes(tensor))
     return digest.hexdigest()

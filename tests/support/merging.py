@@ -49,7 +49,7 @@ def plain(mode: str) -> str:
 def masks_for(mode: str, seed: int, loras: Sequence[Lora], name: str, density: float) -> oracle.Masks | None:
     if "dare" not in mode:
         return None
-    return drawn_masks(seed, resolver_for(loras).target(name).weight, density)
+    return drawn_masks(seed, resolver_for(loras).resolve(name).weight, density)
 
 
 def merge(

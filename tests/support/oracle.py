@@ -28,8 +28,8 @@ class Part:
 
 
 def part(module: LoraModule, strength: float = 1.0, input_index: int = 1) -> Part:
-    up = module.up.detach().cpu().double().numpy()
-    down = module.down.detach().cpu().double().numpy()
+    up = module.up.materialize().detach().cpu().double().numpy()
+    down = module.down.materialize().detach().cpu().double().numpy()
     rank = down.shape[0]
     return Part(input_index, up.reshape(len(up), rank), down.reshape(rank, -1), module.alpha / rank, strength)
 

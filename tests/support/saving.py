@@ -22,6 +22,7 @@ import torch
 from merge.adapters.base import Lora, LoraModule
 from merge.files import save
 from merge.io import safetensors_file
+from tests.support.faults import Fault, no_hard_links
 
 NAME = "a.safetensors"
 
@@ -30,7 +31,7 @@ def lora(seed: int, modules: int = 4) -> Lora:
     noise = torch.Generator().manual_seed(seed)
     names = [f"lora_unet_{number}" for number in range(modules)]
     made = {
-        name: LoraModule(
+        name: LoraModule.of(
             name, torch.randn(600, 8, generator=noise), torch.randn(8, 600, generator=noise), 8.0 + seed % 2
         )
         for name in names
@@ -71,24 +72,17 @@ def killed_at_points(folder: Path, overwrite: bool, links: bool) -> None:
     """
     safetensors_file.WRITE_BYTES = 9000
     if not links:
-        os.link = no_links
+        os.link = no_hard_links  # type: ignore[assignment]
     save(lora(1), folder / NAME)
     report(0, False, folder)
     new, point = lora(2), 0
     while True:
         point += 1
-        reached: list[str] = []
+        fault = Fault(lambda: os.kill(os.getpid(), signal.SIGKILL), at=point)
 
-        def reach(what: str, point: int = point, reached: list[str] = reached) -> None:
-            reached.append(what)
-            if len(reached) == point:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def work(reach: Callable[[str], None] = reach) -> None:
-            sys.addaudithook(lambda event, _: reach(event) if event in FILE_EVENTS else None)
-            sync = os.fsync
-            os.fsync = lambda fd: (reach("fsync"), sync(fd))[1]  # type: ignore[assignment]
-            save(new, folder / NAME, overwrite=overwrite, check=lambda: reach("check"))
+        def work(fault: Fault = fault) -> None:
+            fault.in_file_calls()
+            save(new, folder / NAME, overwrite=overwrite, check=fault)
 
         ended_by = forked(work)
         report(point, ended_by == signal.SIGKILL, folder)
@@ -97,13 +91,6 @@ def killed_at_points(folder: Path, overwrite: bool, links: bool) -> None:
         for name in listing(folder):
             (folder / name).unlink()
         save(lora(1), folder / NAME)
-
-
-FILE_EVENTS = {"open", "os.link", "os.rename", "os.remove"}
-
-
-def no_links(*_: object, **__: object) -> None:
-    raise OSError("this file system has no hard links")
 
 
 def killed_at_moments(folder: Path, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Starting and stopping, on a stand-in for ComfyUI: a server that starts another process, and one that dies."""
+"""Starting and stopping stand-ins for ComfyUI: a server with a child process, and one that dies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def start_program(folder: Path, program: str):
     return start(folder, Path(sys.executable), folder, folder / "server.log")
 
 
-def test_stopping_ends_what_the_server_started_too(tmp_path: Path):
+def test_stop_ends_the_servers_child_processes(tmp_path: Path):
     server = start_program(tmp_path, WITH_CHILD)
     try:
         server.until(lambda: "child listens on" in server.log(), "the child")
@@ -44,18 +44,18 @@ def test_stopping_ends_what_the_server_started_too(tmp_path: Path):
     finally:
         server.stop()
     assert not server.alive()
-    server.stop()  # twice does no harm
+    server.stop()  # a second call does no harm
     end = time.monotonic() + 60
-    while not is_free(port):  # the system may take a moment to clear a killed process away
-        assert time.monotonic() < end, "the child lives on"
+    while not is_free(port):  # the system may take a moment to clean up a killed process
+        assert time.monotonic() < end, "the child process is still running"
 
 
-def test_a_server_that_dies_is_told_at_once_with_its_log(tmp_path: Path):
+def test_start_raises_with_the_log_when_the_server_dies(tmp_path: Path):
     with pytest.raises(ServerError, match="(?s)code 3.*no such accelerator"):
         start_program(tmp_path, "import sys; print('no such accelerator', flush=True); sys.exit(3)")
 
 
-def test_unlinking_leaves_what_the_link_led_to(tmp_path: Path):
+def test_unlink_folder_keeps_the_links_target(tmp_path: Path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)

@@ -1,4 +1,4 @@
-"""The parts of `run.py demo` that need no server; the whole of it is what a reader of the README runs."""
+"""The parts of `run.py demo` that don't need a server."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from lora_pack.tools.demo import check_files, copy_in, demo_prompt, describe_lor
 from lora_pack.tools.make_lora import small_modules, write_lora
 
 
-def test_a_lora_is_described_from_its_header(tmp_path: Path):
+def test_describe_lora_reads_modules_and_rank_from_the_header(tmp_path: Path):
     write_lora(tmp_path / "a.safetensors", rank=3, modules=small_modules())
     assert describe_lora(tmp_path / "a.safetensors").startswith("84 modules, rank 3, ")
 
 
-def test_files_that_cannot_be_merged_are_named_before_anything_starts(tmp_path: Path):
+def test_check_files_names_missing_files_and_other_file_types(tmp_path: Path):
     (tmp_path / "picture.png").touch()
     for name in ("absent.safetensors", "picture.png"):
         with pytest.raises(SystemExit, match=name):
             check_files([tmp_path / name])
 
 
-def test_given_files_of_one_name_stay_apart_and_keep_their_order(tmp_path: Path):
+def test_files_with_the_same_name_stay_separate_and_in_order(tmp_path: Path):
     files = [tmp_path / folder / "lora.safetensors" for folder in ("x", "y")]
     for file in files:
         file.parent.mkdir()
         file.write_text(file.parent.name)
     loras = tmp_path / "loras"
     loras.mkdir()
-    for _ in range(2):  # the second time over what the first left
+    for _ in range(2):  # the second time over the files of the first
         names = copy_in(files, loras)
         assert [(loras / name).read_text() for name in names] == ["x", "y"]
     prompt = demo_prompt(names)

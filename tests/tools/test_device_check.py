@@ -1,4 +1,4 @@
-"""`run.py test --device`: which Python it takes, and what it says where no Python has the device."""
+"""`run.py test --device`: which Python it picks, and what it prints if none can use the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ finally:
 
 @pytest.fixture
 def pythons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """ComfyUI's Python, the one that runs this, and that of .venv; none of them is ever started."""
+    """ComfyUI's Python, the running one, and .venv's. None of them is ever started."""
     found = {name: tmp_path / name / "python" for name in ("comfyui", "this", ".venv")}
     for path in found.values():
         path.parent.mkdir()
@@ -31,7 +31,7 @@ def pythons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, able: str, pythons: dict[str, Path]) -> list[list[str]]:
-    """Only one of the Pythons has the device; returns what was run."""
+    """Let only one of the Pythons have the device; returns the commands that were run."""
     ran: list[list[str]] = []
 
     def run_one(command: list[str], **options: object) -> SimpleNamespace:
@@ -52,14 +52,14 @@ def test_the_first_python_with_the_device_runs_the_check(able: str, tried: int, 
     assert ran[-1] == [str(pythons[able]), script, "--device", "cuda", "--only", "memory"]
 
 
-def test_no_python_with_the_device_is_said_plainly(pythons, monkeypatch, capsys: pytest.CaptureFixture[str]):
+def test_without_a_suitable_python_the_reasons_are_printed(pythons, monkeypatch, capsys: pytest.CaptureFixture[str]):
     ran = answering(monkeypatch, "", pythons)
     assert run.test(["--device", "xpu"]) == 1
-    said = capsys.readouterr().out
-    assert "No Python here has a torch that can use the device xpu" in said
-    assert said.count("no such device") == 3 and len(ran) == 3
+    printed = capsys.readouterr().out
+    assert "No Python found whose torch can use the device xpu" in printed
+    assert printed.count("no such device") == 3 and len(ran) == 3
 
 
-def test_a_device_without_a_name_is_refused():
+def test_device_option_without_a_name_is_rejected():
     with pytest.raises(SystemExit, match="--device needs a name"):
         run.test(["--device"])

@@ -1,4 +1,4 @@
-"""The environment that run.py makes: what it borrows, when it installs, and how it mends a broken installation."""
+"""The environment that run.py creates: what it borrows, when it installs, and recovery from interruptions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def base() -> Base:
 
 @pytest.fixture(autouse=True)
 def bare_environments(monkeypatch: pytest.MonkeyPatch):
-    """pip is most of a new environment, and never runs here."""
+    """Create environments without pip: installing it takes most of the time, and the tests never run it."""
     monkeypatch.setattr(environment, "MAKE_VENV", ["-m", "venv", "--without-pip"])
 
 
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What pip would have been called with."""
+    """The arguments pip would have been called with."""
     calls: list[list[str]] = []
 
     def record(self: Venv, arguments: Sequence[str], borrowed_torch: str | None) -> None:
@@ -35,44 +35,42 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
-def test_the_torch_of_the_python_that_starts_it_is_borrowed(tmp_path: Path, base: Base):
+def test_the_base_pythons_torch_is_borrowed(tmp_path: Path, base: Base):
     venv = Venv(tmp_path / ".venv", base)
     assert venv.borrowed_torch == base.torch
     assert venv.runs("import torch, sys; assert sys.prefix.endswith('.venv')")
 
 
-def test_without_torch_nothing_is_borrowed(tmp_path: Path, base: Base):
+def test_nothing_is_borrowed_from_a_base_without_torch(tmp_path: Path, base: Base):
     venv = Venv(tmp_path / ".venv", replace(base, torch=None))
     assert venv.borrowed_torch is None
     assert not venv.runs("import torch")
 
 
-def test_pip_runs_once_for_a_list_and_again_for_a_changed_one(tmp_path: Path, base: Base, pip: list[list[str]]):
+def test_pip_runs_once_per_list_of_requirements(tmp_path: Path, base: Base, pip: list[list[str]]):
     for text in ("first", "first", "second", "second"):
         Venv(tmp_path / ".venv", base).install("tests", text, [text])
     assert pip == [["first"], ["second"]]
 
 
-def test_an_installation_that_broke_off_is_made_anew(tmp_path: Path, base: Base, pip: list[list[str]]):
+def test_an_interrupted_installation_is_started_over(tmp_path: Path, base: Base, pip: list[list[str]]):
     venv = Venv(tmp_path / ".venv", base)
     venv.install("comfyui", "one", ["one"])
     half = venv.site_packages / "half.py"
     half.touch()
 
-    def breaks_off(*_: object) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Venv, "_pip", breaks_off)
+        patch.setattr(Venv, "_pip", interrupted)
         venv.install("tests", "two", ["two"])
     again = Venv(tmp_path / ".venv", base)
     assert not half.exists()
     assert not again.has("comfyui", "one")
 
 
-def test_a_torchvision_that_does_not_fit_the_borrowed_torch_is_not_taken_for_installed(
-    tmp_path: Path, base: Base, pip: list[list[str]]
-):
+def test_a_torchvision_that_mismatches_the_borrowed_torch_raises(tmp_path: Path, base: Base, pip: list[list[str]]):
     venv = Venv(tmp_path / ".venv", base)
     with pytest.raises(TorchMismatch):
         venv.install("ComfyUI", "list", ["torchvision"], check="import no_such_module")
@@ -81,7 +79,7 @@ def test_a_torchvision_that_does_not_fit_the_borrowed_torch_is_not_taken_for_ins
     assert venv.has("ComfyUI", "list")
 
 
-def test_torch_is_in_the_list_only_where_none_is_borrowed(tmp_path: Path, base: Base, pip: list[list[str]]):
+def test_torch_is_installed_only_if_none_is_borrowed(tmp_path: Path, base: Base, pip: list[list[str]]):
     (tmp_path / "requirements.txt").write_text("torch\ntorchvision # pictures\n\n#comment\nav>=14\n")
     required = ["torch", "torchvision", "av>=14"]
     for torch, expected in ((base.torch, required), (None, [*required, *environment.TORCH])):

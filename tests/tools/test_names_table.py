@@ -1,33 +1,34 @@
-"""What the docs say about families is what the data says."""
+"""The docs about families agree with the data."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
-from lora_pack.merge.names import Architecture, mapped_names, target
+from lora_pack.merge.names import Architecture, RowRange, mapped_names, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_table_in_the_docs_is_made_from_the_families():
+def test_the_table_in_the_docs_is_up_to_date():
     code = subprocess.run([sys.executable, "-m", "tools.names_table", "--check"], cwd=ROOT).returncode
     assert code == 0, "docs/names.md is older than merge/names: run python -m tools.names_table"
 
 
-def test_the_family_in_the_guide_reads_as_the_guide_says():
+def test_the_example_family_of_the_guide_resolves_as_described():
     guide = (ROOT / "docs" / "adding-a-family.md").read_text("utf-8")
     (table,) = re.findall(r'TABLE = """(.*?)"""', guide, re.DOTALL)
     example = Architecture("Example", table, sizes={"w": 2048}, blocks={"blocks": 24})
-    qkv = target("diffusion_model.blocks.3.attn.qkv", example)
-    parts = [target(f"transformer.transformer_blocks.3.attn.to_{part}", example) for part in "qkv"]
+    qkv = resolve("diffusion_model.blocks.3.attn.qkv", example)
+    parts = [resolve(f"transformer.transformer_blocks.3.attn.to_{part}", example) for part in "qkv"]
     assert {part.weight for part in parts} == {qkv.weight}
-    assert [part.start for part in parts] == [0, parts[0].stop, parts[1].stop] and parts[2].stop == 1
-    assert target("blocks.3.attn_qkv", example) == qkv
-    assert target("transformer.norm_out.linear", example).swapped
-    assert list(mapped_names(target("blocks.3.scale_shift", example), example)) == [
+    assert [part.rows for part in parts] == [RowRange(Fraction(n, 3), Fraction(n + 1, 3)) for n in range(3)]
+    assert resolve("blocks.3.attn_qkv", example) == qkv
+    assert resolve("transformer.norm_out.linear", example).swapped
+    assert list(mapped_names(resolve("blocks.3.scale_shift", example), example)) == [
         "diffusion_model.blocks.3.scale_shift"
     ]
     assert example.shapes["blocks.{b}.attn.qkv"] == (6144, 2048)

@@ -1,4 +1,4 @@
-"""The architectures that are known. Where a LoRA could be of several, the first of them is named first."""
+"""The known architectures. A LoRA that could be for several is assumed to be for the first of them."""
 
 from __future__ import annotations
 

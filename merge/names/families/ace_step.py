@@ -1,9 +1,9 @@
-"""ACE-Step and ACE-Step 1.5 (and XL), which make music.
+"""ACE-Step and ACE-Step 1.5 (and XL): music.
 
-ACE-Step's model is written in diffusers' manner: own paths are everybody's, and ComfyUI maps them bare as well. Those
-of 1.5 begin with `decoder.`, but its trainers see the decoder alone: `base_model.model.layers.0...` (PEFT) and
-`lycoris_layers_0...`, which ComfyUI maps; diffusers' names it doesn't. In diffusers too the transformer is the decoder
-alone. The pairs are those of its converter (scripts/convert_ace_step_to_diffusers.py).
+ACE-Step's paths are the same everywhere, and ComfyUI maps them bare as well. The paths of 1.5 begin with `decoder.`,
+but its trainers and diffusers have only the decoder, without that word. ComfyUI maps the trainers' names
+(`base_model.model.layers.0...`, `lycoris_layers_0...`), not those of diffusers. The pairs come from diffusers'
+converter (scripts/convert_ace_step_to_diffusers.py).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ACE_STEP = Architecture(
     prefixes=(*GENERIC, ""),
 )
 
-# q: the rows of the queries, h: the MLP's width
+# q: rows of the queries, h: width of the MLP
 DECODER = """
 mapped under:
 decoder.layers.{b}.[self_attn|cross_attn]. = layers.{b}.[self_attn|cross_attn].
@@ -65,7 +65,7 @@ decoder.[condition_embedder|norm_out] = [condition_embedder|norm_out]
 decoder.[proj_in.1|proj_out.1] < [proj_in.1|proj_out.1]
 decoder.scale_shift_table!
 """
-# The encoders of text and sound are as wide in XL.
+# The encoders of text and sound have the same width in XL.
 LAYER = """
     self_attn.[q_proj|o_proj] : 2048,2048
     self_attn.[k_proj|v_proj] : 1024,2048
@@ -99,9 +99,14 @@ def ace_step15(name: str, width: int, queries: int, hidden: int, blocks: int) ->
         sizes={"w": width, "q": queries, "h": hidden},
         encoders=(
             language_model("qwen3_06b", width=1024),
-            # the model that plans the song, of 2B or 4B: no common name says which
+            # the model that plans the song, 2B or 4B: the names that both are mapped under don't say which
             language_model(
-                "qwen3_2b", diffusers="", part="te", width=(2048, 2560), nameless=True, others=("qwen3_4b",)
+                "qwen3_2b",
+                diffusers_prefix="",
+                component="te",
+                width=(2048, 2560),
+                nameless=True,
+                other_names=("qwen3_4b",),
             ),
         ),
         blocks={"decoder.layers": blocks},

@@ -1,6 +1,6 @@
 """AuraFlow and Pony v7: double and single layers without fused weights (auraflow_to_diffusers, comfy/utils.py).
 
-The original numbers the two streams: in a double layer 1 is the text and 2 the picture, a single layer has 1 alone.
+The original numbers the two streams: in a double layer 1 is the text and 2 the image; a single layer only has 1.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""CogVideoX: 2B, and 5B with its later kin (1.5, image to video, Fun's inpainting), which differ in their ends.
+"""CogVideoX 2B and 5B, with 5B's successors (1.5, image to video, Fun inpainting), which differ in their ends.
 
-ComfyUI, which has it since 0.33, has a layout of its own and maps that alone: of diffusers' names, which all LoRAs in
-the wild have, it loads nothing. The pairs are from the two models' code (comfy/ldm/cogvideo, transformer_cogvideox_3d):
-nothing is fused or swapped.
+ComfyUI has it since 0.33, with paths of its own, and maps no others: it loads nothing from the existing LoRAs, which
+all have diffusers' names. The pairs come from the code of the two models (comfy/ldm/cogvideo,
+transformer_cogvideox_3d). Nothing is fused or swapped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Cosmos 1 (7B, 14B) and Cosmos Predict2 (2B, 14B), whose 2B is Anima's transformer too. ComfyUI maps own paths alone.
+"""Cosmos 1 (7B, 14B) and Cosmos Predict2 (2B, 14B). ComfyUI maps their own paths only.
 
-Anima has an adapter of the language model's states besides; nothing else tells it from Predict2 2B, and far more LoRAs
-are of Anima. diffusers keeps the adapter as a model of its own, `text_conditioner.` in a LoRA. The pairs are those of
+Anima is Predict2 2B with an adapter for a language model's states; only the adapter tells them apart, and far more
+LoRAs are for Anima. In diffusers the adapter is a model of its own, `text_conditioner.` in a LoRA. The pairs come from
 diffusers' converters (single_file_utils.py, scripts/convert_anima_to_diffusers.py).
 """
 
@@ -48,8 +48,8 @@ llm_adapter. = text_conditioner.
     blocks.{n}.[norm_self_attn|norm_cross_attn|norm_mlp] <
     [embed|out_proj|norm] <
 """
-# ComfyUI has Anima since 0.33, with this as its only encoder.
-QWEN3_06B = language_model("qwen3_06b", part="te", width=1024, kohya=True)
+# Anima's only encoder; ComfyUI has it since 0.33.
+QWEN3_06B = language_model("qwen3_06b", component="te", width=1024, kohya=True)
 
 
 def cosmos1(name: str, width: int, blocks: int) -> Architecture:

@@ -1,4 +1,4 @@
-"""ERNIE-Image: one row of layers with one modulation for all of them. ComfyUI's model has diffusers' paths."""
+"""ERNIE-Image: one list of layers that share one modulation. ComfyUI's model has diffusers' paths."""
 
 from __future__ import annotations
 

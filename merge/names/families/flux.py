@@ -1,7 +1,7 @@
 """Flux, Chroma and Flux 2: double and single blocks with fused weights (flux_to_diffusers, comfy/utils.py).
 
-A single block's linear1 holds q, k, v and the MLP's input, one above the other: 1 : 1 : 1 : 4 of its rows in Flux and
-Chroma, 1 : 1 : 1 : 6 in Flux 2, whose gated MLP has twice three widths.
+The rows of a single block's linear1 are q, k, v and the first layer of the MLP: 1 : 1 : 1 : 4 in Flux and Chroma,
+1 : 1 : 1 : 6 in Flux 2, whose gated MLP has 2 x 3 widths.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..model import Architecture, Encoder
 from .encoders import clip_l, language_model, t5
 
-# Under these every supported ComfyUI maps diffusers' paths; 0.33 maps them bare as well.
+# Every supported ComfyUI maps diffusers' paths under these; 0.33 maps them bare as well.
 MAPPED = "\nmapped under: transformer. lycoris_ lora_transformer_\n"
 UNMAPPED = "\nmapped under:\n"
 
@@ -23,7 +23,7 @@ double_blocks.{b}. = transformer_blocks.{b}.
     txt_attn.norm.[query_norm|key_norm]? = attn.[norm_added_q|norm_added_k]
 single_blocks.{b}.norm.[query_norm|key_norm]? = single_transformer_blocks.{b}.attn.[norm_q|norm_k]
 """
-# what goes into the MLP: m in all, e with the gate of Flux 2
+# m: width of the MLP, e: rows of its first layer, which Flux 2's gate doubles
 MLP = """
 double_blocks.{b}. = transformer_blocks.{b}.
     [img_mlp|txt_mlp].0 : e,w = [ff|ff_context].net.0.proj
@@ -52,16 +52,16 @@ EMBEDDERS = """
 VECTOR = """
 vector_in.[in_layer|out_layer] = time_text_embed.text_embedder.[linear_1|linear_2]
 """
-# USO's LoRAs, as ComfyUI converts them: q, k and v of linear1 in one piece, above the MLP's share.
+# USO's LoRAs, as ComfyUI converts them: q, k and v of linear1 as one module, without the MLP's rows.
 USO = "\nmapped under: diffusion_model.\nsingle_blocks.{b}.linear1 < single_blocks.{b}.(linear1_qkv:3 + _:%d)\n"
-# The norms' parameter as ComfyUI called it up to 0.3.75. 0.33 calls it a weight.
+# The norms' parameter is called `scale` in ComfyUI up to 0.3.75 and `weight` in 0.33.
 OLD_NORMS = """
 mapped under:
 double_blocks.{b}.[img_attn|txt_attn].norm.[query_norm|key_norm] < double_blocks.{b}.[img_attn|txt_attn].norm.[query_norm|key_norm].scale
 single_blocks.{b}.norm.[query_norm|key_norm] < single_blocks.{b}.norm.[query_norm|key_norm].scale
 """  # noqa: E501
 
-# 0.33 maps Flux 2's names of these blocks, for Flux 1 too; 0.3.75 doesn't yet.
+# Flux 2's names of these blocks. 0.33 maps them, even for Flux 1; 0.3.75 doesn't.
 FLUX2_BLOCKS = """
 double_blocks.{b}. = transformer_blocks.{b}.
     [img_mlp|txt_mlp].[0|2] = [ff|ff_context].[linear_in|linear_out]
@@ -76,7 +76,7 @@ FLUX2_ENDS = """
 
 
 def only_read(table: str) -> str:
-    """The table's spellings as those that ComfyUI reads for one model because it shares its map with another."""
+    """The table for a model that nobody writes these names for, although ComfyUI maps them: it shares another's map."""
     return table.replace(" = ", " << ").replace(".{b}. << ", ".{b}. = ")
 
 
@@ -87,7 +87,7 @@ FLUX_TABLE = (
 FLUX2_TABLE = (
     *(MAPPED, ATTENTION, ENDS, SWAPPED, UNMAPPED, FLUX2_BLOCKS, FLUX2_ENDS),
     *(MAPPED, only_read(MLP), only_read(EMBEDDERS)),
-    # ComfyUI gives proj_mlp four of the widths, as in Flux 1; the last two have no name
+    # ComfyUI maps proj_mlp to four widths, as in Flux 1; the last two have no name
     only_read(LINEAR1).replace("proj_mlp:4", "proj_mlp:4 + _:2"),
     *(USO % 6, OLD_NORMS),
 )
@@ -101,7 +101,7 @@ distilled_guidance_layer.
     layers.{n}.[in_layer|out_layer] = layers.{n}.[linear_1|linear_2]
     norms.{n}? =
     norms.{n} < norms.{n}.scale
-# Chroma Radiance, which works on pixels
+# Chroma Radiance, the pixel-space model
 img_in_patch
 nerf_image_embedder.embedder.{n}
 nerf_blocks.{n}.param_generator
@@ -114,12 +114,12 @@ nerf_final_layer_conv.conv
 
 
 def sizes(width: int, mlp: int, gated: bool) -> dict[str, int]:
-    """``mlp``: how many widths the MLP works in; ``gated``: its first layer has twice as many rows."""
+    """``mlp``: width of the MLP, in widths of the model; ``gated``: its first layer has twice as many rows."""
     enters = 2 * mlp if gated else mlp
     return {"w": width, "m": mlp * width, "e": enters * width, "l": (3 + enters) * width, "o": (1 + mlp) * width}
 
 
-# diffusion-pipe's spelling of HunyuanVideo, which is Flux's once it is flat
+# diffusion-pipe's names for HunyuanVideo; without the dots they are Flux's.
 HUNYUAN_DOTS = (".img_attn_qkv", ".img_attn_proj", ".txt_attn_qkv", ".txt_attn_proj")
 
 FLUX = Architecture(

@@ -1,7 +1,7 @@
-"""HiDream I1: double and single blocks with experts; ComfyUI, diffusers and trainers have the original's paths.
+"""HiDream I1: double and single blocks with experts. ComfyUI, diffusers and trainers have the original's paths.
 
-HiDream O1: a Qwen3-VL that works on pixels. ComfyUI leaves out the `model.` that the official paths begin with, as
-musubi-tuner and DiffSynth-Studio write them; diffusers doesn't have it.
+HiDream O1: a Qwen3-VL that works on pixels. The official paths begin with `model.`, and musubi-tuner and
+DiffSynth-Studio write them so; ComfyUI leaves it out. diffusers doesn't have the model.
 """
 
 from __future__ import annotations

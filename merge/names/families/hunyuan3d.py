@@ -1,5 +1,7 @@
-"""Hunyuan3D 2 (and mini), which has Flux's blocks, 1024 wide, and 2.1, a plain transformer with experts in its last
-blocks. ComfyUI maps their own paths alone, and nobody has others. They take in pictures: there is no text encoder.
+"""Hunyuan3D 2 (and mini): Flux's blocks, 1024 wide. Hunyuan3D 2.1: a plain transformer with experts in its last blocks.
+
+They are conditioned on images and have no text encoder. Their own paths are the only ones in use, and ComfyUI maps no
+others.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""HunyuanDiT 1.0 to 1.2: one row of blocks, the later of which take in what the earlier gave.
+"""HunyuanDiT 1.0 to 1.2: one list of blocks with skip connections from the first half to the second.
 
-1.0 and 1.1 embed a style and the picture's size besides; all of the blocks is shaped the same. The pairs are those of
-diffusers' script that converts the checkpoint. diffusers has norm2 and norm3 the other way round: these names say the
-original's, which the files that ComfyUI loads have.
+1.0 and 1.1 also embed a style and the image's size; the blocks have the same shapes. The pairs come from diffusers'
+conversion script. diffusers exchanges norm2 and norm3; here these names are the original's, as in the files that
+ComfyUI loads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""HunyuanVideo, HunyuanVideo 1.5 and HunyuanImage 2.1: Flux's blocks with a token refiner before them.
+"""HunyuanVideo, HunyuanVideo 1.5 and HunyuanImage 2.1: Flux's blocks after a token refiner.
 
-ComfyUI maps diffusion-pipe's spelling of HunyuanVideo besides its own (model_lora_keys_unet). The original's other
-names and those of diffusers are what diffusers' converter of the checkpoint knows. It maps no name for the parts of a
-fused weight, so they are only ever written fused.
+Besides their own paths, ComfyUI maps diffusion-pipe's names for HunyuanVideo (model_lora_keys_unet). The original's
+other names and diffusers' names come from diffusers' checkpoint converter. ComfyUI maps no names to rows of a fused
+weight, so only whole weights are written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ txt_in.individual_token_refiner.blocks.{n}. = context_embedder.token_refiner.ref
     self_attn.qkv = attn.(to_q + to_k + to_v)
     self_attn.proj = attn.to_out.0
     [norm1|norm2] =
-    adaLN_modulation.1 = norm_out.linear      # a pair of gates, which diffusers leaves in order
+    adaLN_modulation.1 = norm_out.linear      # two gates, which diffusers doesn't swap
     mlp.[0|2] = ff.[net.0.proj|net.2]
 txt_in. = context_embedder.
     input_embedder = proj_in
@@ -29,7 +29,7 @@ vision_in.proj.[0|1|3|4] = image_embedder.[norm_in|linear_1|linear_2|norm_out]
 cond_type_embedding = cond_type_embed
 final_layer.linear = proj_out
 """
-# What diffusers calls the embedders of time and the like; each model has one of these, and knows the others'.
+# diffusers' names of the embedders. Each model has one of these, and recognises the others.
 EMBEDDERS = {
     "time_text_embed": """
 [time_in|vector_in|guidance_in].[in_layer|out_layer] {} time_text_embed.[timestep|text|guidance]_embedder.[linear_1|linear_2]
@@ -42,7 +42,7 @@ EMBEDDERS = {
 guidance_in.[in_layer|out_layer] {} time_guidance_embed.guidance_embedder.[linear_1|linear_2]
 """,  # noqa: E501
 }
-# Tencent's code; some of it splits what the checkpoint has fused.
+# The names in Tencent's code, some of which splits weights that the checkpoint has fused.
 ORIGINAL = """
 [time_in|time_r_in|guidance_in].[in_layer|out_layer] < [time_in|time_r_in|guidance_in].mlp.[0|2]
 txt_in.t_embedder.[in_layer|out_layer] < txt_in.t_embedder.mlp.[0|2]
@@ -53,7 +53,7 @@ single_blocks.{b}.linear1 < single_blocks.{b}.(linear1_q + linear1_k + linear1_v
 single_blocks.{b}.linear2 < single_blocks.{b}.linear2.fc
 single_blocks.{b}.norm.[query|key]_norm < single_blocks.{b}.[q|k]_norm
 """
-# Where diffusion-pipe's spelling differs from ComfyUI's, and where it doesn't.
+# diffusion-pipe's names: first those that differ from ComfyUI's, then those that don't.
 PIPE = """
 mapped under: transformer. diffusion_model.
 double_blocks.{b}.
@@ -84,13 +84,17 @@ BLOCKS = "".join((UNMAPPED, ATTENTION, MLP, MODULATION, LINEAR1, REFINER, ENDS, 
 def hunyuan(
     name: str, width: int, double: int, single: int, embedders: str, encoders: tuple[Encoder, ...], pipe: bool = True
 ) -> Architecture:
-    """``embedders``: what diffusers calls them; ``pipe``: whether ComfyUI maps diffusion-pipe's spelling."""
-    called = "".join(lines.replace("{}", "=" if name == embedders else "<") for name, lines in EMBEDDERS.items())
-    spelt = "".join(line for line in PIPE.splitlines(keepends=True) if pipe or not line.startswith("mapped under:"))
+    """``embedders``: a key of EMBEDDERS; ``pipe``: whether ComfyUI maps diffusion-pipe's names."""
+    embedder_names = "".join(
+        lines.replace("{}", "=" if name == embedders else "<") for name, lines in EMBEDDERS.items()
+    )
+    pipe_names = "".join(
+        line for line in PIPE.splitlines(keepends=True) if pipe or not line.startswith("mapped under:")
+    )
     return Architecture(
         name=name,
         family="HunyuanVideo",
-        table=BLOCKS + called + spelt,
+        table=BLOCKS + embedder_names + pipe_names,
         sizes=sizes(width, 4, gated=False),
         encoders=encoders,
         blocks={"double_blocks": double, "single_blocks": single},
@@ -100,7 +104,7 @@ def hunyuan(
 
 HUNYUAN_VIDEO = hunyuan("HunyuanVideo", 3072, 20, 40, "time_text_embed", (clip_l(also=("te2",)), LLAMA))
 HUNYUAN_VIDEO_15 = hunyuan("HunyuanVideo 1.5", 2048, 54, 0, "time_embed", (qwen25_7b(), BYT5))
-# ComfyUI knows HunyuanImage by its own paths alone.
+# ComfyUI maps only the own paths of HunyuanImage.
 HUNYUAN_IMAGE = hunyuan("HunyuanImage 2.1", 3584, 20, 40, "time_guidance_embed", (qwen25_7b(), BYT5), pipe=False)
 HUNYUAN_IMAGE_REFINER = hunyuan(
     "HunyuanImage 2.1 Refiner", 3328, 20, 40, "time_guidance_embed", (qwen25_7b(),), pipe=False

@@ -1,6 +1,6 @@
-"""Ideogram 4: one row of layers. diffusers splits the fused q, k and v; all other paths are the same there.
+"""Ideogram 4: one list of layers. diffusers splits the fused q, k and v and has the same paths otherwise.
 
-ComfyUI maps its own paths alone. diffusers' names are those of its converter of LoRAs.
+ComfyUI maps its own paths only. diffusers' names come from its LoRA converter.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Joy-Image: double blocks alone, with q, k and v fused in ComfyUI and in diffusers, which have the same paths.
+"""Joy-Image: double blocks only. ComfyUI and diffusers have the same paths, with fused q, k and v.
 
-The original, and DiffSynth-Studio's trainer with it, has the attention's weights in the block itself, with dots before
-and underscores behind `img_attn`. Once flat, their names are those of Flux 2's double blocks.
+In the original and in DiffSynth-Studio's trainer the attention's weights lie in the block itself: `.img_attn_qkv`. Once
+flat, their names equal those of Flux 2's double blocks.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ condition_embedder.[time_embedder|text_embedder].[linear_1|linear_2] =
 condition_embedder.time_proj : 6w,w =
 proj_out =
 """
-# Flux 2's spellings of what is the same once it is flat
-FLUX2_SPELLINGS = tuple(f"{number}{dot}{x}_attn{dot}" for number in range(10) for dot in "._" for x in ("img", "txt"))
+# Flux 2's names that are the same once flat
+FLUX2_NAMES = tuple(f"{number}{dot}{x}_attn{dot}" for number in range(10) for dot in "._" for x in ("img", "txt"))
 
 JOY_IMAGE = Architecture(
     name="Joy-Image",
@@ -32,5 +32,5 @@ JOY_IMAGE = Architecture(
     sizes={"w": 4096},
     encoders=(qwen3_vl("qwen3vl_8b", 4096),),
     blocks={"double_blocks": 40},
-    excluded=FLUX2_SPELLINGS,
+    excluded=FLUX2_NAMES,
 )

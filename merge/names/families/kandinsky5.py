@@ -28,7 +28,7 @@ out_layer.out_layer =
 
 
 def kandinsky5(name: str, width: int, time: int, text_blocks: int, visual_blocks: int) -> Architecture:
-    """``time``: the width of the time's embedding, which the modulation takes in."""
+    """``time``: the width of the time embedding, the input of the modulation."""
     return Architecture(
         name=name,
         family="Kandinsky 5",

@@ -1,7 +1,8 @@
-"""Krea 2: one row of blocks behind two small stacks that mix the text encoder's layers.
+"""Krea 2: one list of blocks after two small stacks that mix the text encoder's layers.
 
-diffusers renames the weights and fuses or splits none; ComfyUI maps its paths of the linear layers since it has the
-model (krea2_to_diffusers, comfy/utils.py). The norms' parameter is called `scale` in ComfyUI and `weight` in diffusers.
+diffusers renames the weights but neither fuses nor splits any. Every ComfyUI with this model maps diffusers' paths of
+the linear layers (krea2_to_diffusers, comfy/utils.py). The norms' parameter is `scale` in ComfyUI and `weight` in
+diffusers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from .encoders import qwen3_vl
 
 BLOCKS = "blocks.{b}. = transformer_blocks.{b}."
 FUSION = "txtfusion.[layerwise_blocks|refiner_blocks].{n}. = text_fusion.[layerwise_blocks|refiner_blocks].{n}."
-# w, k: rows of queries and keys; h: what the MLP works in
+# w, k: rows of queries and keys; h: width of the MLP
 IN_BLOCK = """
     attn.[wq|gate] : {w},{w} = attn.[to_q|to_gate]
     attn.[wk|wv] : {k},{w} = attn.[to_k|to_v]
@@ -41,7 +42,7 @@ mapped under:
 txtmlp.0.scale! = txt_in.norm
 last.norm.scale! = final_layer.norm
 last.modulation.lin! = final_layer.scale_shift_table
-blocks.{{b}}.mod.lin!     # diffusers' scale_shift_table, which has the same numbers in six rows
+blocks.{{b}}.mod.lin!     # in diffusers scale_shift_table, the same values in another shape: six rows
 """
 
 KREA2 = Architecture(

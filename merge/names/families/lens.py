@@ -1,6 +1,6 @@
-"""Lens: Qwen-Image's blocks with fused q, k and v and gated MLPs. diffusers doesn't have it, and nobody trains it yet.
+"""Lens: Qwen-Image's blocks with fused q, k and v and gated MLPs.
 
-ComfyUI's paths are the official ones, and it maps no others.
+ComfyUI has the official paths and maps no others. diffusers doesn't have the model, and no trainer supports it yet.
 """
 
 from __future__ import annotations

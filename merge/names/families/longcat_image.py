@@ -1,7 +1,7 @@
-"""LongCat-Image: Flux's blocks, ten double and twenty single ones, for a language model's text.
+"""LongCat-Image: ten double and twenty single blocks of Flux, with a language model as text encoder.
 
-ComfyUI has it as a Flux and maps it with Flux's map (flux_to_diffusers, comfy/utils.py), which doesn't know what
-diffusers calls the time's embedder here.
+To ComfyUI it is a Flux with Flux's key map (flux_to_diffusers, comfy/utils.py), which lacks diffusers' name of this
+model's time embedder.
 """
 
 from __future__ import annotations

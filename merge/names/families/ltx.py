@@ -1,8 +1,8 @@
-"""LTX-Video and LTX 2 (2.3 and 2.5 too). ComfyUI's model has diffusers' blocks, with other names for ends and norms.
+"""LTX-Video and LTX 2 (also 2.3 and 2.5): ComfyUI has diffusers' blocks, with other names for the ends and the norms.
 
-ComfyUI maps their own paths; 0.33 maps them bare as well, which for LTX 2 holds of every ComfyUI that has it. The pairs
-are those of diffusers' converters (scripts/convert_ltx2_to_diffusers.py). diffusers keeps LTX 2's connectors as a model
-of their own, whose paths begin with `connectors.` in a LoRA. They are wider from 2.3 on, and have gates.
+ComfyUI maps their own paths. 0.33 maps them bare as well; for LTX 2 every ComfyUI that has it does. The pairs come from
+diffusers' converters (scripts/convert_ltx2_to_diffusers.py). In diffusers LTX 2's connectors are a model of their own,
+`connectors.` in a LoRA. They are wider from 2.3 on, and have gates.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ caption_projection.[linear_1|linear_2] =
 proj_out =
 scale_shift_table!
 """
-# a is the width of the sound
+# a: width of the audio stream
 SOUND = """
 transformer_blocks.{b}.
     [audio_attn1|audio_attn2].[to_q|to_k|to_v|to_out.0] : a,a =

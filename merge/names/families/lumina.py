@@ -1,8 +1,8 @@
-"""Lumina 2, NewBie and Z-Image: one row of layers, and small stacks that refine the noise and the context before it.
+"""Lumina 2, NewBie and Z-Image: one list of layers after small stacks that refine the noise and the context.
 
 ComfyUI maps diffusers' paths of Z-Image since 0.3.75 (z_image_to_diffusers, comfy/utils.py). Lumina 2 has fewer keys
-and values than queries, so that q, k and v are 3 : 1 : 1 of the rows there; ComfyUI maps Z-Image's thirds for it as
-well, which fit no Lumina 2. NewBie is a Lumina 2 of 36 layers with CLIP's text besides.
+and values than queries: the rows of q, k and v are 3 : 1 : 1. ComfyUI maps Z-Image's thirds for it too, which are wrong
+for k and v. NewBie is a Lumina 2 with 36 layers that also takes in CLIP's text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..model import Architecture
 from .encoders import GEMMA2_2B, GEMMA3_4B, JINA, language_model
 
-# The refiners are not layers of the main row, and are few: any number will do. The context's has no modulation.
+# The refiners aren't counted as blocks: they are few. The context refiner has no modulation.
 STACKS = ("layers.{b}.", "noise_refiner.{n}.", "context_refiner.{n}.")
 MODULATED = STACKS[:2]
 
@@ -25,7 +25,7 @@ SHAPES = """
     feed_forward.[w1|w3] : h,w
     feed_forward.w2 : w,h
 """
-# Z-Image's spellings of what both have; each table says with what relation
+# Z-Image's names for layers of both; {0} is the relation, which differs between the tables
 SAME = """
     attention.out {0} attention.to_out.0
     attention.[q_norm|k_norm] {0} attention.[norm_q|norm_k]
@@ -39,8 +39,8 @@ cap_embedder.[0|1] {0}
 t_embedder.mlp.[0|2] {0}
 """
 UNMAPPED = "\nmapped under:\n"
-NORM_FINAL = "\nnorm_final?\n"  # 0.33 does without
-# Z-Image Omni, which looks at pictures, and the decoder of Z-Image in pixel space
+NORM_FINAL = "\nnorm_final?\n"  # 0.33 doesn't have it
+# Z-Image Omni, which takes in images, and the decoder of the pixel-space Z-Image
 PICTURES = f"""
 siglip_refiner.{{n}}.
     attention.qkv : q,w = attention.(to_q + to_k + to_v)
@@ -55,7 +55,7 @@ dec_net.input_embedder.embedder.0 =
 dec_net.res_blocks.{n}.[in_ln|mlp.0|mlp.2|adaLN_modulation.1] =
 dec_net.final_layer.linear =
 """
-# What NewBie makes of CLIP's text
+# NewBie's projection of CLIP's text
 CLIP_TEXT = """
 clip_text_pooled_proj.[0|1] =
 time_text_embed.1 =
@@ -85,7 +85,7 @@ LUMINA2_TABLE = (
     UNMAPPED,
     stacks("    adaLN_modulation.1 = norm1.linear\n    attention_norm1 = norm1.norm", MODULATED),
     stacks("    attention_norm1 = norm1", STACKS[2:]),
-    # Z-Image's spelling, under which ComfyUI finds the right rows for the queries alone
+    # Z-Image's names, which ComfyUI maps to the right rows for the queries only
     MAPPED,
     stacks("    attention.qkv < attention.(to_q:3 + _:2)"),
     UNMAPPED,

@@ -1,7 +1,7 @@
-"""MiniMax H3 (video with sound) and MiniMax Music 3. ComfyUI has them since 0.33 and maps their own paths alone.
+"""MiniMax H3 (video with sound) and MiniMax Music 3. ComfyUI has them since 0.33 and maps their own paths only.
 
-The pairs are those of diffusers' converters (single_file_utils.py, scripts/convert_minimax_music3_to_diffusers.py).
-diffusers has the halves of the gated MLPs' first weight in the other order.
+The pairs come from diffusers' converters (single_file_utils.py, scripts/convert_minimax_music3_to_diffusers.py).
+diffusers swaps the halves of the gated MLPs' first weight.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..model import Architecture
 from .encoders import MINIMAX_MUSIC, qwen3_vl
 
-# q: the rows of the queries, h: the MLP's width
+# q: rows of the queries, h: width of the MLP
 BLOCK = """
     attn.qkv_proj : 3q,w = attn.(to_q + to_k + to_v)
     attn.out_proj : w,q = attn.to_out.0

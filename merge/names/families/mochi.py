@@ -1,8 +1,8 @@
-"""Mochi 1. ComfyUI maps its own paths, bare as well; the pairs are those of diffusers' converter.
+"""Mochi 1: two streams, 3072 wide for the video and 1536 for the text.
 
-Two streams: the picture's is 3072 wide, the text's 1536. diffusers splits q, k and v, and has the halves of the gated
-MLPs' first weight, and of the last modulation, in the other order. The last block does nothing more for the text: its
-`mod_y` is of one piece there and has a name of its own.
+ComfyUI maps its own paths, also bare. The pairs come from diffusers' converter: diffusers splits q, k and v, and swaps
+the halves of the gated MLPs' first weight and of the final modulation. The last block only modulates the text's input,
+so that its `mod_y` is a single piece with a name of its own there.
 """
 
 from __future__ import annotations

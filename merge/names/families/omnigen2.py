@@ -1,6 +1,6 @@
-"""OmniGen2 and Boogu, which has double layers before the single ones. Nothing is fused.
+"""OmniGen2, and Boogu, which has double layers before the single ones. Nothing is fused.
 
-ComfyUI's paths are those of the official models, which trainers keep; ComfyUI maps them bare as well.
+ComfyUI and trainers have the paths of the official models; ComfyUI maps them bare as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ time_caption_embed.caption_embedder.[0|1] =
 norm_out.[linear_1|linear_2] =
 image_index_embedding! =
 """
-# The weights of the attention that joins picture and instruction are its processor's.
+# The joint attention of image and instruction keeps its weights in the processor.
 DOUBLE = """
 double_stream_layers.{b}.
     img_instruct_attn.processor.[img_to_q|img_out|instruct_to_q|instruct_out] : w,w =

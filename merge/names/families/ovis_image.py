@@ -1,8 +1,8 @@
-"""Ovis-Image: Flux's blocks, six double and 27 single ones, with gated MLPs.
+"""Ovis-Image: six double and 27 single blocks of Flux, with gated MLPs.
 
-ComfyUI has it as a Flux and maps it with Flux's map, which is right for the attention and the modulation but not for
-the MLPs. The double blocks' are split in ComfyUI and fused in diffusers, which has no name for either part; a single
-block's linear1 has 8 widths of MLP, where ComfyUI gives `proj_mlp` 4.
+To ComfyUI it is a Flux with Flux's key map, which is right for the attention and the modulation but not for the MLPs.
+The first layer of a double block's MLP is two weights in ComfyUI and a single one in diffusers, which has no names for
+its halves. A single block's linear1 has 8 widths of MLP, but ComfyUI maps `proj_mlp` to 4.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """PixArt Alpha and Sigma: blocks with fused q, k and v, which diffusers splits (pixart_to_diffusers, comfy/utils.py).
 
-Alpha alone embeds the picture's size and aspect ratio.
+Only Alpha embeds the image's size and aspect ratio.
 """
 
 from __future__ import annotations

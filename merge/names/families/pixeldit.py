@@ -1,7 +1,7 @@
-"""PixelDiT, which works on pixels, and PiD, the upscaler made from it. diffusers has neither, and nobody trains them.
+"""PixelDiT, a pixel-space model, and PiD, the upscaler made from it. Neither diffusers nor any trainer supports them.
 
-ComfyUI maps its own paths alone. It splits the original's `pixel_blocks.N.adaLN_modulation` into two weights whose rows
-alternate, so that no name means a part of either.
+ComfyUI maps its own paths only. It splits the original's `pixel_blocks.N.adaLN_modulation` into two weights whose rows
+alternate there, so that the original's name has no target.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ y_embedder.[proj|norm] =
 final_layer.[norm|linear] =
 y_pos_embedding! =
 """
-# What takes in the small picture
+# The layers that take in the low-resolution image
 PID_TABLE = """
 lq_proj.latent_proj.{n} =
 lq_proj.latent_proj.{n}.block.{m} =

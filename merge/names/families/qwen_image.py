@@ -1,4 +1,4 @@
-"""Qwen-Image with its Edit and Layered versions, and Mage-Flow, which has twelve of its blocks and another encoder.
+"""Qwen-Image with Edit and Layered, and Mage-Flow, which has twelve of the same blocks and another text encoder.
 
 ComfyUI's model has diffusers' paths, and ComfyUI maps them under any prefix.
 """

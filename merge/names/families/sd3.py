@@ -1,7 +1,7 @@
 """SD 3 and 3.5: joint blocks with fused q, k and v, which diffusers splits (mmdit_to_diffusers, comfy/utils.py).
 
-Medium (3 and 3.5) has 24 blocks of width 1536, 3.5 Large 38 of width 2432. The last block has no context of its own to
-modulate: there diffusers keeps scale and shift in the other order, as in the final layer.
+Medium (3 and 3.5) has 24 blocks of width 1536, 3.5 Large 38 of width 2432. The last block only modulates the context's
+input, and diffusers swaps scale and shift there, as in the final layer.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""SeedVR2 3B and 7B, which restore video. ComfyUI has them since 0.33 and maps their own paths alone; nobody else has
-others. 3B's last blocks have one weight for video and text, `all`, where the others have two.
+"""SeedVR2 3B and 7B: video restoration. ComfyUI has them since 0.33; their own paths are the only ones in use.
+
+3B's last blocks have one weight, `all`, for both video and text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Stable Audio (Open 1) and Stable Audio 3. ComfyUI maps their own paths alone.
+"""Stable Audio (Open 1) and Stable Audio 3. ComfyUI maps their own paths only.
 
-The pairs are those of diffusers' converters (scripts/convert_stable_audio.py, convert_stable_audio_3_to_diffusers.py).
-A bare `transformer.layers.0...` has lost its first word by the time it is looked up, since that is how diffusers marks
-a model. Stable Audio 3's `self_attn.to_qkv` has no diffusers name here: its five parts stand in another order there.
+The pairs come from diffusers' converters (scripts/convert_stable_audio.py, convert_stable_audio_3_to_diffusers.py). The
+first word of a bare `transformer.layers.0...` is taken for diffusers' prefix, hence the aliases that begin with
+`layers.`. Stable Audio 3's `self_attn.to_qkv` has no diffusers name here: its five parts have another order there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Stable Cascade: stage C (the prior, which LoRAs are for) and stage B, each in two sizes.
+"""Stable Cascade: stage C (the prior, the one that LoRAs are trained for) and stage B, each in two sizes.
 
-A level is a row of residual, time and attention blocks. ComfyUI splits the attention's fused weight, and so does
-diffusers, without the `attn.` in the path; OneTrainer's original format numbers the parts. ComfyUI maps stage C's own
-paths under OneTrainer's older prefix too. The pairs are those of diffusers' converter.
+A level is a list of residual, time and attention blocks. ComfyUI and diffusers split the original's fused attention
+weight, diffusers without the `attn.` in the path; OneTrainer's original format numbers q, k and v. ComfyUI also maps
+stage C's own paths under OneTrainer's older prefix. The pairs come from diffusers' converter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STAGE_C = """
     [mapper|mapper_sca|mapper_crp] : 2w,64
     mapper_crp =
     channelwise.4 : w,4w
-down_blocks.{b}.{n}.channelwise.0 : 4w,w     # on the way up the first of a level takes in more
+down_blocks.{b}.{n}.channelwise.0 : 4w,w     # on the way up, the first of a level has more columns
 [clip_txt_mapper|clip_txt_pooled_mapper|clip_img_mapper] =
 down_downscalers.1.1.blocks.0 =
 up_upscalers.0.1.blocks.1 =
@@ -49,12 +49,12 @@ def stage_c(name: str, width: int) -> Architecture:
         encoders=(CLIP_G_CASCADE,),
         blocks={"down_blocks": 2, "up_blocks": 2},
         prefixes=(*GENERIC, "lora_prior_unet_"),
-        peft="prior.",
+        diffusers_prefix="prior.",
     )
 
 
 def stage_b(name: str, width: int) -> Architecture:
-    """``width``: of the levels that have attention."""
+    """``width``: that of the levels with attention."""
     return Architecture(
         name=name,
         family="Stable Cascade B",
@@ -62,7 +62,7 @@ def stage_b(name: str, width: int) -> Architecture:
         sizes={"w": width, "c": 1280},
         encoders=(CLIP_G_CASCADE,),
         blocks={"down_blocks": 4, "up_blocks": 4},
-        peft="unet.",
+        diffusers_prefix="unet.",
         defers_to=("Stable Cascade C",),
     )
 

@@ -1,7 +1,7 @@
-"""Stable Video Diffusion and SV3D: SD 2's U-Net with a second layer over time behind each resnet and each attention.
+"""Stable Video Diffusion and SV3D: SD 2's U-Net with a temporal layer after each resnet and each attention.
 
-ComfyUI maps the paths that diffusers has for SD 2's layers, also where diffusers calls them otherwise here: it has a
-resnet over space and one over time in each place. The pairs are those of its script that converts the checkpoint.
+ComfyUI maps diffusers' paths of SD 2, although diffusers has other paths for this model, with a spatial and a temporal
+resnet in each place. The pairs come from diffusers' conversion script.
 """
 
 from __future__ import annotations

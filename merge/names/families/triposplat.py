@@ -1,4 +1,4 @@
-"""TripoSplat, which makes Gaussian splats of pictures. ComfyUI has it since 0.33 and maps its own paths alone."""
+"""TripoSplat: Gaussian splats from images. ComfyUI has it since 0.33 and maps its own paths only."""
 
 from __future__ import annotations
 

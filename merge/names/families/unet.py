@@ -1,8 +1,8 @@
-"""SD 1.5, SD 2, SDXL and their relatives: U-Nets, which diffusers numbers by level and the original by block.
+"""SD 1.5, SD 2, SDXL and other U-Nets, whose layers diffusers numbers by level and the original by block.
 
 kohya's trainer writes SD 1.5 and 2 with diffusers' paths and SDXL with the original ones; others write SDXL with
-diffusers' paths too. ComfyUI maps kohya's spelling of every diffusers path, and the dotted path of all but the
-attention's projections, which it knows by the name that old diffusers gave them: `attn1.processor.to_q`,
+diffusers' paths too. ComfyUI maps kohya's name of every diffusers path. It maps the dotted path too, except for the
+projections of the attention, which it has under their name in old diffusers: `attn1.processor.to_q`,
 `attn1.processor.to_out` (unet_to_diffusers in comfy/utils.py, model_lora_keys_unet in comfy/lora.py).
 """
 
@@ -23,7 +23,7 @@ input_blocks.0.0 = conv_in
 time_embed.[0|2] = time_embedding.[linear_1|linear_2]
 out.[0|2] = [conv_norm_out|conv_out]
 """
-# What enters besides the time. ComfyUI reads both of diffusers' names in every U-Net.
+# The other conditioning, added to the time's. ComfyUI maps both of diffusers' names in every U-Net.
 SIZES = """
 label_emb.0.[0|2] = add_embedding.[linear_1|linear_2]
 label_emb.0.[0|2] << class_embedding.[linear_1|linear_2]
@@ -42,8 +42,8 @@ RESNET = (
     skip_connection = conv_shortcut
 """
 )
-# {w}: the width there, {c}: that of the text, {s}: that of what the self-attention takes in, {d}: the number or place
-# of a block within an attention
+# {w}: the width at this level, {c}: that of the text, {s}: that of the self-attention's input, {d}: the number of a
+# block within an attention, 0 or {b}
 ATTENTION = (
     BOTH
     + """
@@ -86,9 +86,10 @@ def unet(
 ) -> Architecture:
     """A U-Net with ``resnets`` blocks on each level down and one more on each level up.
 
-    ``depths``: how many blocks the attention has on each level, 0 where there is none; the middle has the last
-    level's, or the one's above where that has none. ``context``: the width of the text. ``labels``, ``resnet`` and
-    ``attention`` are tables, of what enters besides the time and of a resnet and an attention at their places.
+    ``widths`` and ``depths``: the width of each level and how many blocks its attention has, 0 for no attention; the
+    middle has the depth of the last level with attention. ``context``: the width of the text. ``labels``: the table of
+    the conditioning besides the time. ``resnet`` and ``attention``: the tables of one resnet and one attention, as
+    format strings.
     """
     lines = [*_blocks(widths, depths, resnets, context, resnet, attention), BOTH, OUTSIDE, labels]
     return Architecture(
@@ -99,13 +100,13 @@ def unet(
         sizes={"w": context},
         encoders=encoders,
         kohya=kohya,
-        peft="unet.",
+        diffusers_prefix="unet.",
         defers_to=defers_to,
     )
 
 
 def _attention_depths(depths: Sequence[int], resnets: int) -> dict[str, int]:
-    """How many blocks the attention of each block of the model has, by its path."""
+    """How many transformer blocks each attention has, by their path; attentions with one are left out."""
     down = [depth for depth in depths for _ in range(resnets)]
     inputs = {n + 1 + n // resnets: depth for n, depth in enumerate(down)}
     up = [depth for depth in reversed(depths) for _ in range(resnets + 1)]
@@ -116,7 +117,7 @@ def _attention_depths(depths: Sequence[int], resnets: int) -> dict[str, int]:
 
 
 def _deepest(depths: Sequence[int]) -> int:
-    """The depth of the middle's attention."""
+    """The depth of the attention in the middle."""
     return next(depth for depth in reversed(depths) if depth)
 
 
@@ -176,7 +177,7 @@ SD2 = unet(
     labels=CLASSES,
     encoders=(CLIP_H,),
 )
-# All of its attention takes in the text.
+# The self-attention takes in the text, too.
 SD_UPSCALER = unet(
     "SD x4 upscaler",
     widths=(256, 512, 512, 1024),
@@ -188,7 +189,7 @@ SD_UPSCALER = unet(
     encoders=(CLIP_H,),
     defers_to=("SD 1.5/2", "SDXL"),
 )
-# SSD-1B and Segmind Vega are SDXL with blocks taken out: all that they have is called as it is there.
+# Also SSD-1B and Segmind Vega, which are SDXL with blocks removed: the names of the others are unchanged.
 SDXL = unet("SDXL", widths=(320, 640, 1280), depths=(0, 2, 10), context=2048, labels=SIZES, encoders=(clip_l(), CLIP_G))
 SDXL_REFINER = unet(
     "SDXL Refiner",

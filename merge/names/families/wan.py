@@ -1,7 +1,7 @@
-"""Wan 2.1 and 2.2. ComfyUI maps their own paths alone; diffusers and its trainers write attn1, attn2 and ffn.net.
+"""Wan 2.1 and 2.2. ComfyUI maps their own paths only; diffusers and its trainers write attn1, attn2 and ffn.net.
 
-The pairs are those of diffusers' converters of the checkpoints (scripts/convert_wan_to_diffusers.py). VACE, camera
-control, S2V, HuMo, Animate, SCAIL and Dancer are the same model with more around it; CausalAR and FlowRVS are it alone.
+The pairs come from diffusers' checkpoint converters (scripts/convert_wan_to_diffusers.py). VACE, camera control, S2V,
+HuMo, Animate, SCAIL and Dancer add layers to the same model; CausalAR and FlowRVS add none.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ motion_encoder.enc. = motion_encoder.
     net_app.convs.0.0 = conv_in
     net_app.convs.[1|2|3|4|5|6|7].[conv1.0|conv2.1|skip.1] = res_blocks.[0|1|2|3|4|5|6].[conv1|conv2|conv_skip]
     net_app.convs.{{n}}.[conv2|skip].0.kernel!
-    net_app.convs.{{n}}.[conv1.1|conv2.2].bias!     # of what follows the layer, which has no weight
+    net_app.convs.{{n}}.[conv1.1|conv2.2].bias!     # of the activation after the layer, which has no weight
     net_app.convs.0.1.bias!
     net_app.convs.8 = conv_out
     fc.{{n}} = motion_network.{{n}}

@@ -1,6 +1,6 @@
-"""ComfyUI's models and text encoders without weights: their state dict has every name and shape, on the meta device.
+"""ComfyUI's models and text encoders without memory for weights: state dicts with all names and shapes, on meta.
 
-A model is as wide and as deep as the one that was published, since that tells families apart.
+They have the width and depth of the published models, since these decide between families.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .no_lora_names import CONFIGS, NO_LORA_NAMES
 __all__ = ["ENCODERS", "MODELS", "NO_LORA_ENCODERS", "NO_LORA_NAMES"]
 
 GROUPS = (unets, flux, images, wan, video, audio, shapes)
-# what it is: our architecture, ComfyUI's class in comfy.supported_models, the configuration
+# by the model's name
 MODELS: dict[str, Entry] = {name: entry for group in GROUPS for name, entry in group.MODELS.items()}
 
 
 @dataclass(frozen=True)
 class Names:
-    """What a LoRA is matched with: the shapes of the state dict, and ComfyUI's map from LoRA names to its keys."""
+    """The shapes in the state dict, and ComfyUI's map from LoRA names to its keys."""
 
     shapes: dict[str, tuple[int, ...]]
     key_map: dict[str, Any]
 
 
 def model(comfy: ModuleType, name: str) -> Any | None:
-    """ComfyUI's model of this name, or of a class in ``NO_LORA_NAMES``; None where this ComfyUI doesn't have it."""
+    """ComfyUI's model with this name, or of a class in ``NO_LORA_NAMES``; None if this ComfyUI doesn't have it."""
     if name in NO_LORA_NAMES:
         return build(comfy, name, CONFIGS[name])
     _, kind, config = MODELS[name]
@@ -41,11 +41,11 @@ def model(comfy: ModuleType, name: str) -> Any | None:
 
 
 def encoder(comfy: ModuleType, name: str) -> Any | None:
-    """ComfyUI's text encoder of this name; None where this ComfyUI doesn't have it."""
+    """ComfyUI's text encoder with this name; None if this ComfyUI doesn't have it."""
     return build_encoder(comfy, ENCODERS[name], encoders.NEEDS.get(name))
 
 
-@cache  # to build them all takes ten seconds, to keep them most of a gigabyte
+@cache  # all of them take ten seconds to build and most of a gigabyte to keep
 def names_of_model(comfy: ModuleType, name: str) -> Names | None:
     return _names(comfy, model(comfy, name), "model_lora_keys_unet")
 

@@ -1,4 +1,4 @@
-"""The models of music and sound."""
+"""Models of music and sound."""
 
 from __future__ import annotations
 

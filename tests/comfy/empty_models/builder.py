@@ -1,4 +1,4 @@
-"""Builds ComfyUI's models on the meta device, where a tensor has a shape and no memory."""
+"""Builds ComfyUI's models on the meta device, where tensors have a shape but no memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 from .entry import Config
 
 META = torch.device("meta")
-# The dataclass that a model's configuration must fit (Lumina's is its model), and what has no default there in one
-# version or another.
+# By image_model, the module and the dataclass of its configuration (for Lumina the model itself), and values for fields
+# that have no default in some version.
 PARAMETERS = {
     "flux": ("flux.model", "FluxParams"),
     "flux2": ("flux.model", "FluxParams"),
@@ -26,7 +26,7 @@ PARAMETERS = {
     "lumina2": ("lumina.model", "NextDiT"),
 }
 ADDED: Config = {"txt_ids_dims": [], "meanflow_sum": False}
-# Models whose class in supported_models is older than they are: the class in comfy.ldm, and its parameter for them.
+# Models that use an older model's class in supported_models: the class in comfy.ldm, and a parameter that they need.
 NEEDS = {
     "Ovis-Image": ("flux.model", "FluxParams", "yak_mlp"),
     "NewBie": ("lumina.model", "NextDiT", "clip_text_dim"),
@@ -38,7 +38,7 @@ NEEDS = {
 
 
 class ItemsOnMeta(TorchFunctionMode):
-    """``tensor.item()`` is 1 on meta, where torch refuses: ACE-Step 1.5 asks how many entries its codebook has."""
+    """Makes ``tensor.item()`` return 1 on meta, where torch would raise: ACE-Step 1.5 reads its codebook's size."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is torch.Tensor.item and args[0].is_meta:
@@ -47,7 +47,7 @@ class ItemsOnMeta(TorchFunctionMode):
 
 
 def build(comfy: ModuleType, kind: str, config: Config) -> Any | None:
-    """ComfyUI's model of a class in comfy.supported_models; None where this ComfyUI doesn't have the class."""
+    """ComfyUI's model of a class in comfy.supported_models; None if this ComfyUI doesn't have the class."""
     models = importlib.import_module(f"{comfy.__name__}.supported_models")
     if not hasattr(models, kind):
         return None
@@ -60,7 +60,7 @@ def build(comfy: ModuleType, kind: str, config: Config) -> Any | None:
     made = getattr(models, kind)(config)
     made.unet_config.setdefault("dtype", torch.float32)
     with torch.no_grad(), ItemsOnMeta(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch and numpy advise against how SD x4 upscaler copies its schedule
+        warnings.simplefilter("ignore")  # torch and numpy warn about the way SD x4 upscaler copies its schedule
         return made.get_model(_state(kind), "", device=META)
 
 
@@ -82,7 +82,7 @@ def _parameters(comfy: ModuleType, module: str, class_name: str) -> set[str]:
 
 
 def _state(kind: str) -> dict[str, torch.Tensor]:
-    """What a class reads from the checkpoint already when it makes the model."""
+    """The tensors that a class reads from the checkpoint while it builds the model."""
     if kind == "Stable_Zero123":
         return {"cc_projection.weight": torch.zeros(768, 772), "cc_projection.bias": torch.zeros(768)}
     if kind not in ("StableAudio", "StableAudio3"):

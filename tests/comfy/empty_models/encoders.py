@@ -1,4 +1,4 @@
-"""ComfyUI's text encoders, and how each is made."""
+"""ComfyUI's text encoders, and how to build each of them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch.overrides import TorchFunctionMode
 from .builder import META
 from .entry import Config
 
-# our architecture; the module in comfy; its class, or the function there that returns one; the function's arguments, or
-# a function that takes them from the module
+# our architecture; the module in comfy; the class there, or the function that returns it; the function's arguments, or
+# a function that gets them from the module
 Encoder = tuple[str, str, str, Config | Callable[[ModuleType], Config]]
 
 
 class OnMeta(TorchFunctionMode):
-    """Makes tensors on meta, whatever device is asked for: HunyuanDiT's encoder asks for the CPU."""
+    """Creates all tensors on meta, even if another device is requested, as HunyuanDiT's encoder does."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -32,7 +32,7 @@ def te(module: str, factory: str = "te", /, **arguments: Any) -> tuple[str, str,
 
 
 def gemma4(lt: ModuleType) -> Config:
-    """LTX 2.5 has LTX 2.3's encoder with another language model."""
+    """LTX 2.5 has the encoder of LTX 2.3 with another language model."""
     module = importlib.import_module(f"{lt.__package__}.gemma4")
     return {
         "text_encoder_model": module.gemma4_text_encoder_model(module.Gemma4_12B),
@@ -102,15 +102,15 @@ ENCODERS: dict[str, Encoder] = {
     "NewBie's Gemma with vision": ("NewBie", *te("lumina2", model_type="gemma3_4b_vision")),
     "NewBie's CLIP alone": ("NewBie", *te("jina_clip_2", "JinaClip2TextModelWrapper")),
 }
-WRITER = "a language model for ComfyUI's nodes that write text; no model of supported_models takes it"
+WRITER = "a language model for ComfyUI's text generation nodes; no model in supported_models uses it"
 NO_LORA_ENCODERS: dict[str, str] = {
     "text_encoders.qwen35.te": WRITER,
     "text_encoders.qwen3vl.te": WRITER,
     "text_encoders.gemma4.gemma4_te": WRITER,
-    "text_encoders.hidream_o1.HiDreamO1TE": "has no weights: the model itself reads the tokens",
-    "text_encoders.sam3_clip.SAM3ClipModelWrapper": "the names of what SAM 3 looks for",
+    "text_encoders.hidream_o1.HiDreamO1TE": "has no weights: the model itself takes in the tokens",
+    "text_encoders.sam3_clip.SAM3ClipModelWrapper": "for the names of objects that SAM 3 looks for",
 }
-# The class of a language model, where an older ComfyUI has the function but not the class.
+# The language model's class, for encoders whose function an older ComfyUI has without the class.
 NEEDS: dict[str, str] = {
     "NewBie's Gemma alone": "Gemma3_4BModel",
     "NewBie's Gemma with vision": "Gemma3_4B_Vision_Model",
@@ -118,7 +118,7 @@ NEEDS: dict[str, str] = {
 
 
 def build_encoder(comfy: ModuleType, entry: Encoder, needed: str | None = None) -> Any | None:
-    """ComfyUI's text encoder; None where this ComfyUI doesn't have it. ``needed``: what else its module must have."""
+    """ComfyUI's text encoder; None if this ComfyUI doesn't have it. ``needed``: what else its module must contain."""
     _, name, factory, arguments = entry
     try:
         module = importlib.import_module(f"{comfy.__name__}.{name}")
@@ -131,7 +131,7 @@ def build_encoder(comfy: ModuleType, entry: Encoder, needed: str | None = None) 
         kind = kind(**(arguments(module) if callable(arguments) else arguments))
     with OnMeta():
         made = kind(device=META, dtype=torch.float32)
-    for part in made.modules():  # a layer that may be quantized gets its weight from the file
+    for part in made.modules():  # layers that can be quantized get their weight only when a file is loaded
         shape = getattr(part, "_orig_shape", None)
         if shape is not None and getattr(part, "weight", None) is None:
             part.weight = torch.nn.Parameter(torch.empty(shape, device=META))

@@ -1,4 +1,4 @@
-"""The form of the tables of models: what one row says."""
+"""The type of a row in the tables of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flux and what is built like it: double blocks, then single blocks."""
+"""Flux and models with the same structure: double blocks, then single blocks."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from .entry import Config, Entry
 
 
 def sd3(depth: int, dual: int = 0) -> Config:
-    """``dual``: how many of the first blocks have a second attention, as 3.5 Medium's."""
+    """``dual``: how many blocks have a second attention, starting with the first (3.5 Medium)."""
     linear = {"in_features": 4096, "out_features": depth * 64}
     return {
         "in_channels": 16,

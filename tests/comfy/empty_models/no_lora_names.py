@@ -1,11 +1,11 @@
-"""The classes of ComfyUI that nobody trains LoRAs for. test_every_model.py checks that it maps only its own names."""
+"""ComfyUI's classes that nobody trains LoRAs for. test_every_model.py checks that ComfyUI maps only their own names."""
 
 from __future__ import annotations
 
 from .entry import Config
 
-DETECTOR = "finds things in a picture: its nodes call it without a sampler, and no trainer writes LoRAs for it"
-SHAPES = "several networks in one model, one for each step to a 3D shape: no trainer of LoRAs has it"
+DETECTOR = "detects objects in an image: its nodes run it without a sampler, and no trainer supports it"
+SHAPES = "several networks in one model, one for each step to a 3D shape: no trainer supports it"
 NO_LORA_NAMES: dict[str, str] = {
     "RT_DETR_v4": DETECTOR,
     "SAM3": DETECTOR,

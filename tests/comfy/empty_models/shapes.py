@@ -1,4 +1,4 @@
-"""The models of 3D shapes."""
+"""Models of 3D shapes."""
 
 from __future__ import annotations
 

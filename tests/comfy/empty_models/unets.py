@@ -1,4 +1,4 @@
-"""The UNets of Stable Diffusion, with what ComfyUI infers from their checkpoints, and Stable Cascade's two stages."""
+"""Stable Diffusion's U-Nets, with the configurations that ComfyUI infers from checkpoints, and Stable Cascade."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ REFINER = SD2 | {
     "transformer_depth_middle": 4,
     "context_dim": 1280,
 }
-# SDXL with layers taken out. A middle block of depth -1 has no attention; with -2 there is none.
+# SDXL with layers removed. A middle depth of -1 means no attention there, -2 no middle block.
 SSD_1B = SDXL | {
     "transformer_depth": [0, 0, 2, 2, 4, 4],
     "transformer_depth_output": [0, 0, 0, 1, 1, 2, 10, 4, 4],
@@ -77,12 +77,12 @@ UPSCALER = SD2 | {
 
 
 def unclip(width: int) -> Config:
-    """SD 2.1 with an image's embedding as another input."""
+    """SD 2.1 with an image embedding as additional input."""
     return SD2 | {"num_classes": "sequential", "adm_in_channels": width}
 
 
 def video(width: int) -> Config:
-    """Stable Video Diffusion; ``width``: of the vector of frame rate, motion and cameras."""
+    """Stable Video Diffusion; ``width``: that of the vector of frame rate, motion and camera."""
     return unclip(width) | {
         "in_channels": 8,
         "use_temporal_attention": True,
@@ -130,7 +130,7 @@ MODELS: dict[str, Entry] = {
     "KOALA 1B": ("KOALA", "KOALA_1B", KOALA_1B),
     "SD 2.1 unCLIP-L": ("SD 2", "SD21UnclipL", unclip(1536)),
     "SD 2.1 unCLIP-H": ("SD 2", "SD21UnclipH", unclip(2048)),
-    # 0.3.75's class, unlike that of 0.33, doesn't give the width of a head
+    # unlike 0.33, 0.3.75 doesn't set the width of a head in the class
     "Lotus": ("SD 2", "LotusD", unclip(4) | {"num_head_channels": 64}),
     "SD x4 upscaler": ("SD x4 upscaler", "SD_X4Upscaler", UPSCALER),
     "KOALA 700M": ("KOALA 700M", "KOALA_700M", KOALA_700M),

@@ -7,7 +7,7 @@ from .entry import Config, Entry
 LTX: Config = {"image_model": "ltxv", "num_layers": 28, "attention_head_dim": 64, "cross_attention_dim": 2048}
 LTX_13B = LTX | {"num_layers": 48, "attention_head_dim": 128, "cross_attention_dim": 4096}
 LTX_2 = LTX_13B | {"image_model": "ltxav"}
-# what the released file says in its metadata
+# from the metadata of the published file
 LTX_23 = LTX_2 | {
     "apply_gated_attention": True,
     "cross_attention_adaln": True,

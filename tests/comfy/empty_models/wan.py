@@ -1,4 +1,4 @@
-"""Wan and its many variants, all of ComfyUI's ``image_model`` wan2.1."""
+"""Wan and its many variants, all with ComfyUI's ``image_model`` wan2.1."""
 
 from __future__ import annotations
 

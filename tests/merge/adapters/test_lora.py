@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lora_pack.merge.adapters.base import Lora, LowRank
+from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.numerics.finite import require_finite
 from lora_pack.tests.support import oracle
@@ -21,12 +21,14 @@ from lora_pack.tests.support.makers import (
     SHAPES,
     TEXT,
     as_matrix,
+    down_of,
     make_lora,
     make_module,
+    up_of,
 )
 
 
-def test_values_are_frozen():
+def test_adapters_and_loras_are_immutable():
     lora = make_lora(1, metadata={"a": "1"})
     module = lora.modules[LINEAR]
     for value, name in ((lora, "name"), (lora, "strength_model"), (module, "alpha"), (module, "up")):
@@ -39,7 +41,7 @@ def test_values_are_frozen():
             del mapping[next(iter(mapping))]
 
 
-def test_the_mappings_that_made_a_lora_are_not_its_own():
+def test_a_lora_copies_its_mappings():
     modules: dict[str, Any] = {LINEAR: make_module(LINEAR, (4, 3), 2, 1)}
     metadata = {"a": "1"}
     lora = Lora("x", modules, metadata=metadata)
@@ -49,18 +51,21 @@ def test_the_mappings_that_made_a_lora_are_not_its_own():
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_shapes(name: str):
+def test_shapes_rank_and_scale_of_a_module(name: str):
     module = make_module(name, SHAPES[name], 3, 1, alpha=1.5)
     assert (module.rank, module.scale, module.weight_shape) == (3, 0.5, SHAPES[name])
     assert module.is_convolution == (name in (CONV3, CONV_1D, CONV_3D))
     rows, columns = SHAPES[name][0], math.prod(SHAPES[name][1:])
-    assert module.up.flatten(1).shape == (rows, 3) and module.down.flatten(1).shape == (3, columns)
-    delta = module.scale * module.up.flatten(1).double() @ module.down.flatten(1).double()
+    assert up_of(module).flatten(1).shape == (rows, 3) and down_of(module).flatten(1).shape == (
+        3,
+        columns,
+    )
+    delta = module.scale * up_of(module).flatten(1).double() @ down_of(module).flatten(1).double()
     assert oracle.distance(delta.numpy(), oracle.module_delta(module)) < 1e-12
     assert not as_matrix(make_module(CONV1, SHAPES[CONV1], 3, 1)).is_convolution
 
 
-def test_strengths():
+def test_strengths_and_block_weights_multiply():
     lora = make_lora(1, strength_model=0.5, strength_clip=-3.0, block_weight=2.0)
     assert {name: lora.strength_of(module) for name, module in lora.modules.items()} == {
         name: -6.0 if name == TEXT else 1.0 for name in SHAPES
@@ -70,18 +75,18 @@ def test_strengths():
     assert (lora.strength_model, lora.strength_clip) == (0.5, -3.0), "the value it was made from stays"
 
 
-def test_baked():
+def test_baking_moves_strengths_into_block_weights():
     lora = make_lora(1, strength_model=0.5, strength_clip=0.0, block_weight=2.0)
     baked = lora.baked()
     assert (baked.strength_model, baked.strength_clip) == (1.0, 1.0)
     assert list(baked.modules) == [name for name in SHAPES if name != TEXT], "what counts nothing is left out"
     assert {module.block_weight for module in baked.modules.values()} == {1.0}
-    assert lora.baked().modules[LINEAR].up is lora.modules[LINEAR].up, "no tensor is copied"
+    assert up_of(lora.baked().modules[LINEAR]) is up_of(lora.modules[LINEAR]), "no tensor is copied"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e5m2])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_require_finite(dtype: torch.dtype, value: float):
+def test_nan_and_inf_are_refused_in_every_dtype(dtype: torch.dtype, value: float):
     good = torch.tensor([1.0, -2.0, 0.0]).to(dtype)
     require_finite(good, "it")
     require_finite(torch.empty(0, dtype=dtype), "it")
@@ -97,4 +102,4 @@ def test_require_finite(dtype: torch.dtype, value: float):
 
 def test_an_error_is_a_value_error():
     assert issubclass(LoraError, ValueError)
-    assert isinstance(make_lora(1).modules[LINEAR], LowRank)
+    assert isinstance(make_lora(1).modules[LINEAR], LoraModule)

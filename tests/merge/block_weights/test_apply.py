@@ -1,4 +1,4 @@
-"""Block weights: which block each module lies in, the forms of the notation, the refusals."""
+"""Block weights: the block of each module, both forms of the notation, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.block_weights.apply import with_block_weights
-from lora_pack.merge.block_weights.layouts import BASE, FAMILIES, Family
+from lora_pack.merge.block_weights.layouts import BASE, LAYOUTS, BlockLayout
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.names import ARCHITECTURES, Architecture, candidates, likely
 from lora_pack.tests.support.block_loras import (
-    DRAWN,
-    FAMILY,
+    BLOCKS,
     FLUX,
     FLUX_ALL,
+    LAYOUT,
     LENGTHS,
     QWEN,
     SD,
@@ -38,43 +38,42 @@ from lora_pack.tests.support.block_loras import (
     weigh,
     weights,
 )
+from lora_pack.tests.support.makers import up_of
 
 
-@pytest.mark.parametrize(("family", "modules"), DRAWN, ids=lambda x: x.name if isinstance(x, Family) else "")
-def test_every_block_is_right_in_both_spellings_and_none_is_missing(
-    family: Family, modules: list[tuple[str, str, str]]
-):
+@pytest.mark.parametrize(("layout", "modules"), BLOCKS, ids=lambda x: x.name if isinstance(x, BlockLayout) else "")
+def test_block_of_both_names_of_a_layer_in_every_block(layout: BlockLayout, modules: list[tuple[str, str, str]]):
     for block, *paths in modules:
-        assert [family.block_of(path_of(kohya(path), family)) for path in paths] == [block, block], paths
-    assert {block for block, *_ in modules} | {BASE} == set(family.full)
+        assert [layout.block_of(path_of(kohya(path), layout)) for path in paths] == [block, block], paths
+    assert {block for block, *_ in modules} | {BASE} == set(layout.full)
 
 
 WITH_BLOCKS = [architecture for architecture in ARCHITECTURES if architecture.blocks or "SD " in architecture.name]
 
 
 @pytest.mark.parametrize("architecture", WITH_BLOCKS, ids=lambda architecture: architecture.name)
-def test_every_architecture_is_of_one_family_and_every_block_of_it_has_modules(architecture: Architecture):
-    (family,) = [family for family in FAMILIES if architecture in family.architectures]
+def test_every_architecture_has_one_layout_and_every_block_has_weights(architecture: Architecture):
+    (layout,) = [layout for layout in LAYOUTS if architecture in layout.architectures]
     found = {BASE}
     for weight in architecture.weights:
         for b in range(max(architecture.blocks.values(), default=1)):
             numbers = {"b": str(b), "n": "0", "m": "0"}
             if architecture.has_block(weight, numbers if "{b}" in weight else {}):
-                found.add(family.block_of(weight.format_map(numbers).replace(".", "_")) or BASE)
-    assert found == set(family.full)
+                found.add(layout.block_of(weight.format_map(numbers).replace(".", "_")) or BASE)
+    assert found == set(layout.full)
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_the_layouts_have_inspires_lengths_and_the_blocks_of_the_tables(family: Family):
-    in_rows = 1 + sum(family.architectures[0].blocks.values())  # those that no trainer's notation names
-    assert (len(family.short), len(family.full)) == LENGTHS.get(family.name, (in_rows, in_rows))
-    assert len(set(family.full)) == len(family.full)
-    assert [block for block in family.full if block in family.short] == list(family.short)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_layouts_have_inspires_lengths_and_the_blocks_of_the_tables(layout: BlockLayout):
+    from_table = 1 + sum(layout.architectures[0].blocks.values())  # for layouts that Inspire's notation doesn't cover
+    assert (len(layout.short), len(layout.full)) == LENGTHS.get(layout.name, (from_table, from_table))
+    assert len(set(layout.full)) == len(layout.full)
+    assert [block for block in layout.full if block in layout.short] == list(layout.short)
 
 
-# by hand, from the drawings of the models
+# by hand, from diagrams of the models
 @pytest.mark.parametrize(
-    ("family", "path", "block"),
+    ("layout", "path", "block"),
     [
         (SD, "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", "IN01"),
         (SD, "down_blocks_2_attentions_1_transformer_blocks_0_attn1_to_q", "IN08"),
@@ -112,12 +111,12 @@ def test_the_layouts_have_inspires_lengths_and_the_blocks_of_the_tables(family: 
         (FLUX, "final_layer_linear", None),
     ],
 )
-def test_block_of(family: Family, path: str, block: str | None):
-    assert family.block_of(path_of(kohya(path), family)) == block
+def test_block_of(layout: BlockLayout, path: str, block: str | None):
+    assert layout.block_of(path_of(kohya(path), layout)) == block
 
 
 @pytest.mark.parametrize(
-    ("name", "family", "block"),
+    ("name", "layout", "block"),
     [
         ("transformer.transformer_blocks.23.attn.to_q", "SD 3", "BLOCK23"),
         ("lora_unet_joint_blocks_4_x_block_attn_qkv", "SD 3", "BLOCK04"),
@@ -140,48 +139,50 @@ def test_block_of(family: Family, path: str, block: str | None):
         ("transformer.distilled_guidance_layer.layers.0.linear_1", "Flux", None),
     ],
 )
-def test_block_of_other_models(name: str, family: str, block: str | None):
-    assert FAMILY[family].block_of(path_of(name, FAMILY[family])) == block
+def test_block_of_other_models(name: str, layout: str, block: str | None):
+    assert LAYOUT[layout].block_of(path_of(name, LAYOUT[layout])) == block
 
 
 @pytest.mark.parametrize(
     "prefix", ["lora_unet_", "lycoris_", "unet.", "diffusion_model.", "base_model.model.unet.", ""]
 )
-@pytest.mark.parametrize(("family", "modules"), DRAWN, ids=lambda x: x.name if isinstance(x, Family) else "")
-def test_a_vector_reaches_each_block_in_every_spelling(
-    family: Family, modules: list[tuple[str, str, str]], prefix: str
+@pytest.mark.parametrize(("layout", "modules"), BLOCKS, ids=lambda x: x.name if isinstance(x, BlockLayout) else "")
+def test_a_vector_reaches_each_block_under_every_naming(
+    layout: BlockLayout, modules: list[tuple[str, str, str]], prefix: str
 ):
-    vector = {block: i + 1.0 for i, block in enumerate(family.full)}
+    vector = {block: i + 1.0 for i, block in enumerate(layout.full)}
     spec = ",".join(str(weight) for weight in vector.values())
-    for spelling in (1, 2):
-        paths = [module[spelling] for module in modules]
+    for naming in (1, 2):
+        paths = [module[naming] for module in modules]
         names = [prefix + (path.replace(".", "_") if prefix.endswith("_") else path) for path in paths]
         assert weigh([*names, TEXT_ENCODER], spec) == [*(vector[block] for block, *_ in modules), 1.0]
 
 
-@pytest.mark.parametrize(("family", "modules"), DRAWN, ids=lambda x: x.name if isinstance(x, Family) else "")
-def test_what_lies_in_no_block_of_the_short_layout_takes_the_base(family: Family, modules: list[tuple[str, str, str]]):
-    vector = {block: i + 1.0 for i, block in enumerate(family.short)}
+@pytest.mark.parametrize(("layout", "modules"), BLOCKS, ids=lambda x: x.name if isinstance(x, BlockLayout) else "")
+def test_modules_in_blocks_outside_the_short_vector_get_the_base_weight(
+    layout: BlockLayout, modules: list[tuple[str, str, str]]
+):
+    vector = {block: i + 1.0 for i, block in enumerate(layout.short)}
     spec = " , ".join(str(weight) for weight in vector.values())
     names = [kohya(original) for _, _, original in modules]
     assert weigh(names, spec) == [vector.get(block, 1.0) for block, *_ in modules]
 
 
-def test_the_attention_processors_of_old_diffusers_are_found():
+def test_names_with_the_attention_processors_of_old_diffusers_have_a_block():
     name = "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn1.processor.to_out"
     assert weigh([name, SD_ATTENTION[0]], "%out1=0.5") == [0.5, 1.0]
 
 
 # ---- which architecture
 
-# those whose blocks a trainer's notation names
-NAMED = [family for family in FAMILIES if family.name in LENGTHS]
+# the layouts that Inspire's notation covers
+LISTED = [layout for layout in LAYOUTS if layout.name in LENGTHS]
 FITS = {
     "attention only": (SD_ATTENTION, ["SD 1.5/2"]),
     "attention of level 0": (["lora_unet_down_blocks_0_attentions_0_proj_in"], ["SD 1.5/2"]),
     "attention of level 0, original": (["diffusion_model.input_blocks.1.1.proj_in"], ["SD 1.5/2"]),
     "fourth level": (["lora_unet_up_blocks_3_attentions_0_proj_in"], ["SD 1.5/2"]),
-    "upsampler in SD's place": (["lora_unet_output_blocks_2_1_conv"], ["SD 1.5/2"]),
+    "upsampler at SD's level": (["lora_unet_output_blocks_2_1_conv"], ["SD 1.5/2"]),
     "downsampler of the third level": (["lora_unet_input_blocks_9_0_op"], ["SD 1.5/2"]),
     "sdxl": (SDXL_ATTENTION, ["SDXL"]),
     "deep transformer": (["lora_unet_mid_block_attentions_0_transformer_blocks_9_ff_net_2"], ["SDXL"]),
@@ -195,7 +196,7 @@ FITS = {
     ),
     "text encoder only": ([TEXT_ENCODER], ["SD 1.5/2", "SDXL", "SD 3", "SD 3.5 Large", "Flux"]),
     "second text encoder only": (SDXL_ATTENTION[-1:], ["SDXL", "SD 3", "SD 3.5 Large", "HunyuanVideo"]),
-    "nothing": ([], [family.name for family in NAMED if not family.architectures[0].defers_to]),
+    "nothing": ([], [layout.name for layout in LISTED if not layout.architectures[0].defers_to]),
     "flux": (FLUX_ALL, ["Flux"]),
     "flux or another, double only": (
         ["transformer.transformer_blocks.0.attn.add_q_proj"],
@@ -235,7 +236,7 @@ FITS = {
         ["transformer_blocks.0.attn.add_q_proj", "transformer_blocks.0.img_mlp.net.2"],
         ["Qwen-Image"],
     ),
-    "transformer blocks of who knows what": (
+    "transformer blocks of several models": (
         ["transformer_blocks.0.attn.to_q"],
         ["SD 3", "SD 3.5 Large", "Flux", "Qwen-Image"],
     ),
@@ -255,9 +256,9 @@ FITS = {
 
 
 @pytest.mark.parametrize(("names", "expected"), FITS.values(), ids=FITS.keys())
-def test_recognition(names: list[str], expected: list[str]):
+def test_layouts_that_fit(names: list[str], expected: list[str]):
     found = likely(candidates(dict.fromkeys(names, ())))
-    assert [family.name for family in NAMED if any(a in found for a in family.architectures)] == expected
+    assert [layout.name for layout in LISTED if any(a in found for a in layout.architectures)] == expected
 
 
 @pytest.mark.parametrize(
@@ -275,14 +276,14 @@ def test_recognition(names: list[str], expected: list[str]):
         (QWEN, 58, "61 for Qwen-Image"),
     ],
 )
-def test_a_wrong_length_says_which_lengths_fit(names: list[str], length: int, fitting: str):
+def test_a_vector_of_the_wrong_length_is_refused_with_the_lengths_that_fit(names: list[str], length: int, fitting: str):
     text = message(names, ",".join(["1"] * length))
-    assert f"it has {length} weights, and this LoRA takes {fitting} (the base counted)." in text
+    assert f"it has {length} weights, and this LoRA takes {fitting} (including the base)." in text
     assert "some.safetensors" in text
 
 
 @pytest.mark.parametrize("length", [17, 26, 12, 20])
-def test_a_lora_of_the_middle_alone_takes_the_vectors_of_both(length: int):
+def test_a_lora_of_the_middle_block_takes_vectors_for_sd_and_for_sdxl(length: int):
     short_mid, full_mid = {17: 7, 12: 5}, {26: 13, 20: 10}
     vector = [0.0] * length
     vector[(short_mid | full_mid)[length]] = 0.25
@@ -291,16 +292,16 @@ def test_a_lora_of_the_middle_alone_takes_the_vectors_of_both(length: int):
 
 
 @pytest.mark.parametrize("length", [17, 26, 12, 20, 58])
-def test_a_lora_of_the_text_encoder_alone_takes_the_base_of_any_vector(length: int):
+def test_a_lora_of_the_text_encoder_gets_the_base_weight_of_any_vector(length: int):
     assert weigh([TEXT_ENCODER], "0.5" + ",0" * (length - 1)) == [0.5]
 
 
-def test_the_percent_form_on_a_lora_of_the_text_encoder_alone_gives_the_base():
+def test_a_lora_of_the_text_encoder_gets_the_base_weight_of_the_percent_form():
     for spec in ("%base=0.5,in1=0,out9=2", "%base=0.5,single38=0"):
         assert weigh([TEXT_ENCODER], spec) == [0.5]
 
 
-def test_a_text_encoders_blocks_are_not_the_models():
+def test_blocks_of_a_text_encoder_do_not_count_as_blocks_of_the_model():
     t5 = "lora_te3_encoder_block_0_layer_0_SelfAttention_q"
     named_alike = "lora_te_mid_block_attentions_0_proj_in"
     assert weigh([*SD_ATTENTION, named_alike], "%base=0.5,default=2,mid=3")[-1] == 0.5
@@ -309,34 +310,34 @@ def test_a_text_encoders_blocks_are_not_the_models():
 
 
 @pytest.mark.parametrize(("names", "blocks"), [(SD3, 24), (QWEN, 60), (Z_IMAGE, 30), (WAN_14B, 40)])
-def test_blocks_in_one_row(names: list[str], blocks: int):
+def test_models_with_one_list_of_blocks(names: list[str], blocks: int):
     vector = [i / 8 for i in range(1, blocks + 2)]
     assert weigh(names, ",".join(map(str, vector))) == vector[1:]
     expected = [0.5 if 2 <= i <= 4 else 3.0 for i in range(1, blocks + 1)]
     assert weigh(names, "%default=3,block2-4=0.5") == expected
     text = message(names, f"%block{blocks + 1}=1")
     assert f"This LoRA has block1 (BLOCK00) to block{blocks} (BLOCK{blocks - 1})." in text
-    assert "in1 matches no block of this LoRA: it is of" in message(names, "%in1=0")
+    assert "in1 matches no block of this LoRA: it is for" in message(names, "%in1=0")
     assert message(names, "%in1=0").endswith("which has block.")
 
 
-def test_the_shape_tells_the_sizes_of_one_kin_apart():
+def test_the_shape_decides_between_sizes_of_one_family():
     for width, length in ((5120, 41), (1536, 31), (3072, 31)):
-        module = LoraModule(WAN[0], torch.zeros(width, 1), torch.zeros(1, width), alpha=1.0)
+        module = LoraModule.of(WAN[0], torch.zeros(width, 1), torch.zeros(1, width), alpha=1.0)
         lora = Lora("wan", {WAN[0]: module})
         assert weights(with_block_weights(lora, "1,0.5" + ",0" * (length - 2), {})) == {WAN[0]: 0.5}
         with pytest.raises(LoraError, match=f"takes {length} for Wan"):
             with_block_weights(lora, "1,0.5", {})
 
 
-def test_names_of_a_known_model_with_other_shapes_are_of_an_unknown_one():
-    module = LoraModule(WAN[0], torch.zeros(999, 1), torch.zeros(1, 999), alpha=1.0)
-    with pytest.raises(LoraError, match=r"block weights are known for .* and this is none"):
+def test_known_names_with_other_shapes_have_no_known_blocks():
+    module = LoraModule.of(WAN[0], torch.zeros(999, 1), torch.zeros(1, 999), alpha=1.0)
+    with pytest.raises(LoraError, match=r"block weights are known for .* and this is not one of them"):
         with_block_weights(Lora("wan", {WAN[0]: module}), "%block1=0.5", {})
 
 
 @pytest.mark.parametrize("names", [UNKNOWN], ids=["imagined"])
-def test_other_architectures_take_one_weight_and_refuse_blocks(names: list[str]):
+def test_unknown_models_take_one_weight_and_refuse_blocks(names: list[str]):
     for spec in ("1" + ",1" * 16, "%in=0", "%default=0,base=1", "%default=0,base=1,single=1"):
         text = message(names, spec)
         assert "block weights are known for SD 1.5/2, SDXL, " in text
@@ -346,16 +347,16 @@ def test_other_architectures_take_one_weight_and_refuse_blocks(names: list[str])
     assert weigh(names, "%default=0.5,base=0.5") == [0.5] * len(names)
 
 
-# ---- what becomes of the LoRA
+# ---- the resulting LoRA
 
 
 @pytest.mark.parametrize("spec", ["", "  ", "\n"])
-def test_without_a_spec_the_lora_is_returned_as_it_is(spec: str):
+def test_an_empty_text_returns_the_same_lora(spec: str):
     lora = make_lora(*WAN)
     assert with_block_weights(lora, spec) is lora
 
 
-def test_weights_multiply_and_nothing_else_changes():
+def test_weights_multiply_and_change_nothing_else():
     lora = make_lora(*SD_ATTENTION, TEXT_ENCODER)
     half = with_block_weights(lora, "%default=0.5,base=1", {})
     result = with_block_weights(half, "%default=-0.5,base=0.25", {})
@@ -363,10 +364,10 @@ def test_weights_multiply_and_nothing_else_changes():
     assert weights(lora) == dict.fromkeys([*SD_ATTENTION, TEXT_ENCODER], 1.0)
     assert (result.name, result.strength_model, result.strength_clip) == (lora.name, 0.7, 0.6)
     assert result.metadata == {"k": "v"}
-    assert all(result.modules[name].up is module.up for name, module in lora.modules.items())
+    assert all(up_of(result.modules[name]) is up_of(module) for name, module in lora.modules.items())
 
 
-def test_a_weight_of_zero_takes_the_module_out_and_order_stays():
+def test_a_weight_of_zero_removes_the_module_and_keeps_the_order():
     lora = make_lora(*SD_ATTENTION, TEXT_ENCODER)
     for zero in ("0", "0.0", "-0", "+.0", "0e5"):
         kept = with_block_weights(lora, f"%default={zero},base=2,mid=1,in2=3", {})
@@ -393,7 +394,7 @@ def vector_of(default: float, base: float, **blocks: float) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("names", "family", "spec", "expected"),
+    ("names", "layout", "spec", "expected"),
     [
         (SD_ATTENTION, SD, "%default=0.5", vector_of(0.5, 0.5)),
         (SD_ATTENTION, SD, "%base=0.5", vector_of(1, 0.5)),
@@ -409,7 +410,7 @@ def vector_of(default: float, base: float, **blocks: float) -> dict[str, float]:
             "%in2=9,in=0,in1=7,default=1,default=2",
             vector_of(2, 2, IN01=7, IN02=0, IN04=0, IN05=0, IN07=0, IN08=0),
         ),
-        ([SD_ATTENTION[0], *SD_ATTENTION[3:5]], SD, "%in4=2", vector_of(1, 1, IN05=2)),  # not shifted
+        ([SD_ATTENTION[0], *SD_ATTENTION[3:5]], SD, "%in4=2", vector_of(1, 1, IN05=2)),  # the numbers don't shift
         (SD_CONV, SD, "%in1=5,in2=2,in12=3", vector_of(1, 1, IN00=5, IN01=2, IN11=3)),
         (SD_CONV, SD, "%out4=2,mid1=3", vector_of(1, 1, OUT03=2, MID=3)),
         ([*SD_ATTENTION, "lora_unet_conv_in"], SD, "%in1=5", vector_of(1, 1, IN00=5)),
@@ -431,12 +432,12 @@ def vector_of(default: float, base: float, **blocks: float) -> dict[str, float]:
         (FLUX_ALL[40:], FLUX, "%single22=0.2,double=0", vector_of(1, 1, SINGLE21=0.2)),
     ],
 )
-def test_the_percent_form(names: list[str], family: Family, spec: str, expected: dict[str, float] | None):
+def test_the_percent_form(names: list[str], layout: BlockLayout, spec: str, expected: dict[str, float] | None):
     if expected is None:
         singles = {f"SINGLE{i:02}": 0.0 for i in range(37)}
         expected = vector_of(1, 1, DOUBLE00=0.2, DOUBLE01=0.2, **singles, SINGLE37=2)
     found = weigh([*names, TEXT_ENCODER], spec)
-    located = [*(family.block_of(path_of(name, family)) or BASE for name in names), BASE]
+    located = [*(layout.block_of(path_of(name, layout)) or BASE for name in names), BASE]
     assert found == [expected.get(block, expected["default"]) for block in located]
 
 
@@ -446,29 +447,29 @@ def test_the_percent_form(names: list[str], family: Family, spec: str, expected:
         (SD_ATTENTION, "%in7=1", "in7 goes past the last block. This LoRA has in1 (IN01) to in6 (IN08)."),
         (SD_CONV, "%in12-13=1", "in12-13 goes past the last block. This LoRA has in1 (IN00) to in12 (IN11)."),
         (SDXL_ATTENTION, "%out1-9=1", "This LoRA has out1 (OUT00) to out6 (OUT05)."),
-        (SD_ATTENTION, "%mid2=1", "mid2 goes past the last block. This LoRA has mid1 alone (MID)."),
+        (SD_ATTENTION, "%mid2=1", "mid2 goes past the last block. This LoRA has only mid1 (MID)."),
         (FLUX_ALL, "%double20=1", "This LoRA has double1 (DOUBLE00) to double19 (DOUBLE18)."),
         (FLUX_ALL, "%single39=1", "This LoRA has single1 (SINGLE00) to single38 (SINGLE37)."),
-        (SD_ATTENTION, "%in0=1", "in0 names a block 0. Blocks count from 1."),
-        (SD_ATTENTION, "%in0-2=1", "in0-2 names a block 0."),
+        (SD_ATTENTION, "%in0=1", "in0 has a block 0. Blocks are numbered from 1."),
+        (SD_ATTENTION, "%in0-2=1", "in0-2 has a block 0."),
         (SD_ATTENTION, "%in3-1=1", "in3-1 runs backwards. Write in1-3."),
         (
             SD_ATTENTION,
             "%double=0",
-            "double matches no block of this LoRA: it is of SD 1.5/2, which has in, mid and out.",
+            "double matches no block of this LoRA: it is for SD 1.5/2, which has in, mid and out.",
         ),
         (
             FLUX_ALL,
             "%in1=0",
-            "in1 matches no block of this LoRA: it is of Flux, which has double and single.",
+            "in1 matches no block of this LoRA: it is for Flux, which has double and single.",
         ),
-        (SD_ATTENTION, "%inn=1", "'inn' is no key of the % form. The keys are default, base, in, mid, out,"),
-        (SD_ATTENTION, "%IN01=1", "'IN01' is no key"),
-        (SD_ATTENTION, "%default1=1", "'default1' is no key"),
-        (SD_ATTENTION, "%in1-=1", "'in1-' is no key"),
-        (SD_ATTENTION, "%in9999999=1", "'in9999999' is no key"),
-        (SD_ATTENTION, "%", "'' is no key"),
-        (SD_ATTENTION, "%in=1,", "'' is no key"),
+        (SD_ATTENTION, "%inn=1", "'inn' is not a key of the % form. The keys are default, base, in, mid, out,"),
+        (SD_ATTENTION, "%IN01=1", "'IN01' is not a key"),
+        (SD_ATTENTION, "%default1=1", "'default1' is not a key"),
+        (SD_ATTENTION, "%in1-=1", "'in1-' is not a key"),
+        (SD_ATTENTION, "%in9999999=1", "'in9999999' is not a key"),
+        (SD_ATTENTION, "%", "'' is not a key"),
+        (SD_ATTENTION, "%in=1,", "'' is not a key"),
         (SD_ATTENTION, "%in", "the value of in is missing"),
         (SD_ATTENTION, "%in=", "the value of in is missing"),
         (SD_ATTENTION, "%in=x", "the value of in, 'x', is not a number."),
@@ -477,18 +478,18 @@ def test_the_percent_form(names: list[str], family: Family, spec: str, expected:
         (SD_ATTENTION, "%in=R", "the value of in is R, which stands for a random number"),
     ],
 )
-def test_what_the_percent_form_refuses(names: list[str], spec: str, problem: str):
+def test_the_percent_form_refuses(names: list[str], spec: str, problem: str):
     text = message(names, spec)
     assert problem in text
     assert "some.safetensors" in text and repr(spec) in text
 
 
-def test_where_the_architecture_is_open_the_percent_form_must_mean_the_same_in_each():
+def test_an_ambiguous_lora_takes_the_percent_form_only_if_all_layouts_agree():
     shared = ["lora_unet_down_blocks_1_attentions_0_proj_in", "lora_unet_mid_block_attentions_0_proj_in"]
     assert weigh(shared, "%in=0.5,mid=2") == [0.5, 2.0]
     assert weigh(shared, "%in6=0.5,in3=0.25") == [0.25, 1.0]  # SDXL has no sixth: this is SD's IN04
     text = message(shared, "%in1=0.5")  # SD's IN01, or SDXL's IN04
-    assert "SD 1.5/2 or SDXL count these blocks differently" in text
+    assert "the LoRA could be for SD 1.5/2 or SDXL, which number these blocks differently" in text
 
 
 # ---- refused values in a vector
@@ -512,12 +513,12 @@ def test_where_the_architecture_is_open_the_percent_form_must_mean_the_same_in_e
         ("1;0", "is not a number."),
     ],
 )
-def test_what_a_vector_refuses(item: str, problem: str):
+def test_a_vector_refuses(item: str, problem: str):
     assert problem in message(SD_ATTENTION, f"1,{item}" + ",1" * 15)
 
 
 @pytest.mark.parametrize("item", ["R", "b", "0.5 0.3", "inf"])
-def test_a_refused_value_alone_is_not_taken_for_a_preset(item: str):
+def test_a_single_refused_value_is_not_mistaken_for_a_preset(item: str):
     assert "weight 1" in message(SD_ATTENTION, item)
 
 
@@ -544,7 +545,7 @@ def test_any_text_gives_a_lora_or_a_lora_error(spec: str, names: list[str]):
 
 @settings(max_examples=100, deadline=None)
 @given(vector=st.lists(finite, min_size=17, max_size=17))
-def test_a_vector_of_any_numbers_arrives_exactly(vector: list[float]):
+def test_a_vector_of_any_numbers_is_applied_exactly(vector: list[float]):
     spec = ",".join(map(repr, vector))
     order = SD.short[1:]
     blocks_in_order = [SD.block_of(path_of(name, SD)) for name in SD_ATTENTION]
@@ -555,7 +556,7 @@ def test_a_vector_of_any_numbers_arrives_exactly(vector: list[float]):
 
 @settings(max_examples=100, deadline=None)
 @given(first=st.integers(1, 9), length=st.integers(0, 8), weight=finite, default=finite)
-def test_a_range_equals_the_vector_it_stands_for(first: int, length: int, weight: float, default: float):
+def test_a_range_equals_the_vector_with_its_blocks(first: int, length: int, weight: float, default: float):
     last = min(first + length, 9)
     vector = [default] * 17
     vector[7 + first : 8 + last] = [weight] * (last - first + 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,9 +16,9 @@ from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.numerics import blocking
 from lora_pack.tests.support import oracle
-from lora_pack.tests.support.makers import LINEAR, fingerprint, make_lora, of_modules, state_dict
+from lora_pack.tests.support.faults import Fault, Stopped, points
+from lora_pack.tests.support.makers import LINEAR, down_of, fingerprint, make_lora, of_modules, state_dict, up_of
 from lora_pack.tests.support.merging import ALL_MODES, DENSE_MODES, merge, three_loras
-from torch.overrides import TorchFunctionMode
 
 OPERATIONS: dict[str, Callable[[Compute], Lora]] = {
     **{mode: lambda compute, mode=mode: merge(mode, three_loras("3x3"), compute=compute) for mode in ALL_MODES},
@@ -34,8 +33,8 @@ def test_the_result_is_cast_once_at_the_end(operation: str, dtype: torch.dtype, 
     assert list(half.modules) == list(whole.modules)
     for name, module in half.modules.items():
         assert module.up.dtype == module.down.dtype == dtype
-        assert torch.equal(module.up, whole.modules[name].up.to(dtype))
-        assert torch.equal(module.down, whole.modules[name].down.to(dtype))
+        assert torch.equal(up_of(module), up_of(whole.modules[name]).to(dtype))
+        assert torch.equal(down_of(module), down_of(whole.modules[name]).to(dtype))
         assert module.alpha == whole.modules[name].alpha
         deltas = (oracle.module_delta(m) for m in (module, whole.modules[name]))
         assert oracle.distance(*deltas) < within
@@ -57,34 +56,17 @@ def test_progress_is_reported_after_each_module(operation: str):
     assert [step for step in steps if step[0] > 0] == [(i, count) for i in range(1, count + 1)]
 
 
-class Stopped(BaseException):
-    """Like ComfyUI's interrupt, which is not an Exception in its newest versions."""
-
-
-class StopAt:
-    """A cancel check that raises at its n-th call; 0 never raises."""
-
-    def __init__(self, n: int, error: type[BaseException] = Stopped):
-        self.n, self.error, self.calls = n, error, 0
-
-    def __call__(self) -> None:
-        self.calls += 1
-        if self.calls == self.n:
-            raise self.error
-
-
 def assert_stops(work: Callable[[Callable[[], None]], object], least: int) -> None:
     """The first check that raises ends the work, and the exception is raised unchanged."""
-    never = StopAt(0)
+    never = Fault()
     work(never)
     assert never.calls >= least
     for error in (Stopped, RuntimeError, KeyboardInterrupt):
-        for n in sorted({1, 2, 3, never.calls // 2, never.calls - 1, never.calls} - {0}):
-            if n <= never.calls:
-                check = StopAt(n, error)
-                with pytest.raises(error):
-                    work(check)
-                assert check.calls == n
+        for n in points(never.calls):
+            check = Fault(error, at=n)
+            with pytest.raises(error):
+                work(check)
+            assert check.calls == n
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -109,7 +91,7 @@ def test_the_check_is_called_often_within_a_large_delta(mode: str, monkeypatch: 
     """Not only between modules, because one delta can take seconds."""
     monkeypatch.setattr(blocking, "BLOCK_ELEMENTS", 400 * 20)
     loras = [make_lora(s, shapes={LINEAR: (300, 400)}) for s in (1, 2)]
-    never = StopAt(0)
+    never = Fault()
     merge(mode, loras, 0.5, rank=8, compute=Compute(check=never))
     passes = 3 if mode in ("ties_svd", "magnitude_prune_svd") else 1  # a threshold for each, then the merge
     assert never.calls > 15 * passes  # the blocks of rows in a pass
@@ -178,27 +160,13 @@ def test_other_errors_are_raised_unchanged(error: BaseException):
     assert raised.value is error
 
 
-class ShortAtSecond(TorchFunctionMode):
-    """Makes the second call of a torch function run out of memory."""
-
-    def __init__(self, function: str) -> None:
-        super().__init__()
-        self.names, self.calls = (function, f"__{function}__"), 0
-
-    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        if getattr(function, "__name__", "") in self.names:
-            self.calls += 1
-            if self.calls == 2:
-                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return function(*arguments, **(options or {}))
-
-
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_running_out_of_memory_names_the_module_and_leaves_nothing(operation: str):
     """Wherever memory is allocated: in the second product, concatenation or sum."""
     before = OPERATIONS[operation](Compute())
     for function in ("matmul", "cat", "sum"):
-        with ShortAtSecond(function) as short:
+        short = Fault(RuntimeError("DefaultCPUAllocator: can't allocate memory"), at=2)
+        with short.in_function(function):
             try:
                 OPERATIONS[operation](Compute())
             except LoraError as error:

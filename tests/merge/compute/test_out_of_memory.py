@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,9 +13,9 @@ from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.merging.resize import METHODS, resize
+from lora_pack.tests.support.faults import Fault, points
 from lora_pack.tests.support.makers import fingerprint, make_lora, state_dict
 from lora_pack.tests.support.merging import ALL_MODES, merge, three_loras
-from torch.utils._python_dispatch import TorchDispatchMode
 
 CPU_FULL = (
     "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
@@ -30,21 +29,6 @@ ERRORS = (
 # How many of an operation's torch calls fail in turn, in addition to the first and last ones.
 POINTS = 8
 
-
-class FailAt(TorchDispatchMode):
-    """Fails the n-th torch call of any kind; 0 fails none."""
-
-    def __init__(self, n: int, error: BaseException | None = None):
-        super().__init__()
-        self.n, self.error, self.calls = n, error, 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        self.calls += 1
-        if self.calls == self.n and self.error is not None:
-            raise self.error
-        return function(*arguments, **(options or {}))
-
-
 INPUTS = three_loras("3x3")
 SETTINGS = {method: 2.0 if method == "sv_ratio" else 0.9 for method in METHODS}
 OPERATIONS: dict[str, Callable[[], Lora]] = {
@@ -52,6 +36,15 @@ OPERATIONS: dict[str, Callable[[], Lora]] = {
     **{f"resize {method}": lambda m=method: resize(INPUTS[0], 2, 2, m, SETTINGS[m]) for method in METHODS},
     "half": lambda: merge("ties_svd", INPUTS, 0.5, rank=3, conv_rank=3, compute=Compute(dtype=torch.float16)),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """Nothing from before these tests is looked at when garbage is collected and tensors are counted."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def tensors_alive() -> int:
@@ -62,14 +55,15 @@ def tensors_alive() -> int:
 def assert_recovers(work: Callable[[], object], clean: Callable[[], object] = lambda: None) -> None:
     """After each failure `work` gives the same result and leaves no tensor; `clean` checks for other leftovers."""
     expected = work()
-    with FailAt(0) as never:
+    never = Fault()
+    with never.in_operators():
         assert work() == expected
     before = tensors_alive()
     count = never.calls
     assert count > 5
-    for n in sorted({1, 2, 3, count - 1, count, *range(1, count, max(1, count // POINTS))}):
+    for n in points(count, POINTS):
         error = ERRORS[n % len(ERRORS)]()
-        with pytest.raises((type(error), LoraError)) as caught, FailAt(n, error):
+        with pytest.raises((type(error), LoraError)) as caught, Fault(error, at=n).in_operators():
             work()
         if caught.value is not error:
             assert "Not enough memory for module" in str(caught.value), caught.value

@@ -14,7 +14,7 @@ from lora_pack.merge.compute import precision
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.compute.precision import full_precision
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.lazy import Later
+from lora_pack.merge.lazy import LazyTensor
 from lora_pack.merge.merging.resize import resize
 from lora_pack.tests.support.makers import LINEAR, make_lora, state_dict
 from lora_pack.tests.support.merging import ALL_MODES, merge
@@ -150,9 +150,9 @@ def test_every_operation_runs_in_full_precision(reduced: list[str], operation: s
 
         class Made(LoraModule):
             def tensors(self):  # noqa: ANN202
-                yield ".diff", Later(torch.float32, (4, 3), made)
+                yield ".diff", LazyTensor(torch.float32, (4, 3), made)
 
-        to_state_dict(Lora("made", {LINEAR: Made(LINEAR, torch.ones(4, 1), torch.ones(1, 3), 1.0)}))
+        to_state_dict(Lora("made", {LINEAR: Made.of(LINEAR, torch.ones(4, 1), torch.ones(1, 3), 1.0)}))
     else:
         merge(operation, [lora, lora], 0.5, 2, compute=Compute(check=look))
     assert seen and all(seen)

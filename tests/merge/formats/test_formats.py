@@ -19,11 +19,13 @@ from lora_pack.tests.support.makers import (
     LINEAR,
     SHAPES,
     TEXT,
+    down_of,
     each_module,
     fingerprint,
     make_lora,
     of_modules,
     state_dict,
+    up_of,
 )
 from torch import Tensor
 
@@ -67,12 +69,12 @@ def read(tensors: Mapping[str, Tensor], name: str = "file") -> Lora:
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=lambda pair: pair[0])
-def test_seven_spellings(spelling: tuple[str, str], prefix: str):
+def test_all_seven_key_pairs_are_read(spelling: tuple[str, str], prefix: str):
     tensors = tensors_of(prefix, spelling)
     (module,) = read(tensors).modules.values()
     assert module.name == prefix
-    assert torch.equal(module.up, tensors[prefix + spelling[0]])
-    assert torch.equal(module.down, tensors[prefix + spelling[1]])
+    assert torch.equal(up_of(module), tensors[prefix + spelling[0]])
+    assert torch.equal(down_of(module), tensors[prefix + spelling[1]])
     assert (module.rank, module.alpha, module.block_weight) == (3, 3.0, 1.0)
 
 
@@ -91,7 +93,7 @@ def test_seven_spellings(spelling: tuple[str, str], prefix: str):
         (torch.tensor(-4.0), -4.0),
     ],
 )
-def test_alphas(spelling: tuple[str, str], alpha: Tensor, expected: float):
+def test_alpha_is_read_in_every_form(spelling: tuple[str, str], alpha: Tensor, expected: float):
     module = read(tensors_of("lora_unet_x", spelling, alpha=alpha)).modules["lora_unet_x"]
     assert module.alpha == expected
     assert isinstance(module.alpha, float)
@@ -102,7 +104,7 @@ def test_alphas(spelling: tuple[str, str], alpha: Tensor, expected: float):
     [torch.tensor(math.nan), torch.tensor(math.inf), torch.tensor(-math.inf), torch.tensor([1.0, 1.0])]
     + [torch.zeros(0), torch.zeros(2, 2), torch.tensor(math.inf, dtype=torch.float16), torch.tensor(1 + 2j)],
 )
-def test_alphas_that_are_no_number_are_refused(alpha: Tensor):
+def test_an_alpha_that_is_not_one_finite_number_is_refused(alpha: Tensor):
     tensors = tensors_of("lora_unet_good") | tensors_of("lora_unet_bad", alpha=alpha)
     with pytest.raises(LoraError, match="lora_unet_bad") as caught:
         read(tensors, "some file")
@@ -110,12 +112,12 @@ def test_alphas_that_are_no_number_are_refused(alpha: Tensor):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_kind_of_weight(name: str):
+def test_every_kind_of_weight_is_read_with_its_shape(name: str):
     lora = make_lora(1, shapes={name: SHAPES[name]}, alphas=[2.5])
     module = read(state_dict(lora)).modules[name]
     assert module.weight_shape == SHAPES[name]
-    assert torch.equal(module.up, lora.modules[name].up)
-    assert torch.equal(module.down, lora.modules[name].down)
+    assert torch.equal(up_of(module), up_of(lora.modules[name]))
+    assert torch.equal(down_of(module), down_of(lora.modules[name]))
     assert module.alpha == 2.5
 
 
@@ -129,7 +131,7 @@ def test_tensors_keep_their_precision(dtype: torch.dtype):
 def test_eight_bit_floats_can_be_read():
     tensors = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors_of("lora_unet_x").items()}
     module = read(tensors).modules["lora_unet_x"]
-    assert torch.equal(module.up.float(), tensors["lora_unet_x.lora_up.weight"].float())
+    assert torch.equal(up_of(module).float(), tensors["lora_unet_x.lora_up.weight"].float())
 
 
 def test_modules_are_in_the_order_of_the_file():
@@ -140,7 +142,7 @@ def test_modules_are_in_the_order_of_the_file():
     assert set(read(alpha_first).modules) == set(names)
 
 
-def test_name_strengths_and_metadata():
+def test_name_strengths_and_metadata_are_kept():
     lora = from_state_dict(tensors_of("lora_unet_x"), "my file", {"ss_network_dim": "3"})
     assert (lora.name, lora.strength_model, lora.strength_clip) == ("my file", 1.0, 1.0)
     assert dict(lora.metadata) == {"ss_network_dim": "3"}
@@ -149,7 +151,7 @@ def test_name_strengths_and_metadata():
 
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (5, 2), (3,), (2, 3, 2)])
 @pytest.mark.parametrize("rank_up, rank_down", [(4, 4), (3, 5)])
-def test_a_core_is_folded_in_exactly(kernel: tuple[int, ...], rank_up: int, rank_down: int):
+def test_a_tucker_core_is_folded_in_exactly(kernel: tuple[int, ...], rank_up: int, rank_down: int):
     """Tucker: sum over r, s of up[o, r] mid[r, s, ...] down[s, i], by alpha / down's rank as ComfyUI counts it."""
     ones = (1,) * len(kernel)
     up, down = normal(6, rank_up, *ones), normal(rank_down, 5, *ones)
@@ -173,7 +175,7 @@ def test_a_core_is_folded_in_exactly(kernel: tuple[int, ...], rank_up: int, rank
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_core_in_half_precision_loses_nothing_more(dtype: torch.dtype):
+def test_folding_a_half_precision_core_loses_no_precision(dtype: torch.dtype):
     """The numbers of the file are what is exact: folding must not round them again."""
     up, mid, down = (t.to(dtype) for t in (normal(6, 4, 1, 1), normal(4, 4, 3, 3), normal(4, 5, 1, 1)))
     tensors = {f"x.lora_{part}.weight": tensor for part, tensor in (("up", up), ("mid", mid), ("down", down))}
@@ -189,14 +191,14 @@ def test_a_core_in_half_precision_loses_nothing_more(dtype: torch.dtype):
 
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=lambda pair: pair[0])
 @pytest.mark.parametrize("half", [0, 1])
-def test_missing_halves_are_refused(spelling: tuple[str, str], half: int):
+def test_a_missing_factor_is_refused(spelling: tuple[str, str], half: int):
     tensors = tensors_of("lora_unet_good") | tensors_of("lora_unet_half", spelling, alpha=torch.tensor(1.0))
     del tensors["lora_unet_half" + spelling[half]]
     with pytest.raises(LoraError, match="lora_unet_half"):
         read(tensors)
 
 
-def test_halves_of_two_spellings_are_no_whole():
+def test_factors_from_two_key_pairs_do_not_match():
     """ComfyUI loads no mixed pairs either."""
     tensors = {"x.lora_up.weight": normal(7, 3), "x.lora_A.weight": normal(3, 5)}
     with pytest.raises(LoraError, match="x"):
@@ -228,7 +230,7 @@ BAD_SHAPES = {
 
 
 @pytest.mark.parametrize("up, down", BAD_SHAPES.values(), ids=BAD_SHAPES)
-def test_shapes_that_make_no_module_are_refused(up: Tensor, down: Tensor):
+def test_shapes_that_disagree_are_refused(up: Tensor, down: Tensor):
     tensors = {"lora_unet_bad.lora_up.weight": up, "lora_unet_bad.lora_down.weight": down}
     with pytest.raises(LoraError, match="lora_unet_bad"):
         read(tensors_of("lora_unet_good") | tensors)
@@ -237,7 +239,7 @@ def test_shapes_that_make_no_module_are_refused(up: Tensor, down: Tensor):
 @pytest.mark.parametrize(
     "mid", [normal(4, 3, 3, 3), normal(3, 4, 3, 3), normal(3, 3), normal(3), normal(3, 3, 3), normal(3, 3, 0, 3)]
 )
-def test_cores_that_fit_nothing_are_refused(mid: Tensor):
+def test_a_core_that_does_not_fit_is_refused(mid: Tensor):
     tensors = {
         "lora_unet_bad.lora_up.weight": normal(7, 3, 1, 1),
         "lora_unet_bad.lora_mid.weight": mid,
@@ -250,7 +252,7 @@ def test_cores_that_fit_nothing_are_refused(mid: Tensor):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
 @pytest.mark.parametrize("side", [0, 1])
-def test_values_that_are_no_numbers_are_refused(value: float, dtype: torch.dtype, side: int):
+def test_nan_and_infinite_values_are_refused(value: float, dtype: torch.dtype, side: int):
     tensors = {key: tensor.to(dtype) for key, tensor in tensors_of("lora_unet_bad").items()}
     key = "lora_unet_bad" + KOHYA[side]
     broken = tensors[key].float()
@@ -261,7 +263,7 @@ def test_values_that_are_no_numbers_are_refused(value: float, dtype: torch.dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool, torch.complex64])
-def test_factors_that_are_no_floats_are_refused(dtype: torch.dtype):
+def test_integer_factors_are_refused(dtype: torch.dtype):
     with pytest.raises(LoraError, match="lora_unet_bad"):
         read({key: tensor.to(dtype) for key, tensor in tensors_of("lora_unet_bad").items()})
 
@@ -273,7 +275,7 @@ def test_factors_that_are_no_floats_are_refused(dtype: torch.dtype):
         *("oft_diag", "hada_w1_a", "lokr_w1", "a1.weight", "on_input", "lora_up.bias", "lora_embedding_A"),
     ],
 )
-def test_nothing_is_dropped_silently(suffix: str):
+def test_unsupported_tensors_are_refused_or_named(suffix: str):
     """What lies beside a module's two factors is carried along, or the file is refused by the module's name."""
     tensors = tensors_of("lora_unet_good") | tensors_of("lora_unet_odd")
     tensors[f"lora_unet_odd.{suffix}"] = torch.ones(7, 1)
@@ -317,7 +319,7 @@ def test_a_file_without_lora_weights_is_refused(tensors: dict[str, Tensor]):
         ("diffusion_model.blocks.0.self_attn.q", "lora_unet_blocks_0_self_attn_q"),
     ],
 )
-def test_a_weight_that_is_there_twice_is_joined(one: str, other: str, caplog: pytest.LogCaptureFixture):
+def test_two_adapters_of_one_weight_are_added(one: str, other: str, caplog: pytest.LogCaptureFixture):
     """ComfyUI would load one of the two and drop the other; here both count, and the log says so."""
     first, second = tensors_of(one, alpha=torch.tensor(6.0)), tensors_of(other, rank=2, alpha=torch.tensor(-1.0))
     with caplog.at_level(logging.WARNING):
@@ -329,14 +331,14 @@ def test_a_weight_that_is_there_twice_is_joined(one: str, other: str, caplog: py
     assert other in caplog.text
 
 
-def test_two_spellings_of_one_prefix_are_joined():
+def test_two_names_of_one_weight_are_added():
     first, second = tensors_of("lora_unet_x"), tensors_of("lora_unet_x", SPELLINGS[2], rank=2)
     (module,) = read(first | second).modules.values()
     alone = [read(tensors).modules["lora_unet_x"] for tensors in (first, second)]
     assert oracle.distance(oracle.module_delta(module), sum(map(oracle.module_delta, alone))) < 1e-6
 
 
-def test_reading_leaves_the_state_dict_alone():
+def test_reading_does_not_change_the_state_dict():
     tensors = state_dict(make_lora(1))
     before = {key: tensor.clone() for key, tensor in tensors.items()}
     read(tensors)
@@ -347,15 +349,15 @@ def test_reading_leaves_the_state_dict_alone():
 # Writing
 
 
-def test_written_tensors_have_kohyas_names():
+def test_written_tensors_have_kohya_keys():
     lora = make_lora(1, shapes={LINEAR: (7, 5), CONV3: (4, 3, 3, 3), TEXT: (6, 5)}, alphas=[2.0, None, -1.0])
     tensors = to_state_dict(lora)
     assert set(tensors) == {
         f"{name}.{suffix}" for name in lora.modules for suffix in ("lora_up.weight", "lora_down.weight", "alpha")
     }
     for name, module in lora.modules.items():
-        assert torch.equal(tensors[f"{name}.lora_up.weight"], module.up)
-        assert torch.equal(tensors[f"{name}.lora_down.weight"], module.down)
+        assert torch.equal(tensors[f"{name}.lora_up.weight"], up_of(module))
+        assert torch.equal(tensors[f"{name}.lora_down.weight"], down_of(module))
         alpha = tensors[f"{name}.alpha"]
         assert (alpha.dtype, alpha.dim(), float(alpha)) == (torch.float32, 0, module.alpha)
     assert all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in tensors.values())
@@ -376,13 +378,13 @@ def test_written_tensors_have_kohyas_names():
         ("transformer.single_transformer_blocks.3.proj_out", "transformer.single_transformer_blocks.3.proj_out"),
     ],
 )
-def test_a_spelling_that_comfyui_does_not_map_is_written_as_kohyas(name: str, written: str):
+def test_names_that_comfyui_does_not_map_are_written_as_kohya(name: str, written: str):
     tensors = to_state_dict(read(tensors_of(name, SPELLINGS[2])))
     assert set(tensors) == {f"{written}.{suffix}" for suffix in ("lora_up.weight", "lora_down.weight", "alpha")}
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16, torch.float32])
-def test_the_precision_written(dtype: torch.dtype | None):
+def test_tensors_are_written_in_the_chosen_dtype(dtype: torch.dtype | None):
     lora = make_lora(1, dtype=torch.float16, alphas=[0.1])
     tensors = to_state_dict(lora, dtype)
     for key, tensor in tensors.items():
@@ -390,10 +392,10 @@ def test_the_precision_written(dtype: torch.dtype | None):
             assert tensor.dtype == torch.float32, "12.8 in bfloat16 would be 12.8125"
         else:
             assert tensor.dtype == (dtype or torch.float16)
-    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], lora.modules[LINEAR].up.to(dtype or torch.float16))
+    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], up_of(lora.modules[LINEAR]).to(dtype or torch.float16))
 
 
-def test_block_weights_are_in_the_alphas_and_strengths_are_not():
+def test_block_weights_are_written_into_alpha_but_strengths_are_not():
     lora = make_lora(1, alphas=[3.0], strength_model=0.5, strength_clip=7.0, block_weight=-0.25)
     assert {float(t) for key, t in to_state_dict(lora).items() if key.endswith(".alpha")} == {-0.75}
     baked = to_state_dict(lora.baked())
@@ -403,33 +405,33 @@ def test_block_weights_are_in_the_alphas_and_strengths_are_not():
 
 @pytest.mark.parametrize("side", ["up", "down"])
 def test_values_too_large_for_the_precision_are_refused(side: str):
-    module = LoraModule(LINEAR, torch.ones(4, 2), torch.ones(2, 3), 2.0)
-    getattr(module, side)[0, 0] = 7e4
+    module = LoraModule.of(LINEAR, torch.ones(4, 2), torch.ones(2, 3), 2.0)
+    getattr(module, side).materialize()[0, 0] = 7e4
     lora = of_modules([module], "too large")
     with pytest.raises(LoraError, match=LINEAR):
         to_state_dict(lora, torch.float16)
     assert torch.isfinite(to_state_dict(lora, torch.bfloat16)[f"{LINEAR}.lora_up.weight"]).all()
 
 
-def test_there_and_back():
+def test_a_state_dict_survives_a_round_trip():
     lora = each_module(make_lora(1, name="file", ranks=[2, 3], alphas=[None, 1.25]), lambda m: m)
     again = read(to_state_dict(lora), "file")
     assert fingerprint(again) == fingerprint(lora)
 
 
-def test_writing_leaves_the_lora_alone_and_strided_factors_become_contiguous():
+def test_writing_does_not_change_the_lora_and_makes_factors_contiguous():
     lora = each_module(
         make_lora(1, shapes={LINEAR: (7, 5)}),
-        lambda m: LoraModule(m.name, m.up.T.contiguous().T, m.down.T.contiguous().T, m.alpha),
+        lambda m: LoraModule.of(m.name, up_of(m).T.contiguous().T, down_of(m).T.contiguous().T, m.alpha),
     )
     before = fingerprint(lora)
     tensors = to_state_dict(lora)
     assert all(tensor.is_contiguous() for tensor in tensors.values())
-    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], lora.modules[LINEAR].up)
+    assert torch.equal(tensors[f"{LINEAR}.lora_up.weight"], up_of(lora.modules[LINEAR]))
     assert fingerprint(lora) == before
 
 
-def test_a_1x1_convolution_keeps_its_form():
+def test_a_1x1_convolution_keeps_its_shape():
     lora = make_lora(1, shapes={CONV1: (6, 4, 1, 1)}, ranks=[2])
     tensors = to_state_dict(lora)
     assert tensors[f"{CONV1}.lora_up.weight"].shape == (6, 2, 1, 1)

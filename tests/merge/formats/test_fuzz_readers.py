@@ -1,6 +1,7 @@
-"""Whatever is in a file or a text, its reader gives a value or a LoraError: no other error, no hang, no great memory.
+"""Whatever a file or a text holds, its reader returns a value or raises a LoraError: no other error, no hang, no
+excessive memory.
 
-FUZZ_EXAMPLES=20000 tries so many for each property in place of the few that a usual run does.
+FUZZ_EXAMPLES=20000 draws that many examples for each property instead of a few hundred.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load
 from lora_pack.merge.formats import FAMILIES, from_state_dict, peft_config, to_state_dict, unsupported
 from lora_pack.merge.io import safetensors_file
+from lora_pack.merge.lazy import LazyTensor
 from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.merge.provenance.metadata import ADAPTER_METADATA
 from lora_pack.merge.provenance.recipe import KEY, recipe_text
@@ -53,7 +55,7 @@ def tries(few: int) -> hypothesis.settings:
 
 
 def value_or_refusal(read: Callable[[], T]) -> T | None:
-    """What is read; None where it is refused as it should be. Anything else fails the test."""
+    """The value read, or None if it is refused with a LoraError. Anything else fails the test."""
     began = time.process_time()
     try:
         return read()
@@ -83,7 +85,7 @@ FOLDER = tempfile.TemporaryDirectory()
 
 
 def loaded(data: bytes, ending: str = ".safetensors") -> Lora | None:
-    path = Path(FOLDER.name) / f"file{ending}"  # stays there: a loaded LoRA reads its factors when they are used
+    path = Path(FOLDER.name) / f"file{ending}"  # not removed: a loaded LoRA reads its factors when they are used
     path.write_bytes(data)
     return value_or_refusal(lambda: load(path))
 
@@ -101,7 +103,7 @@ def read_all(path: Path) -> dict[str, Tensor]:
 
 
 def assert_usable(lora: Lora) -> None:
-    """What has been read has shapes and deltas, and can be written and read again, or says why not."""
+    """The LoRA has shapes and deltas, and can be written and read again or is refused."""
     for adapter in lora.modules.values():
         assert adapter.rank >= 0 and all(size > 0 for size in adapter.weight_shape)
         if not adapter.needs_base and not isinstance(adapter, Replacement):
@@ -109,7 +111,7 @@ def assert_usable(lora: Lora) -> None:
     tensors = value_or_refusal(lambda: to_state_dict(lora))
     if tensors is not None:
         file = io.BytesIO()
-        safetensors_file.write(file, tensors, lora.metadata, no_cancel)
+        safetensors_file.write(file, lazy(tensors), lora.metadata, no_cancel)
         again = tensors_in(file.getvalue())
         assert again is not None and again.keys() == tensors.keys()
         assert all(tensor_bytes(again[name]) == tensor_bytes(tensor) for name, tensor in tensors.items())
@@ -119,10 +121,14 @@ def assert_usable(lora: Lora) -> None:
 # safetensors
 
 
+def lazy(tensors: dict[str, Tensor]) -> dict[str, LazyTensor]:
+    return {key: LazyTensor.of(tensor) for key, tensor in tensors.items()}
+
+
 def good_file(**texts: str) -> bytes:
     file = io.BytesIO()
     safetensors_file.write(
-        file, state_dict(make_lora(1, shapes={LINEAR: (3, 2), TEXT: (2, 2)}, ranks=[1])), texts, no_cancel
+        file, lazy(state_dict(make_lora(1, shapes={LINEAR: (3, 2), TEXT: (2, 2)}, ranks=[1]))), texts, no_cancel
     )
     return file.getvalue()
 
@@ -136,14 +142,14 @@ KEYS = [key for key in HEADER if key != "__metadata__"]
 lengths = st.one_of(st.integers(0, 200), st.sampled_from([2**31, 2**32, 10**8, 10**8 + 1, 2**63, 2**64 - 1]))
 
 
-def test_the_file_that_is_damaged_here_is_good():
+def test_the_undamaged_file_loads():
     lora = loaded(GOOD)
     assert lora is not None and list(lora.modules) == [LINEAR, TEXT]
 
 
 @tries(300)
 @given(st.one_of(st.binary(max_size=200), st.builds(framed, st.binary(max_size=100), st.binary(), lengths)))
-def test_any_bytes(data: bytes):
+def test_load_refuses_random_bytes(data: bytes):
     assert loaded(data) is None
 
 
@@ -164,7 +170,7 @@ in_the_header = st.lists(
 
 @tries(400)
 @given(st.one_of(places, in_the_header))
-def test_changed_bytes(changes: list[tuple[int, int]]):
+def test_a_file_with_changed_bytes_is_usable_or_refused(changes: list[tuple[int, int]]):
     lora = loaded(flipped(GOOD, changes))
     if lora is not None:
         assert_usable(lora)
@@ -172,8 +178,8 @@ def test_changed_bytes(changes: list[tuple[int, int]]):
 
 @tries(300)
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, len(GOOD)), st.binary(max_size=20))
-def test_lost_and_added_bytes_are_never_read(start: int, stop: int, added: bytes):
-    """Whatever is cut out or put in: the header's promise and the file's size no longer agree."""
+def test_a_file_with_lost_or_added_bytes_is_refused(start: int, stop: int, added: bytes):
+    """The size in the header and that of the file no longer agree."""
     start, stop = max(8, min(start, stop)), max(8, start, stop)
     changed = GOOD[:start] + added + GOOD[stop:]
     if len(changed) != len(GOOD):
@@ -183,7 +189,7 @@ def test_lost_and_added_bytes_are_never_read(start: int, stop: int, added: bytes
 
 @tries(100)
 @given(st.sampled_from(list(HEADER)), st.integers(0, len(HEADER)), st.sampled_from(list(HEADER)))
-def test_an_entry_that_stands_twice_is_never_read(key: str, place: int, like: str):
+def test_a_header_with_a_key_twice_is_refused(key: str, place: int, like: str):
     pairs = list(HEADER.items())
     pairs.insert(place, (key, HEADER[like]))
     text = ",".join(f"{json.dumps(name)}:{json.dumps(entry)}" for name, entry in pairs)
@@ -211,7 +217,7 @@ entries = st.fixed_dictionaries(
 
 @st.composite
 def fitting_headers(draw: st.DrawFn) -> tuple[dict[str, Any], bytes]:
-    """Tensors of any type and shape, one behind the other, some of which say another thing than they hold."""
+    """Tensors of any type and shape, one after another, some with the wrong size."""
     header: dict[str, Any] = {}
     position = 0
     for name in draw(st.lists(st.one_of(st.sampled_from(KEYS), st.text(max_size=8)), unique=True, max_size=6)):
@@ -225,7 +231,7 @@ def fitting_headers(draw: st.DrawFn) -> tuple[dict[str, Any], bytes]:
 
 @st.composite
 def odd_headers(draw: st.DrawFn) -> tuple[dict[str, Any], bytes]:
-    """The good header with entries that are replaced by any, or changed in one field."""
+    """The good header with entries replaced, or changed in one field."""
     header = dict(HEADER)
     for _ in range(draw(st.integers(1, 2))):
         key = draw(st.sampled_from([*KEYS, "__metadata__", "new"]))
@@ -244,7 +250,7 @@ def one_field(number: int) -> st.SearchStrategy[dict[str, Any]]:
 
 @tries(500)
 @given(st.one_of(fitting_headers(), odd_headers()))
-def test_any_header_is_read_as_it_says_or_refused(drawn: tuple[dict[str, Any], bytes]):
+def test_any_header_is_read_exactly_or_refused(drawn: tuple[dict[str, Any], bytes]):
     header, data = drawn
     file = framed(header, data)
     found = tensors_in(file)
@@ -277,7 +283,7 @@ PICKLES = {
 
 
 def with_program(program: bytes) -> bytes:
-    """The good archive with another pickle in it, its checksum mended."""
+    """The good archive with another pickle in it and a correct checksum."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(PICKLES[".pt"])) as good, zipfile.ZipFile(file, "w") as changed:
         for entry in good.infolist():
@@ -291,7 +297,7 @@ with zipfile.ZipFile(io.BytesIO(PICKLES[".pt"])) as archive:
 
 @tries(200)
 @given(st.sampled_from([*PICKLES]), places, st.integers(0, 10**6))
-def test_damaged_pickles(ending: str, changes: list[tuple[int, int]], end: int):
+def test_a_damaged_pickle_is_usable_or_refused(ending: str, changes: list[tuple[int, int]], end: int):
     data = PICKLES[ending]
     for changed in (flipped(data, changes), data[: end % len(data)]):
         assert_read_quietly(changed, ending)
@@ -299,19 +305,19 @@ def test_damaged_pickles(ending: str, changes: list[tuple[int, int]], end: int):
 
 @tries(200)
 @given(st.one_of(places.map(lambda changes: flipped(PROGRAM, changes)), st.binary(max_size=60)))
-def test_changed_programs_in_whole_archives(program: bytes):
+def test_a_changed_pickle_program_is_usable_or_refused(program: bytes):
     assert_read_quietly(with_program(program), ".pt")
 
 
 @tries(100)
 @given(st.binary(max_size=100))
-def test_any_bytes_for_a_pickle(data: bytes):
+def test_random_bytes_as_a_pickle_are_refused(data: bytes):
     assert_read_quietly(data, ".bin")
 
 
 def assert_read_quietly(data: bytes, ending: str) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of much that it refuses a moment later
+        warnings.simplefilter("ignore")  # torch warns about files that it then refuses
         lora = loaded(data, ending)
     if lora is not None:
         assert_usable(lora)
@@ -382,7 +388,7 @@ WHOLE: list[dict[str, tuple[int, ...]]] = [
 
 @st.composite
 def state_dicts(draw: st.DrawFn) -> dict[str, Tensor]:
-    """Whole modules of any family, of which a tensor or two are missing, odd, or one too many."""
+    """Complete modules of any family, with up to two tensors missing, odd or added."""
     found: dict[str, Tensor] = {}
     for prefix in draw(st.lists(st.sampled_from(PREFIXES), min_size=1, max_size=2)):
         module = {prefix + suffix: torch.ones(shape) for suffix, shape in draw(st.sampled_from(WHOLE)).items()}
@@ -400,7 +406,7 @@ def state_dicts(draw: st.DrawFn) -> dict[str, Tensor]:
 
 @tries(1500)
 @given(state_dicts())
-def test_any_state_dict(drawn: dict[str, Tensor]):
+def test_any_state_dict_is_usable_or_refused(drawn: dict[str, Tensor]):
     lora = value_or_refusal(lambda: from_state_dict(drawn, "file"))
     if lora is not None:
         assert_usable(lora)
@@ -421,7 +427,7 @@ UNET_X = {"unet.x.lora_B.weight": torch.ones(3, 2), "unet.x.lora_A.weight": torc
 @example(json.dumps({"unet.use_rslora": True, "unet.lora_alpha": 1.7e308}))
 @example(json.dumps({"unet.r": 2, "unet.lora_alpha": 1, "unet.alpha_pattern": {"": 2}}))
 @given(st.one_of(headers.map(json.dumps), st.text(), st.integers(0, 10**5).map(lambda depth: "[" * depth)))
-def test_any_header_of_peft(text: str):
+def test_any_peft_metadata_gives_a_finite_scale(text: str):
     lora = from_state_dict(UNET_X, "file", {ADAPTER_METADATA: text})
     assert math.isfinite(lora.modules["unet.x"].scale)
 
@@ -434,7 +440,7 @@ def test_any_header_of_peft(text: str):
         st.integers(0, 10**5).map(lambda depth: b"[" * depth),
     )
 )
-def test_any_adapter_configuration(content: bytes):
+def test_any_adapter_config_gives_a_finite_scale_or_is_refused(content: bytes):
     config = value_or_refusal(lambda: peft_config.from_file(content, "file", "0"))
     if config is not None:
         lora = value_or_refusal(lambda: from_state_dict(UNET_X, "file", config=config))
@@ -453,14 +459,14 @@ notation = st.lists(pieces, max_size=8).map("".join)
 @example("%in=" + "1" * 30_000 + "x")
 @tries(200)
 @given(st.one_of(notation, notation.map("%".__add__), notation.map("1,".__add__)))
-def test_long_texts_of_block_weights(spec: str):
+def test_any_block_weights_are_finite_or_refused(spec: str):
     lora = value_or_refusal(lambda: with_block_weights(make_lora(1), spec, {"SD-ALL": "1" + ",1" * 16, "BAD": spec}))
     assert lora is None or all(math.isfinite(module.block_weight) for module in lora.modules.values())
 
 
 @tries(300)
 @given(st.lists(st.sampled_from([*FACTOR_MODES, *DELTA_MODES, "ADD", ",", ";", " ", "\n", "\t", "tie", "é", "_svd"])))
-def test_any_text_of_modes(comfy: ModuleType, parts: list[str]):
+def test_any_list_of_modes_is_read_or_refused(comfy: ModuleType, parts: list[str]):
     from lora_pack.xy.lora_axes import mode_names
 
     text = "".join(parts)
@@ -471,7 +477,7 @@ def test_any_text_of_modes(comfy: ModuleType, parts: list[str]):
 
 @tries(200)
 @given(st.one_of(st.text(), json_values.map(json.dumps)), st.text(), st.floats())
-def test_any_recipe_of_an_input_is_carried_on(made: str, name: str, strength: float):
+def test_any_recipe_of_an_input_is_kept_in_the_new_recipe(made: str, name: str, strength: float):
     lora = Lora(name, {}, strength, strength, {KEY: made})
     told = json.loads(recipe_text("merge", {"density": strength}, [lora]))
     assert told["inputs"][0]["name"] == name

@@ -1,4 +1,4 @@
-"""A LoRA under the names of another program: the same changes of the same weights."""
+"""Converting a LoRA to another program's names keeps every change of every weight."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_pack.merge.adapters.base import Difference, Lora, LowRank
+from lora_pack.merge.adapters.base import Difference, Lora, LoraModule
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.formats.key_styles import STYLES, convert_keys
 from lora_pack.merge.merging.merge_factors import merge_factors
-from lora_pack.merge.names import Style, recognise, target
+from lora_pack.merge.names import Style, recognise, resolve
 from lora_pack.tests.merge.merging.test_aliases import H, acts, close, fused, lora, module, split
+from lora_pack.tests.support.makers import down_of, up_of
 from lora_pack.tools.make_lora import sd15_modules
 from safetensors import safe_open
 from torch import Tensor
@@ -39,14 +40,14 @@ NAMES: dict[Style, list[str]] = {
 }
 
 
-def as_lora(m: object) -> LowRank:
-    assert isinstance(m, LowRank)
+def as_lora(m: object) -> LoraModule:
+    assert isinstance(m, LoraModule)
     return m
 
 
 @pytest.mark.parametrize("then", STYLES)
 @pytest.mark.parametrize("style", STYLES)
-def test_names_of_sd15_go_round(style: Style, then: Style, tmp_path: Path):
+def test_names_of_sd15_survive_a_round_trip_through_any_two_styles(style: Style, then: Style, tmp_path: Path):
     written = save(lora("a", *SD15, strength=0.5), tmp_path / "a.safetensors", style=style)
     assert list(load(written).modules) == NAMES[style]
     again = load(save(load(written), tmp_path / "b.safetensors", style=then))
@@ -55,7 +56,7 @@ def test_names_of_sd15_go_round(style: Style, then: Style, tmp_path: Path):
         assert close(acts(as_lora(found)), 0.5 * acts(wanted))
 
 
-def test_a_file_in_peft_s_style_holds_what_peft_writes(tmp_path: Path):
+def test_a_file_in_peft_style_has_peft_keys_and_the_wanted_dtype(tmp_path: Path):
     written = save(lora("a", *SD15, strength=-0.5), tmp_path / "a.safetensors", torch.float16, style="peft")
     with safe_open(written, "pt") as file:
         keys = list(file.keys())
@@ -73,22 +74,22 @@ def test_every_module_of_sd15_has_a_name_in_every_style():
 
 
 def weights_of(found: Lora) -> dict[str, Tensor]:
-    """What each weight of the model gets, whatever the names; parts of a fused one in their rows."""
+    """The change of each weight of the model; parts of a fused weight are in their rows."""
     architecture = recognise({m.name: m.weight_shape for m in found.modules.values()})
     weights: dict[str, Tensor] = {}
     for m in found.modules.values():
-        meaning = target(m.name, architecture)
+        target = resolve(m.name, architecture)
         change = acts(as_lora(m))
-        rows = int(change.shape[0] / (meaning.stop - meaning.start))
-        whole = weights.setdefault(meaning.weight, torch.zeros(rows, 3, dtype=torch.float64))
-        first = int(meaning.start * rows)
-        whole[first : first + change.shape[0]] += change.roll(rows // 2, 0) if meaning.swapped else change
+        height = int(change.shape[0] / target.rows.size)
+        whole = weights.setdefault(target.weight, torch.zeros(height, 3, dtype=torch.float64))
+        first = int(target.rows.start * height)
+        whole[first : first + change.shape[0]] += change.roll(height // 2, 0) if target.swapped else change
     return weights
 
 
 @pytest.mark.parametrize("source", ["fused", "split", "some parts"])
 @pytest.mark.parametrize("style", STYLES)
-def test_fused_weights_of_flux_are_cut_and_joined(style: Style, source: str):
+def test_fused_weights_of_flux_are_split_or_fused_as_the_style_has_them(style: Style, source: str):
     last = {
         "fused": module("lora_unet_final_layer_adaLN_modulation_1", 2 * H, H, 7),
         "split": module("transformer.norm_out.linear", 2 * H, H, 7),
@@ -109,14 +110,23 @@ def test_fused_weights_of_flux_are_cut_and_joined(style: Style, source: str):
     assert bool(parts) == (style == "peft")
 
 
-def test_an_unknown_model_keeps_its_names():
+def test_several_parts_of_a_fused_weight_in_one_module_are_split():
+    """USO's LoRAs of Flux have q, k and v of linear1 in one module, without the rows of the MLP."""
+    qkv = module("diffusion_model.single_blocks.0.linear1_qkv", 3 * H, H, 3)
+    after = convert_keys(lora("a", *fused(1), qkv), "peft")
+    for part, rows in zip("qkv", acts(qkv).split(H), strict=True):
+        name = f"transformer.single_transformer_blocks.0.attn.to_{part}"
+        assert close(acts(as_lora(after.modules[name])), rows)
+
+
+def test_convert_keys_refuses_an_unknown_model():
     unknown = lora("a", module("lora_unet_blocks_of_its_own_1", 8, 8, 1))
-    with pytest.raises(LoraError, match="a: its names don't tell what kind of model"):
+    with pytest.raises(LoraError, match="a: its module names don't tell what kind of model"):
         convert_keys(unknown, "peft")
 
 
-def test_what_depends_on_the_model_and_is_cut_in_another_way_is_refused():
-    """GLoRA of q alone: kohya's names have q, k and v of Flux in one weight."""
+def test_convert_keys_refuses_to_divide_a_weight_dependent_module():
+    """GLoRA of to_q, but with kohya's names q, k and v of Flux are one module."""
     name = "transformer.transformer_blocks.0.attn.to_q"
     tensors = {f"{name}.{part}.weight": torch.ones(2, 2) for part in ("a1", "a2", "b1", "b2")}
     whole = lora("a", module("transformer.single_transformer_blocks.0.proj_out", 3072, 15360, 1))
@@ -126,16 +136,16 @@ def test_what_depends_on_the_model_and_is_cut_in_another_way_is_refused():
         convert_keys(mixed, "kohya")
 
 
-def test_what_peft_has_no_form_for_is_refused_by_name(tmp_path: Path):
+def test_convert_keys_refuses_modules_that_peft_files_cannot_hold(tmp_path: Path):
     whole = lora("a", *SD15)
-    bias = Difference(SD15[0].name, torch.ones(320), "bias")
-    with pytest.raises(LoraError, match="a: module unet.down_blocks.* .full difference. has no form"):
+    bias = Difference.of(SD15[0].name, torch.ones(320), "bias")
+    with pytest.raises(LoraError, match="a: module unet.down_blocks.* .full difference. can't be stored"):
         convert_keys(replace(whole, modules=whole.modules | {bias.key: bias}), "peft")
     kept = convert_keys(replace(whole, modules=whole.modules | {bias.key: bias}), "comfyui")
     assert f"{NAMES['comfyui'][0]}.bias" in kept.modules
 
 
-def test_loha_becomes_two_factors_in_peft_s_style():
+def test_loha_becomes_two_factors_in_peft_style():
     noise = torch.Generator().manual_seed(1)
 
     def values(*size: int) -> Tensor:
@@ -145,7 +155,7 @@ def test_loha_becomes_two_factors_in_peft_s_style():
     state = {f"{name}.hada_w{n}_a": values(320, 2) for n in (1, 2)}
     state |= {f"{name}.hada_w{n}_b": values(2, 768) for n in (1, 2)} | {f"{name}.alpha": torch.tensor(1.0)}
     for m in SD15[1:]:
-        state |= {f"{m.name}.lora_up.weight": m.up, f"{m.name}.lora_down.weight": m.down}
+        state |= {f"{m.name}.lora_up.weight": up_of(m), f"{m.name}.lora_down.weight": down_of(m)}
     found = from_state_dict(state, "a")
     plain = as_lora(convert_keys(found, "peft").modules[NAMES["peft"][0]])
     wanted = found.modules[name].dense()
@@ -153,7 +163,7 @@ def test_loha_becomes_two_factors_in_peft_s_style():
     assert torch.allclose(plain.dense(), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_merge_of_both_can_be_written_in_either():
+def test_a_merge_of_fused_and_split_weights_converts_to_every_style():
     merged = merge_factors([lora("a", *fused(1)), lora("b", *split(50))])
     wanted = weights_of(merged)
     for style in STYLES:

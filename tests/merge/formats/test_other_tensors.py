@@ -13,7 +13,6 @@ from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict, to_state_dict
-from lora_pack.merge.lazy import made
 from lora_pack.merge.merging.merge_deltas import merge_deltas
 from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.resize import resize
@@ -51,7 +50,7 @@ def same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
     return found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
-def test_a_lora_with_an_embedding_merges_as_without(tmp_path: Path):
+def test_an_embedding_does_not_change_the_merge(tmp_path: Path):
     plain, bundled = (load(write(tmp_path, name, 1, more)) for name, more in (("a", {}), ("b", embedding("cat"))))
     other = load(write(tmp_path, "c", 2))
     for merge in (merge_factors, merge_deltas):
@@ -82,9 +81,7 @@ def test_an_embedding_passes_through_unchanged(work: Any, dtype: Any, style: Any
     assert repeated.read_bytes() == written.read_bytes()
 
 
-def test_a_merge_has_all_embeddings_and_of_two_with_one_name_only_equal_ones(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_a_merge_keeps_all_embeddings_but_drops_conflicting_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     first = load(write(tmp_path, "first", 1, embedding("cat", 1), embedding("dog", 2)))
     second = load(write(tmp_path, "second", 2, embedding("cat", 1), embedding("fox", 3)))
     third = load(write(tmp_path, "third", 3, embedding("dog", 4)))
@@ -109,7 +106,7 @@ def test_files_for_diffusers_have_no_embeddings_and_the_log_says_so(tmp_path: Pa
 
 
 def test_a_file_of_embeddings_alone_is_refused():
-    with pytest.raises(LoraError, match="holds no LoRA weights"):
+    with pytest.raises(LoraError, match="has no LoRA weights"):
         from_state_dict(embedding("cat"), "cat")
 
 
@@ -124,7 +121,7 @@ def test_an_embedding_stays_in_its_file_until_it_is_written(tmp_path: Path):
     assert not any(isinstance(value, Tensor) for value in lora.extras.values())
     write(tmp_path, "a", 2)
     with pytest.raises(LoraError, match="changed since it was loaded"):
-        made(next(iter(lora.extras.values())))
+        next(iter(lora.extras.values())).materialize()
 
 
 # --- lightx2v's and others' ---

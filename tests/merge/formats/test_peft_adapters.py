@@ -15,13 +15,14 @@ import torch
 from lora_pack.merge.adapters.base import Adapter, Lora, LoraModule
 from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.errors import LoraError
-from lora_pack.merge.files import MOST_CONFIG_BYTES, load, save
+from lora_pack.merge.files import MAX_CONFIG_BYTES, load, save
 from lora_pack.merge.formats.peft_dora import PeftDora
 from lora_pack.merge.merging.merge_deltas import merge_deltas
 from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.provenance.recipe import KEY
 from lora_pack.merge.replay import replay
+from lora_pack.tests.support.makers import up_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -106,7 +107,7 @@ def assert_peft_s(found: Lora, weights: dict[str, tuple[Tensor, Tensor]]) -> Non
 
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_it_equals_what_peft_merges(config: Callable[[], Any], safe: bool, tmp_path: Path):
+def test_the_delta_equals_pefts(config: Callable[[], Any], safe: bool, tmp_path: Path):
     weights = adapter_folder(tmp_path / "mine", config(), safe)
     (file,) = (tmp_path / "mine").glob("adapter_model.*")
     found = load(file)
@@ -121,7 +122,7 @@ def test_it_equals_what_peft_merges(config: Callable[[], Any], safe: bool, tmp_p
         assert float((ours - theirs).norm() / theirs.norm()) <= 1e-6, other.name
 
 
-def test_without_its_configuration_it_is_what_comfyui_makes_of_it(tmp_path: Path):
+def test_without_the_configuration_the_scale_is_comfyuis(tmp_path: Path):
     weights = adapter_folder(tmp_path, lora(lora_alpha=16))
     plain = load(tmp_path / "adapter_model.safetensors", alpha_from="tensors")
     (tmp_path / "adapter_config.json").unlink()
@@ -139,7 +140,7 @@ def test_a_lokr_of_a_one_dimensional_convolution_is_refused(tmp_path: Path):
         load(tmp_path / "adapter_model.safetensors")
 
 
-def test_only_the_file_that_peft_writes_has_one(tmp_path: Path):
+def test_only_files_with_pefts_name_have_a_configuration(tmp_path: Path):
     adapter_folder(tmp_path, lora(lora_alpha=16))
     other = shutil.copy(tmp_path / "adapter_model.safetensors", tmp_path / "other.safetensors")
     assert load(Path(other)).notes == ()
@@ -214,12 +215,12 @@ def test_options_without_influence_on_the_scale_are_ignored(tmp_path: Path):
 
 
 def test_a_huge_configuration_is_not_read(tmp_path: Path):
-    path = configured(tmp_path, b" " * (MOST_CONFIG_BYTES + 1))
+    path = configured(tmp_path, b" " * (MAX_CONFIG_BYTES + 1))
     with pytest.raises(LoraError, match=r"adapter_config\.json is larger"):
         load(path)
 
 
-def test_a_bias_that_peft_trained_along_is_refused(tmp_path: Path):
+def test_a_trained_bias_is_refused(tmp_path: Path):
     adapter_folder(tmp_path, lora(bias="all"))
     with pytest.raises(LoraError, match=r"conv\.base_layer\.bias"):
         load(tmp_path / "adapter_model.safetensors")
@@ -238,7 +239,7 @@ def test_a_bias_that_peft_trained_along_is_refused(tmp_path: Path):
         (lambda: peft.OFTConfig(oft_block_size=4, target_modules=["down"]), "OFT or BOFT .* doesn't load it either"),
     ],
 )
-def test_kinds_that_no_loader_reads_right_are_refused_with_true_advice(
+def test_unsupported_peft_adapters_are_refused_with_correct_advice(
     config: Callable[[], Any], words: str, tmp_path: Path
 ):
     """Without the configuration too: as many pass such files on."""
@@ -283,7 +284,7 @@ def test_a_dora_without_its_model_says_what_to_connect(tmp_path: Path):
     for work in (lambda: merge_deltas([found]), lambda: merge_factors([found]), lambda: resize(found, 2)):
         with pytest.raises(LoraError, match=r"DoRA of PEFT module .*Connect the model"):
             work()
-    with pytest.raises(LoraError, match="only be written at strength 1"):
+    with pytest.raises(LoraError, match="only be saved at strength 1"):
         save(found.with_strengths(0.5, 0.5), tmp_path / "half.safetensors")
 
 
@@ -307,7 +308,9 @@ def test_a_magnitude_is_read_under_all_its_names(ending: str, name: str, tmp_pat
     for key, module in found.modules.items():
         other = wanted.modules[key]
         assert isinstance(module, PeftDora) and isinstance(other, PeftDora)
-        assert torch.equal(module.magnitude, other.magnitude) and torch.equal(module.direction.up, other.direction.up)
+        assert torch.equal(module.magnitude, other.magnitude) and torch.equal(
+            up_of(module.direction), up_of(other.direction)
+        )
 
 
 @pytest.mark.parametrize(
@@ -317,13 +320,13 @@ def test_a_magnitude_is_read_under_all_its_names(ending: str, name: str, tmp_pat
         (lambda t, m: t | {m: torch.ones(4, 4)}, "isn't one number for each of its 16 rows"),
         (lambda t, m: t | {m: torch.full((16,), math.nan)}, "NaN"),
         (lambda t, m: t | {m: torch.ones(16, dtype=torch.int32)}, "int32"),
-        (lambda t, m: {k: v for k, v in t.items() if "down.lora_B" not in k}, "other half"),
+        (lambda t, m: {k: v for k, v in t.items() if "down.lora_B" not in k}, "counterpart"),
         (
             lambda t, m: {k: v for k, v in t.items() if "down.lora_A" not in k and "down.lora_B" not in k},
             "the one LoRA",
         ),
-        (lambda t, m: t | {m + ".weight": torch.ones(16)}, "two names of one tensor"),
-        (lambda t, m: t | {m + ".other.weight": torch.ones(16)}, "two names of one tensor"),
+        (lambda t, m: t | {m + ".weight": torch.ones(16)}, "two keys for one tensor"),
+        (lambda t, m: t | {m + ".other.weight": torch.ones(16)}, "two keys for one tensor"),
     ],
 )
 def test_a_broken_dora_is_refused_by_name(change_it: Callable[..., Any], words: str, tmp_path: Path):
@@ -335,7 +338,7 @@ def test_a_broken_dora_is_refused_by_name(change_it: Callable[..., Any], words: 
     assert words in str(refused.value)
 
 
-def test_a_row_of_nothing_stays_nothing():
-    module = PeftDora("x", LoraModule("x", torch.zeros(2, 1), torch.zeros(1, 2), 1.0), torch.tensor([2.0, 3.0]))
+def test_a_row_of_zeros_stays_zero():
+    module = PeftDora("x", LoraModule.of("x", torch.zeros(2, 1), torch.zeros(1, 2), 1.0), torch.tensor([2.0, 3.0]))
     weight = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     assert torch.allclose(module.change_of(weight), torch.tensor([[0.0, 0.0], [-1.2, -1.6]]))

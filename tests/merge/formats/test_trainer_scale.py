@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from lora_pack.merge.__main__ import main
-from lora_pack.merge.adapters.base import Lora, LowRank
+from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict
@@ -51,7 +51,7 @@ def header(component: str = "unet", **options: Any) -> dict[str, str]:
 
 
 def scales(lora: Lora) -> dict[str, float]:
-    return {m.name: m.scale for m in lora.modules.values() if isinstance(m, LowRank)}
+    return {m.name: m.scale for m in lora.modules.values() if isinstance(m, LoraModule)}
 
 
 def scale_of(metadata: Mapping[str, str], rank: int = 16, **endings: Tensor) -> float:
@@ -79,7 +79,7 @@ def scale_of(metadata: Mapping[str, str], rank: int = 16, **endings: Tensor) -> 
         ({"r": 16, "lora_alpha": 0}, 0.0),
     ],
 )
-def test_alpha_in_the_header_counts_where_the_tensors_have_none(options: dict[str, Any], wanted: float):
+def test_the_headers_alpha_counts_if_the_tensors_have_none(options: dict[str, Any], wanted: float):
     assert scale_of(header(**options)) == pytest.approx(wanted, rel=1e-12)
 
 
@@ -91,7 +91,7 @@ def test_alpha_tensors_override_the_header():
     assert list(scales(from_state_dict(one_of_two, "a", told)).values()) == [0.5, 1.0]
 
 
-def test_each_component_has_its_own():
+def test_each_component_has_its_own_rank_and_alpha():
     told = {"unet.r": 16, "unet.lora_alpha": 64, "text_encoder.r": 4, "text_encoder.lora_alpha": 2}
     tensors = halves(QUERY, 16) | halves(TEXT, 4)
     assert scales(from_state_dict(tensors, "a", {ADAPTER_METADATA: json.dumps(told)})) == {QUERY: 4.0, TEXT: 0.5}
@@ -101,7 +101,7 @@ def test_each_component_has_its_own():
     assert module.scale == 4.0
 
 
-def test_loha_and_lokr_of_diffusers_count_it_too():
+def test_loha_and_lokr_count_the_headers_alpha_too():
     name, noise = "transformer.x.to_q", torch.Generator().manual_seed(0)
     shapes = {"hada_w1_a": (6, 4), "hada_w1_b": (4, 5), "hada_w2_a": (6, 4), "hada_w2_b": (4, 5)}
     loha = {f"{name}.{part}": torch.randn(shape, generator=noise) for part, shape in shapes.items()}
@@ -127,11 +127,11 @@ def test_loha_and_lokr_of_diffusers_count_it_too():
         json.dumps({"unet.lora_alpha": 4, "unet.alpha_pattern": {"(": 2}}),
     ],
 )
-def test_odd_headers_change_nothing(told: str):
+def test_malformed_headers_change_nothing(told: str):
     assert scale_of({ADAPTER_METADATA: told}) == 1.0
 
 
-def test_a_header_of_other_ranks_is_not_counted_and_named(caplog: pytest.LogCaptureFixture):
+def test_a_header_with_other_ranks_is_ignored_and_named(caplog: pytest.LogCaptureFixture):
     both = halves(QUERY, 16) | halves(KEYS, 16)
     lora = from_state_dict(both, "a", header(r=8, lora_alpha=64))
     assert set(scales(lora).values()) == {1.0}
@@ -140,7 +140,7 @@ def test_a_header_of_other_ranks_is_not_counted_and_named(caplog: pytest.LogCapt
     assert [record.getMessage() for record in caplog.records] == [note]
 
 
-def test_a_header_for_modules_of_other_names_is_ignored_and_named():
+def test_a_header_for_other_modules_is_ignored_and_named():
     """As tools leave it that rename the modules and keep the header."""
     renamed = {key.replace("unet.", "diffusion_model."): tensor for key, tensor in halves(QUERY, 16).items()}
     lora = from_state_dict(renamed, "a", header(r=16, lora_alpha=64))
@@ -152,7 +152,7 @@ def test_a_header_for_modules_of_other_names_is_ignored_and_named():
     assert from_state_dict(renamed, "a", header(r=16, lora_alpha=16)).notes == ()
 
 
-def test_expressions_that_never_end_are_not_tried():
+def test_catastrophic_regular_expressions_are_not_tried():
     """PEFT's patterns are regular expressions, and come from the file."""
     patterns = {"(a+)+$": 1, "(a|a)*b": 1, "((a*)*)*": 1, r"(x+x+)+y": 1, "a" * 300 + "[b]": 1, "(?=(a+))a": 1}
     name = "unet." + "a" * 5000
@@ -179,7 +179,7 @@ def test_the_log_says_both_numbers_once(caplog: pytest.LogCaptureFixture):
     assert not caplog.records, "where both are 1 there is nothing to say"
 
 
-def test_tensors_only_is_what_comfyui_does():
+def test_alpha_from_tensors_is_what_comfyui_does():
     tensors, told = halves(QUERY, 16), header(r=16, lora_alpha=64)
     lora = from_state_dict(tensors, "mine", told, alpha_from="tensors")
     assert list(scales(lora).values()) == [1.0]
@@ -218,7 +218,7 @@ HEADERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("style", [None, "kohya", "peft", "comfyui"])
 @pytest.mark.parametrize("dtype", [None, torch.float16])
 @pytest.mark.parametrize("options", HEADERS.values(), ids=HEADERS)
-def test_what_is_saved_loads_as_it_was(options: dict[str, Any], style: Any, dtype: Any, tmp_path: Path):
+def test_a_saved_file_loads_with_the_same_scale(options: dict[str, Any], style: Any, dtype: Any, tmp_path: Path):
     ranks = {KEYS: 8} if "rank_pattern" in options else {}
     told = {**header(**options), "ss_epoch": "3"} if options else {}
     lora = load(write(tmp_path / "a.safetensors", told, **ranks)).with_strengths(0.5, 2.0)
@@ -234,13 +234,13 @@ def test_what_is_saved_loads_as_it_was(options: dict[str, Any], style: Any, dtyp
     assert all(load(path).notes == () for path in (written, twice))
 
 
-def test_files_of_older_versions_that_kept_the_header_count_it_once(tmp_path: Path):
+def test_a_header_kept_by_older_versions_counts_once(tmp_path: Path):
     """They hold the scale in their tensors, in PEFT's names too, and say who made them."""
     told = {**header(r=16, lora_alpha=32, use_rslora=True), KEY: '{"operation": "load", "inputs": []}'}
     assert set(scales(load(write(tmp_path / "old.safetensors", told))).values()) == {1.0}
 
 
-def test_a_merge_of_a_file_and_of_the_file_saved_are_the_same(tmp_path: Path):
+def test_merging_a_file_or_its_saved_copy_gives_the_same(tmp_path: Path):
     lora = load(write(tmp_path / "a.safetensors", header(r=16, lora_alpha=64)))
     again = load(save(lora, tmp_path / "b.safetensors"))
     assert_same(merge_factors([again]), merge_factors([lora]))
@@ -255,7 +255,7 @@ def inputs_of(lora: Lora) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("alpha_from", ["trainer", "tensors"])
 @pytest.mark.parametrize("rslora", [True, False])
-def test_a_recipe_says_which_scale_counted_and_replays(alpha_from: Any, rslora: bool, tmp_path: Path):
+def test_a_recipe_records_the_scale_and_replays(alpha_from: Any, rslora: bool, tmp_path: Path):
     told = header(r=16, lora_alpha=64, use_rslora=rslora)
     path = write(tmp_path / "a.safetensors", told)
     merged = merge_factors([load(path, alpha_from=alpha_from), load(write(tmp_path / "b.safetensors", {}))])
@@ -284,7 +284,7 @@ SOURCES: dict[str, tuple[dict[str, str], dict[str, Tensor]]] = {
 
 @pytest.mark.parametrize("alpha_from", ["trainer", "tensors"])
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
-def test_whatever_counted_counts_again(source: tuple[dict, dict], alpha_from: Any, tmp_path: Path):
+def test_what_counted_counts_again_after_a_save(source: tuple[dict, dict], alpha_from: Any, tmp_path: Path):
     metadata, more = source
     save_file(halves(QUERY, 16) | halves(KEYS, 16) | more, tmp_path / "a.safetensors", metadata)
     made = save(load(tmp_path / "a.safetensors", alpha_from=alpha_from), tmp_path / "made" / "made.safetensors")
@@ -295,7 +295,7 @@ def test_whatever_counted_counts_again(source: tuple[dict, dict], alpha_from: An
 @pytest.mark.parametrize(
     ("options", "scale"), [({"lora_alpha": 64}, 1.0), ({"lora_alpha": 32, "use_rslora": True}, 8.0)]
 )
-def test_recipes_of_before_give_what_they_gave(options: dict[str, Any], scale: float, tmp_path: Path):
+def test_older_recipes_replay_with_the_scale_of_their_time(options: dict[str, Any], scale: float, tmp_path: Path):
     """They don't say where the alpha is from: then only an rsLoRA's header counted."""
     path = write(tmp_path / "a.safetensors", header(r=16, **options))
     merged = merge_factors([load(path)])
@@ -315,7 +315,7 @@ def test_a_recipe_with_an_unknown_switch_is_refused(tmp_path: Path):
         replay(replace(merged, metadata={KEY: broken}), tmp_path, tmp_path, CPU)
 
 
-def test_the_command_line_has_the_switch(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_line_has_alpha_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write(tmp_path / "a.safetensors", header(r=16, lora_alpha=64))
     found = {}
     for alpha_from in ("trainer", "tensors"):

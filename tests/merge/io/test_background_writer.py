@@ -16,9 +16,9 @@ def block(number: int, size: int = 1) -> memoryview:
 
 
 @pytest.mark.parametrize(
-    "size", [1, background_writer.HANDED_OVER // 3, background_writer.HANDED_OVER, 2 * background_writer.HANDED_OVER]
+    "size", [1, background_writer.BATCH_BYTES // 3, background_writer.BATCH_BYTES, 2 * background_writer.BATCH_BYTES]
 )
-def test_all_blocks_in_their_order_in_one_other_thread(size: int):
+def test_blocks_are_processed_in_order_by_one_other_thread(size: int):
     seen: list[int] = []
     threads: set[int] = set()
 
@@ -35,7 +35,7 @@ def test_all_blocks_in_their_order_in_one_other_thread(size: int):
     assert len(threads) == 1 and threading.get_ident() not in threads
 
 
-def test_few_blocks_wait():
+def test_at_most_max_waiting_batches_are_kept():
     """A disk slower than the merge must not fill the memory."""
     go, begun = threading.Event(), threading.Event()
     handed = 0
@@ -48,7 +48,7 @@ def test_few_blocks_wait():
         nonlocal handed
         with BackgroundWriter(work) as put:
             for number in range(20):
-                put(block(number, background_writer.HANDED_OVER))
+                put(block(number, background_writer.BATCH_BYTES))
                 handed += 1
             put.finish()
 
@@ -56,7 +56,7 @@ def test_few_blocks_wait():
     thread.start()
     assert begun.wait(30)
     settled(lambda: handed)
-    assert handed == background_writer.MOST_WAITING
+    assert handed == background_writer.MAX_WAITING
     go.set()
     thread.join(30)
     assert handed == 20
@@ -71,7 +71,7 @@ def settled(value: Callable[[], int]) -> None:
 
 
 @pytest.mark.parametrize("failing", [0, 3, 19])
-def test_an_error_is_raised_again_and_nothing_is_done_behind_it(failing: int):
+def test_an_error_reaches_the_caller_and_stops_the_work(failing: int):
     done: list[int] = []
 
     def work(one: memoryview) -> None:
@@ -81,12 +81,12 @@ def test_an_error_is_raised_again_and_nothing_is_done_behind_it(failing: int):
 
     with pytest.raises(OSError, match="disk full"), BackgroundWriter(work) as put:
         for number in range(20):
-            put(block(number, background_writer.HANDED_OVER))
+            put(block(number, background_writer.BATCH_BYTES))
         put.finish()
     assert done == list(range(failing))
 
 
-def test_leaving_early_drops_what_has_not_begun_and_ends_the_thread():
+def test_leaving_early_drops_pending_work_and_ends_the_thread():
     go, begun = threading.Event(), threading.Event()
     done: list[int] = []
 
@@ -98,7 +98,7 @@ def test_leaving_early_drops_what_has_not_begun_and_ends_the_thread():
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt), BackgroundWriter(work) as put:
         for number in range(3):
-            put(block(number, background_writer.HANDED_OVER))
+            put(block(number, background_writer.BATCH_BYTES))
         assert begun.wait(30)
         threading.Timer(0.1, go.set).start()
         raise KeyboardInterrupt

@@ -9,34 +9,28 @@ from pathlib import Path
 import pytest
 from lora_pack.merge.compute.context import no_cancel
 from lora_pack.merge.io.hashing import HASH_BYTES, Sha256, sha256_of
+from lora_pack.tests.support.faults import Fault, Stopped
 
 
 @pytest.mark.parametrize("size", [0, 1, HASH_BYTES, 2 * HASH_BYTES + 7])
-def test_the_hash_of_a_file(size: int, tmp_path: Path):
+def test_sha256_equals_hashlibs(size: int, tmp_path: Path):
     data = bytes(range(251)) * (size // 251 + 1)
     path = tmp_path / "a"
     path.write_bytes(data[:size])
     assert sha256_of(path, no_cancel) == hashlib.sha256(data[:size]).hexdigest()
 
 
-class Stopped(BaseException):
-    pass
-
-
-def test_whoever_stops_while_it_is_waited_for_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_waiting_for_the_hash_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a"
     path.write_bytes(bytes(64 * HASH_BYTES))  # a tenth of a second's work
-    monkeypatch.setattr("lora_pack.merge.io.hashing.LOOK_SECONDS", 1e-4)
-
-    def stop() -> None:
-        raise Stopped
+    monkeypatch.setattr("lora_pack.merge.io.hashing.WAIT_SECONDS", 1e-4)
 
     before = threading.active_count()
     with pytest.raises(Stopped):
-        sha256_of(path, stop)
+        sha256_of(path, Fault(Stopped, at=1))
     assert threading.active_count() == before, "its thread has ended"
 
 
-def test_a_file_that_is_gone_is_told_where_the_hash_is_asked_for(tmp_path: Path):
+def test_a_deleted_file_raises_when_the_hash_is_requested(tmp_path: Path):
     with Sha256(tmp_path / "none") as sha256, pytest.raises(FileNotFoundError):
         sha256.result(no_cancel)

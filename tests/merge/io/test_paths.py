@@ -38,7 +38,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("name, written", GOOD)
-def test_good_names(name: str, written: str, tmp_path: Path):
+def test_valid_names_are_accepted(name: str, written: str, tmp_path: Path):
     assert inside(tmp_path, name, "safetensors") == tmp_path.joinpath(*written.split("/"))
     assert list(tmp_path.iterdir()) == [], "naming a file makes none"
 
@@ -59,7 +59,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_names(name: str, tmp_path: Path):
+def test_invalid_names_are_refused(name: str, tmp_path: Path):
     """Refused on every system, also where this one has no trouble with them; or at least brought to a harmless form."""
     folder = tmp_path / "loras"
     folder.mkdir()
@@ -74,17 +74,17 @@ def test_bad_names(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("extension", ["", " ", "..", "../../x", "safetensors/../../x", "a\\b", "a:b", "/etc/x", "x\n"])
-def test_bad_extensions(extension: str, tmp_path: Path):
+def test_invalid_extensions_are_refused(extension: str, tmp_path: Path):
     with pytest.raises(LoraError, match="extension"):
         inside(tmp_path, "a", extension)
 
 
-def test_look_alikes_of_slashes_and_dots_are_letters(tmp_path: Path):
+def test_unicode_lookalikes_of_slashes_and_dots_are_plain_letters(tmp_path: Path):
     for name in ("..\uff0fa", "..\u2215a", "\uff0e\uff0e\uff0fa", "\u2025\uff3ca"):
         assert inside(tmp_path, name, "safetensors") == tmp_path / f"{name}.safetensors"
 
 
-def test_the_message_tells_the_name_and_no_path(tmp_path: Path):
+def test_the_message_quotes_the_name_but_no_path(tmp_path: Path):
     with pytest.raises(LoraError) as caught:
         inside(tmp_path, "../secret", "safetensors")
     assert "../secret" in str(caught.value) and str(tmp_path) not in str(caught.value)
@@ -121,7 +121,7 @@ needs_links = pytest.mark.skipif(os.name == "nt", reason="links need rights ther
 
 @needs_links
 @pytest.mark.parametrize("name", ["link/a", "link\\a", "link/deeper/a", "inner/link/a"])
-def test_no_way_out_through_a_link(name: str, folders: tuple[Path, Path]):
+def test_a_link_out_of_the_folder_is_refused(name: str, folders: tuple[Path, Path]):
     loras, outside = folders
     (loras / "inner").mkdir()
     for place in (loras, loras / "inner"):
@@ -132,7 +132,7 @@ def test_no_way_out_through_a_link(name: str, folders: tuple[Path, Path]):
 
 
 @needs_links
-def test_links_that_stay_inside_are_fine(folders: tuple[Path, Path]):
+def test_links_inside_the_folder_are_accepted(folders: tuple[Path, Path]):
     loras, _ = folders
     (loras / "real").mkdir()
     (loras / "link").symlink_to(loras / "real", target_is_directory=True)
@@ -149,7 +149,7 @@ def test_the_folder_itself_may_be_a_link(folders: tuple[Path, Path], tmp_path: P
 
 
 @needs_links
-def test_links_that_lead_nowhere_or_round_in_circles(folders: tuple[Path, Path]):
+def test_broken_and_circular_links_are_refused(folders: tuple[Path, Path]):
     loras, outside = folders
     (loras / "nowhere").symlink_to(outside / "missing", target_is_directory=True)
     (loras / "circle").symlink_to(loras / "circle", target_is_directory=True)

@@ -20,7 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.io.safetensors_file import index, read, write
+from lora_pack.merge.lazy import LazyTensor
 from lora_pack.tests.support.bad_files import entry, framed
+from lora_pack.tests.support.faults import Fault, Stopped
 from lora_pack.tests.support.makers import examples, tensor_bytes
 from torch import Tensor
 
@@ -45,9 +47,13 @@ def some_tensors() -> dict[str, Tensor]:
     return tensors
 
 
+def lazy(tensors: dict[str, Tensor]) -> dict[str, LazyTensor]:
+    return {key: LazyTensor.of(tensor) for key, tensor in tensors.items()}
+
+
 def to_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
     file = io.BytesIO()
-    write(file, tensors, metadata or {}, no_cancel)
+    write(file, lazy(tensors), metadata or {}, no_cancel)
     return file.getvalue()
 
 
@@ -72,7 +78,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 # Good files
 
 
-def test_what_the_library_writes_we_read(tmp_path: Path):
+def test_files_of_the_safetensors_library_are_read(tmp_path: Path):
     tensors = some_tensors()
     path = tmp_path / "file.safetensors"
     safetensors.torch.save_file(tensors, path, {"b": "2", "a": "1", "ü": "日本\n\0"})
@@ -83,7 +89,7 @@ def test_what_the_library_writes_we_read(tmp_path: Path):
     assert read_all(path)[1] == {}
 
 
-def test_what_we_write_the_library_reads(tmp_path: Path):
+def test_the_safetensors_library_reads_our_files(tmp_path: Path):
     tensors = some_tensors()
     path = tmp_path / "file.safetensors"
     path.write_bytes(to_bytes(tensors, {"b": "2", "a": "1", "ü": "日本\n\0"}))
@@ -94,19 +100,19 @@ def test_what_we_write_the_library_reads(tmp_path: Path):
 
 
 @pytest.mark.parametrize("tensors", [{}, {"": torch.ones(2)}, {'ü/日本 "\\\n\0': torch.ones(2)}])
-def test_odd_names_there_and_back(tensors: dict[str, Tensor], tmp_path: Path):
+def test_unusual_keys_survive_a_round_trip(tensors: dict[str, Tensor], tmp_path: Path):
     data = to_bytes(tensors)
     assert_equal(read_bytes(data, tmp_path)[0], tensors)
     assert_equal(safetensors.torch.load(data), tensors)
 
 
-def test_tensors_come_in_the_order_of_their_data(tmp_path: Path):
+def test_tensors_are_listed_in_the_order_of_their_data(tmp_path: Path):
     names = ["z", "a", "m", "b"]
     data = to_bytes({name: torch.full((3,), i) for i, name in enumerate(names)})
     assert list(read_bytes(data, tmp_path)[0]) == names
 
 
-def test_equal_values_are_equal_bytes():
+def test_equal_tensors_give_equal_files():
     tensors = some_tensors()
     expected = to_bytes(tensors, {"b": "2", "a": "1"})
     assert to_bytes({name: tensor.clone() for name, tensor in tensors.items()}, {"a": "1", "b": "2"}) == expected
@@ -142,7 +148,7 @@ def test_large_tensors_are_read_and_written_in_pieces(monkeypatch: pytest.Monkey
     tensors = {"a": torch.randn(123, 45), "b": torch.randn(7)}
     calls: list[None] = []
     file = io.BytesIO()
-    write(file, tensors, {}, lambda: calls.append(None))
+    write(file, lazy(tensors), {}, lambda: calls.append(None))
     assert len(calls) >= tensors["a"].nbytes // 1000
     assert_equal(read_bytes(file.getvalue(), tmp_path)[0], tensors)
 
@@ -216,7 +222,7 @@ BAD: dict[str, bytes] = {
 }
 
 
-def test_the_pattern_of_the_bad_files_is_good(tmp_path: Path):
+def test_the_template_of_the_bad_files_is_valid(tmp_path: Path):
     assert set(read_bytes(GOOD, tmp_path)[0]) == set(safetensors.torch.load(GOOD)) == {"a", "b"}
 
 
@@ -256,14 +262,14 @@ def test_unusual_files_are_read_where_the_library_reads_them(data: bytes, tmp_pa
         assert_equal(read_bytes(data, tmp_path)[0], expected)
 
 
-def test_a_name_twice_is_refused_although_the_library_takes_the_last(tmp_path: Path):
+def test_a_duplicate_key_is_refused_although_the_library_takes_the_last(tmp_path: Path):
     """Which of the two is meant nobody knows."""
     entries = [b'"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'] * 2
     with pytest.raises(LoraError, match="'a'"):
         read_bytes(framed(b"{" + b", ".join(entries) + b"}", bytes(4)), tmp_path)
 
 
-def test_a_header_that_claims_too_much_costs_no_memory(tmp_path: Path):
+def test_an_oversized_header_length_allocates_nothing(tmp_path: Path):
     """The library's limit is 100 MB."""
     path = tmp_path / "bad.safetensors"
     with path.open("wb") as file:
@@ -321,7 +327,7 @@ def change_and_read(path: Path, change: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("data", [bytes(8), to_bytes({"a": torch.ones(3)}), to_bytes({"a": torch.zeros(2)})])
-def test_a_file_that_was_written_to_since_is_refused(data: bytes, tmp_path: Path):
+def test_a_file_changed_since_indexing_is_refused(data: bytes, tmp_path: Path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(to_bytes({"a": torch.zeros(3)}))
     os.utime(path, ns=(1, 1))
@@ -330,7 +336,7 @@ def test_a_file_that_was_written_to_since_is_refused(data: bytes, tmp_path: Path
         change_and_read(path, lambda: path.write_bytes(data))
 
 
-def test_a_file_that_is_gone_is_named(tmp_path: Path):
+def test_a_deleted_file_is_named(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(to_bytes({"a": torch.zeros(3)}))
     with pytest.raises(LoraError, match=r"a\.safetensors is gone"):
@@ -356,22 +362,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 # Writing
 
 
-class Stopped(BaseException):
-    pass
-
-
-def test_whoever_stops_the_writing_is_heard(monkeypatch: pytest.MonkeyPatch):
+def test_writing_can_be_cancelled_at_any_block(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lora_pack.merge.io.safetensors_file.WRITE_BYTES", 64)
-
-    def stopping_at(n: int) -> Callable[[], None]:
-        count = iter(range(1, n + 1))
-
-        def check() -> None:
-            if next(count) == n:
-                raise Stopped
-
-        return check
-
     for n in (1, 2, 5):
         with pytest.raises(Stopped):
-            write(io.BytesIO(), {"a": torch.zeros(100), "b": torch.zeros(100)}, {}, stopping_at(n))
+            write(io.BytesIO(), lazy({"a": torch.zeros(100), "b": torch.zeros(100)}), {}, Fault(Stopped, at=n))

@@ -13,6 +13,7 @@ from lora_pack.merge.compute.context import CancelCheck, Compute
 from lora_pack.merge.files import load, save
 from lora_pack.merge.merging.resize import METHODS, resize
 from lora_pack.tests.merge.test_files import names
+from lora_pack.tests.support.faults import Fault, Stopped
 from lora_pack.tests.support.makers import LINEAR, TEXT, fingerprint, make_lora, state_dict
 from lora_pack.tests.support.merging import ALL_MODES, merge, three_loras
 
@@ -31,35 +32,22 @@ OPERATIONS: dict[str, Callable[[CancelCheck], Lora]] = {
 }
 
 
-class Stopped(BaseException):
-    """Like ComfyUI's interrupt, which is not an Exception in its newest versions."""
-
-
 def assert_stops_anywhere(work: Callable[[CancelCheck], object], after: Callable[[], object] = lambda: None) -> int:
     """Stop `work` at each of its calls of check in turn, and call `after` after each. Returns the number of calls."""
-    calls, stop_at = 0, 0
-    stop = Stopped("by the user")
-
-    def check() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == stop_at:
-            raise stop
-
-    expected = work(check)
-    total = calls
-    for stop_at in range(1, total + 1):
-        calls = 0
+    never, again = Fault(), Fault()
+    expected = work(never)
+    for n in range(1, never.calls + 1):
+        stop = Stopped("by the user")
+        check = Fault(stop, at=n)
         with pytest.raises(Stopped) as caught:
             work(check)
         assert caught.value is stop
-        assert calls == stop_at, "check was called again after the stop"
+        assert check.calls == n, "check was called again after the stop"
         after()
-    calls, stop_at = 0, 0
-    assert work(check) == expected
-    assert calls == total
-    print(f"stopped at each of {total} points")
-    return total
+    assert work(again) == expected
+    assert again.calls == never.calls
+    print(f"stopped at each of {never.calls} points")
+    return never.calls
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -73,7 +61,7 @@ def test_a_merge_or_resize_can_be_cancelled_anywhere(operation: str):
 @pytest.mark.parametrize("ending", [".safetensors", ".pt"])
 def test_a_load_can_be_cancelled_anywhere(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # the number of checks while waiting for the hash depends on timing
-    monkeypatch.setattr("lora_pack.merge.io.hashing.LOOK_SECONDS", 60)
+    monkeypatch.setattr("lora_pack.merge.io.hashing.WAIT_SECONDS", 60)
     path, lora = tmp_path / f"a{ending}", make_lora(1)
     if ending == ".pt":
         torch.save(state_dict(lora), path)

@@ -24,11 +24,14 @@ from lora_pack.tests.support.makers import (
     TEXT,
     as_matrix,
     at,
+    down_of,
     each_module,
     make_lora,
     make_module,
     of_modules,
     spectral_lora,
+    up_of,
+    with_factors,
 )
 from lora_pack.tests.support.merging import (
     ALL_MODES,
@@ -74,26 +77,28 @@ def test_inputs_are_not_rounded_before_the_merge(mode: str, first: str, second: 
 
 def test_a_lora_is_pruned_at_its_own_rank_before_padding():
     """Half of a rank-1 up of four values is two values, not half of the eight it is padded to."""
-    one = of_modules([LoraModule(LINEAR, torch.tensor([[4.0], [3], [2], [1]]), torch.tensor([[1.0, 2]]), 1.0)], "one")
+    one = of_modules(
+        [LoraModule.of(LINEAR, torch.tensor([[4.0], [3], [2], [1]]), torch.tensor([[1.0, 2]]), 1.0)], "one"
+    )
     up = torch.tensor([[8.0, 1], [1, 7], [6, 1], [1, 5]])
-    two = of_modules([LoraModule(LINEAR, up, torch.tensor([[5.0, 1], [1, 6]]), 2.0)], "two")
+    two = of_modules([LoraModule.of(LINEAR, up, torch.tensor([[5.0, 1], [1, 6]]), 2.0)], "two")
     module = merge_factors([one, two], "magnitude_prune", 0.5).modules[LINEAR]
-    assert torch.equal(module.up, torch.tensor([[12.0, 0], [3, 7], [6, 0], [0, 5]]))
-    assert torch.equal(module.down, torch.tensor([[5.0, 2], [0, 6]]))
+    assert torch.equal(up_of(module), torch.tensor([[12.0, 0], [3, 7], [6, 0], [0, 5]]))
+    assert torch.equal(down_of(module), torch.tensor([[5.0, 2], [0, 6]]))
 
 
 def test_the_sign_of_a_strength_goes_into_down():
     """PEFT's split: ups are scaled by sqrt|w|, downs by sign(w) sqrt|w|."""
-    module = LoraModule(LINEAR, torch.tensor([[2.0], [3.0]]), torch.tensor([[5.0, -1.0]]), 2.0)
+    module = LoraModule.of(LINEAR, torch.tensor([[2.0], [3.0]]), torch.tensor([[5.0, -1.0]]), 2.0)
     for mode in FACTOR_MODES:
         merged = merge_factors([at(of_modules([module]), -8.0)], mode).modules[LINEAR]
-        assert torch.equal(merged.up, torch.tensor([[8.0], [12.0]]))
-        assert torch.equal(merged.down, torch.tensor([[-20.0, 4.0]]))
+        assert torch.equal(up_of(merged), torch.tensor([[8.0], [12.0]]))
+        assert torch.equal(down_of(merged), torch.tensor([[-20.0, 4.0]]))
 
 
 def test_a_negative_strength_subtracts_without_changing_the_election():
-    one = of_modules([LoraModule(LINEAR, torch.tensor([[3.0]]), torch.tensor([[1.0, -2.0]]), 1.0)], "one")
-    two = of_modules([LoraModule(LINEAR, torch.tensor([[1.0]]), torch.tensor([[-1.0, 3.0]]), 1.0)], "two")
+    one = of_modules([LoraModule.of(LINEAR, torch.tensor([[3.0]]), torch.tensor([[1.0, -2.0]]), 1.0)], "one")
+    two = of_modules([LoraModule.of(LINEAR, torch.tensor([[1.0]]), torch.tensor([[-1.0, 3.0]]), 1.0)], "two")
     # deltas [3, -6] and [-1, 3]: [2, -3] elects plus and minus, whatever the strengths
     for weights in ((1.0, 1.0), (0.1, 10.0), (-1.0, 1.0), (1.0, -5.0)):
         module = merge_deltas([at(one, weights[0]), at(two, weights[1])], "ties_svd").modules[LINEAR]
@@ -102,8 +107,8 @@ def test_a_negative_strength_subtracts_without_changing_the_election():
 
 def test_alphas_count_in_the_election_on_deltas_but_not_on_factors():
     """Deltas include alpha, so a larger alpha outvotes. On factors alpha is a weight, and weights don't vote."""
-    one = of_modules([LoraModule(LINEAR, torch.tensor([[1.0]]), torch.tensor([[2.0]]), 1.0)], "one")
-    two = of_modules([LoraModule(LINEAR, torch.tensor([[1.0]]), torch.tensor([[-1.0]]), 4.0)], "two")
+    one = of_modules([LoraModule.of(LINEAR, torch.tensor([[1.0]]), torch.tensor([[2.0]]), 1.0)], "one")
+    two = of_modules([LoraModule.of(LINEAR, torch.tensor([[1.0]]), torch.tensor([[-1.0]]), 4.0)], "two")
     on_deltas = merge_deltas([one, two], "ties_svd").modules[LINEAR]
     assert np.allclose(oracle.module_delta(on_deltas), [[-4.0]], rtol=1e-6)
     on_factors = merge_factors([one, two], "ties").modules[LINEAR]
@@ -203,8 +208,11 @@ def test_strength_0_drops_a_lora_from_one_part_of_the_model(mode: str):
     merged = merge(mode, [first, at(second, 0.0, 1.0), at(extra, 0.0, 1.0)], rank=0)
     assert list(merged.modules) == [LINEAR, TEXT]
     assert merged.modules[LINEAR].rank == 2
-    assert torch.equal(merged.modules[LINEAR].up, merge(mode, [first], rank=0).modules[LINEAR].up)
-    assert torch.equal(merged.modules[TEXT].up, merge(mode, [first, second, extra], rank=0).modules[TEXT].up)
+    assert torch.equal(up_of(merged.modules[LINEAR]), up_of(merge(mode, [first], rank=0).modules[LINEAR]))
+    assert torch.equal(
+        up_of(merged.modules[TEXT]),
+        up_of(merge(mode, [first, second, extra], rank=0).modules[TEXT]),
+    )
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
@@ -223,7 +231,10 @@ def test_switching_a_lora_off_does_not_change_the_masks_of_the_others(mode: str)
     off = [loras[0], at(loras[1], 0.0), loras[2]]
     merged = merge(mode, off, 0.5, seed=4)
     assert_merged(merged, mode, off, 0.5, seed=4)
-    assert not torch.equal(merged.modules[LINEAR].up, merge(mode, [loras[0], loras[2]], 0.5, seed=4).modules[LINEAR].up)
+    assert not torch.equal(
+        up_of(merged.modules[LINEAR]),
+        up_of(merge(mode, [loras[0], loras[2]], 0.5, seed=4).modules[LINEAR]),
+    )
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
@@ -273,7 +284,7 @@ def test_unknown_delta_modes_are_refused(mode: str):
 def test_delta_modes_work_without_their_suffix(mode: str):
     loras = three_loras("linear")
     short, long = (merge_deltas(loras, m, 0.5, rank=3) for m in (plain(mode), mode))
-    assert all(torch.equal(short.modules[name].up, long.modules[name].up) for name in long.modules)
+    assert all(torch.equal(up_of(short.modules[name]), up_of(long.modules[name])) for name in long.modules)
 
 
 @pytest.mark.parametrize("mode", [*PRUNING, *(f"{mode}_svd" for mode in PRUNING)])
@@ -284,7 +295,7 @@ def test_density_0_gives_zeros_of_rank_1(mode: str):
     for name, module in merged.modules.items():
         assert module.weight_shape == loras[0].modules[name].weight_shape
         assert (module.rank, module.alpha) == (1, 1.0)
-        assert not module.up.any() and not module.down.any()
+        assert not up_of(module).any() and not down_of(module).any()
 
 
 @pytest.mark.parametrize("mode", PRUNING)
@@ -298,9 +309,11 @@ def test_density_1_changes_nothing(mode: str):
 @pytest.mark.parametrize("mode", ALL_MODES)
 @pytest.mark.parametrize("side", ["up", "down"])
 def test_a_zero_lora_gives_zeros(mode: str, side: str):
-    lora = each_module(make_lora(1), lambda m: replace(m, **{side: torch.zeros_like(getattr(m, side))}))
+    lora = each_module(
+        make_lora(1), lambda m: with_factors(m, **{side: torch.zeros_like(getattr(m, side).materialize())})
+    )
     for module in merge(mode, [lora], 0.5).modules.values():
-        assert torch.isfinite(module.up).all() and torch.isfinite(module.down).all()
+        assert torch.isfinite(up_of(module)).all() and torch.isfinite(down_of(module)).all()
         assert not np.any(oracle.module_delta(module))
         assert module.rank == 1 or mode in FACTOR_MODES
 
@@ -320,7 +333,7 @@ def test_large_singular_values_fit_into_half_precision():
     """A singular value of 1e5 fits into float16 if up and down each carry its root; U * S would be infinite."""
     lora = spectral_lora((30, 20), [1e5, 3e4, 1e3], 1)
     half = merge_deltas([lora], "add_svd", rank=2, compute=Compute(dtype=torch.float16)).modules[LINEAR]
-    assert torch.isfinite(half.up).all() and torch.isfinite(half.down).all()
+    assert torch.isfinite(up_of(half)).all() and torch.isfinite(down_of(half)).all()
     expected = oracle.module_delta(merge_deltas([lora], "add_svd", rank=2).modules[LINEAR])
     assert oracle.distance(oracle.module_delta(half), expected) < 2e-3
 
@@ -328,8 +341,12 @@ def test_large_singular_values_fit_into_half_precision():
 @pytest.mark.parametrize("mode", ALL_MODES)
 def test_non_contiguous_factors_are_merged(mode: str):
     module = make_module(LINEAR, (14, 11), 4, 1)
-    strided = replace(module, up=module.up.T.contiguous().T, down=torch.stack([module.down] * 2, -1)[..., 0])
-    assert not strided.up.is_contiguous() and not strided.down.is_contiguous()
+    strided = with_factors(
+        module,
+        up=up_of(module).T.contiguous().T,
+        down=torch.stack([down_of(module)] * 2, -1)[..., 0],
+    )
+    assert not up_of(strided).is_contiguous() and not down_of(strided).is_contiguous()
     loras = [at(of_modules([strided], "strided"), 0.7), make_lora(2, shapes={LINEAR: (14, 11)})]
     assert_merged(merge(mode, loras), mode, loras, 0.6)
 
@@ -341,7 +358,10 @@ def test_two_names_of_one_weight_have_the_same_mask():
     module = make_module(one, (9, 7), 3, 1)
     loras = [of_modules([replace(module, name=name)]) for name in (one, other)]
     first, second = (merge_factors([lora], "dare_linear", 0.5).modules.values() for lora in loras)
-    assert all(torch.equal(a.up, b.up) and torch.equal(a.down, b.down) for a, b in zip(first, second, strict=True))
+    assert all(
+        torch.equal(up_of(a), up_of(b)) and torch.equal(down_of(a), down_of(b))
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)

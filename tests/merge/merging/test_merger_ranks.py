@@ -16,11 +16,13 @@ from lora_pack.tests.support.makers import (
     LINEAR,
     TEXT,
     at,
+    down_of,
     each_module,
     make_lora,
     regauged,
     rotation,
     spectral_lora,
+    up_of,
 )
 from lora_pack.tests.support.merging import (
     DENSE_MODES,
@@ -186,7 +188,7 @@ def test_a_rank_is_never_padded_with_zeros(mode: str):
 def test_factors_of_a_truncation_are_balanced(mode: str):
     """Columns of up and rows of down are orthogonal and have equal norms, the roots of the singular values."""
     for module in merge(mode, three_loras("3x3"), 0.7, rank=4, conv_rank=4).modules.values():
-        up, down = module.up.flatten(1).double(), module.down.flatten(1).double()
+        up, down = up_of(module).flatten(1).double(), down_of(module).flatten(1).double()
         values = (up * up).sum(dim=0)
         nothing = 1e-5 * float(values.max())
         assert torch.allclose(up.T @ up, torch.diag(values), rtol=0, atol=nothing)

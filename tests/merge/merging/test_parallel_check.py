@@ -22,7 +22,16 @@ from lora_pack.merge.merging.parallel_check import (
 from lora_pack.merge.methods.registry import FACTOR_MODES
 from lora_pack.merge.numerics.gram import delta_gram
 from lora_pack.tests.support import oracle
-from lora_pack.tests.support.makers import at, each_module, examples, lora_lists, make_lora
+from lora_pack.tests.support.makers import (
+    at,
+    down_of,
+    each_module,
+    examples,
+    lora_lists,
+    make_lora,
+    up_of,
+    with_factors,
+)
 
 # modes that add the LoRAs' factors
 ADDING = ("add", "dare_linear", "magnitude_prune")
@@ -35,7 +44,11 @@ def noisy(lora: Lora, noise: float, seed: int, name: str) -> Lora:
     def changed(module: LoraModule) -> LoraModule:
         there = other.modules[module.name]
         assert isinstance(there, LoraModule)
-        return replace(module, up=module.up + noise * there.up, down=module.down + noise * there.down)
+        return with_factors(
+            module,
+            up=up_of(module) + noise * up_of(there),
+            down=down_of(module) + noise * down_of(there),
+        )
 
     return replace(each_module(lora, changed), name=name)
 
@@ -111,8 +124,8 @@ def test_the_warning_says_how_much_too_strong_the_result_is():
     for count in (2, 3):
         merged = merge_factors([lora] * count, "add")
         assert f"The result is {count:.1f} times as strong as the sum." in note_of(merged)
-    # the same delta from factors in another order: parallel, but hardly stronger
-    other = each_module(lora, lambda m: replace(m, up=m.up.flip(1), down=m.down.flip(0)))
+    # the same delta in factors that have nothing in common with the first's: parallel, but hardly stronger
+    other = each_module(lora, lambda m: with_factors(m, up=up_of(m).flip(1), down=down_of(m).flip(0)))
     assert "times as strong" not in note_of(merge_factors([lora, at(other, -0.5)], "add"))
 
 
@@ -147,7 +160,7 @@ def test_only_the_first_of_many_loras_are_compared():
 def test_the_check_is_cheap_and_compares_weights_all_over_the_model(rank: int):
     width, count = 1280, 1000
     up, down = torch.ones(1, 1).expand(width, rank), torch.ones(1, 1).expand(rank, width)
-    modules = {f"layer{n}": LoraModule(f"layer{n}", up, down, 1.0) for n in range(count)}
+    modules = {f"layer{n}": LoraModule.of(f"layer{n}", up, down, 1.0) for n in range(count)}
     loras = [Lora(name, modules) for name in "ab"]
     groups = group_by_weight(loras, resolver_for(loras))
     chosen = ParallelCheck(loras, groups)._chosen
@@ -158,12 +171,12 @@ def test_the_check_is_cheap_and_compares_weights_all_over_the_model(rank: int):
     assert len({n % 10 for n in places}) >= 5, "the same places in every block of ten"
 
 
-def test_zero_loras_cause_no_warning():
-    zero = each_module(make_lora(1), lambda m: replace(m, up=torch.zeros_like(m.up)))
+def test_zeros_are_parallel_to_nothing():
+    zero = each_module(make_lora(1), lambda m: with_factors(m, up=torch.zeros_like(up_of(m))))
     assert not note_of(merge_factors([zero, zero], "add"))
 
 
-def test_overflow_in_the_check_does_not_fail_the_merge():
-    lora = each_module(make_lora(1), lambda m: replace(m, up=m.up * 1e18, down=m.down * 1e18))
+def test_products_that_overflow_are_no_fault():
+    lora = each_module(make_lora(1), lambda m: with_factors(m, up=up_of(m) * 1e18, down=down_of(m) * 1e18))
     merged = merge_factors([lora, lora], "add")
     assert merged.modules and "nan" not in note_of(merged)

@@ -21,6 +21,7 @@ from lora_pack.tests.support.makers import (
     SHAPES,
     STRENGTHS,
     at,
+    down_of,
     each_module,
     examples,
     fingerprint,
@@ -29,6 +30,8 @@ from lora_pack.tests.support.makers import (
     make_lora,
     regauged,
     rotation,
+    up_of,
+    with_factors,
 )
 from lora_pack.tests.support.merging import (
     ALL_MODES,
@@ -93,13 +96,13 @@ def test_results_are_well_formed(inputs: list[Lora], mode: str, density: float, 
         assert module.block_weight == 1.0
         assert module.alpha == module.rank == module.up.shape[1] >= 1
         assert np.prod(module.weight_shape) == np.prod(shapes[name])
-        assert module.up.shape[2:] == torch.Size([1] * (module.down.dim() - 2))
-        for tensor in (module.up, module.down):
+        assert module.up.shape[2:] == torch.Size([1] * (down_of(module).dim() - 2))
+        for tensor in (up_of(module), down_of(module)):
             assert tensor.dtype == dtype
             assert tensor.is_contiguous()
             assert torch.isfinite(tensor).all()
             assert not tensor.requires_grad
-    tensors = [tensor for module in merged.modules.values() for tensor in (module.up, module.down)]
+    tensors = [tensor for module in merged.modules.values() for tensor in (up_of(module), down_of(module))]
     held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     assert sum(held.values()) <= 4 * sum(tensor.nbytes + 64 for tensor in tensors), "a tensor is a view of a larger one"
 
@@ -118,10 +121,15 @@ def test_inputs_are_not_changed(inputs: list[Lora], mode: str, density: float):
 def test_results_share_no_memory_with_their_inputs(inputs: list[Lora], mode: str, density: float):
     """Both are in ComfyUI's cache, so writing into one must not change the other."""
     made = [merge(mode, inputs, density), resize(inputs[0], 50, 50)]
-    own = {t.untyped_storage().data_ptr() for lora in inputs for m in lora.modules.values() for t in (m.up, m.down)}
+    own = {
+        t.untyped_storage().data_ptr() for lora in inputs for m in lora.modules.values() for t in (up_of(m), down_of(m))
+    }
     for lora in made:
         for module in lora.modules.values():
-            assert not own & {module.up.untyped_storage().data_ptr(), module.down.untyped_storage().data_ptr()}
+            assert not own & {
+                up_of(module).untyped_storage().data_ptr(),
+                down_of(module).untyped_storage().data_ptr(),
+            }
 
 
 @examples(30)
@@ -180,13 +188,21 @@ def test_the_order_of_the_loras_does_not_matter(inputs: list[Lora], mode: str, d
         assert np.linalg.norm(delta - deltas(expected)[name]) <= 4 * ROUNDING * norm, name
 
 
+def untied(factor: torch.Tensor) -> torch.Tensor:
+    return factor + 0.01 * torch.sin(torch.arange(factor.numel()) + 1.7).reshape(factor.shape)
+
+
 @examples(30)
 @given(lora_lists(), svd_without_dare, densities, st.integers(0, 1000))
 def test_svd_modes_do_not_depend_on_the_factorisation(inputs: list[Lora], mode: str, density: float, seed: int):
     """(B G, G^-1 A) is the same LoRA."""
-    inputs = [each_module(lora, lambda m: replace(m, up=m.up.float(), down=m.down.float())) for lora in inputs]
+    inputs = [
+        each_module(lora, lambda m: with_factors(m, up=up_of(m).float(), down=down_of(m).float())) for lora in inputs
+    ]
     # avoid ties of magnitudes, which rounding would resolve one way or the other
-    inputs = [each_module(lora, lambda m: replace(m, up=m.up + 0.01 * torch.sin(m.up + 1.7))) for lora in inputs]
+    inputs = [
+        each_module(lora, lambda m: with_factors(m, up=untied(up_of(m)), down=untied(down_of(m)))) for lora in inputs
+    ]
     turned = [each_module(lora, lambda m: regauged(m, rotation(m.rank, seed))) for lora in inputs]
     expected = merge(mode, inputs, density)
     for name, delta in deltas(merge(mode, turned, density)).items():
@@ -234,7 +250,7 @@ def test_a_single_lora_is_merged_to_its_delta_times_its_strength(lora: Lora, mod
 def test_density_0_leaves_zeros_of_rank_1(lora: Lora, mode: str):
     for module in merge(mode, [lora], 0.0).modules.values():
         assert module.rank == 1
-        assert not module.up.any() and not module.down.any()
+        assert not up_of(module).any() and not down_of(module).any()
 
 
 @examples(30)
@@ -298,8 +314,8 @@ def test_the_order_of_the_modules_does_not_matter(mode: str):
     expected, merged = (merge(mode, loras, 0.5, rank=3, seed=8) for loras in (inputs, turned))
     assert list(merged.modules) == list(reversed(expected.modules))
     for name, module in merged.modules.items():
-        assert torch.equal(module.up, expected.modules[name].up)
-        assert torch.equal(module.down, expected.modules[name].down)
+        assert torch.equal(up_of(module), up_of(expected.modules[name]))
+        assert torch.equal(down_of(module), down_of(expected.modules[name]))
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
@@ -308,15 +324,15 @@ def test_a_module_does_not_depend_on_the_other_modules(mode: str):
     merged = merge(mode, inputs, 0.5, rank=3, seed=8)
     for name, module in merged.modules.items():
         alone = merge(mode, [replace(x, modules={name: x.modules[name]}) for x in inputs], 0.5, rank=3, seed=8)
-        assert torch.equal(module.up, alone.modules[name].up), name
-        assert torch.equal(module.down, alone.modules[name].down), name
+        assert torch.equal(up_of(module), up_of(alone.modules[name])), name
+        assert torch.equal(down_of(module), down_of(alone.modules[name])), name
 
 
 @pytest.mark.parametrize("mode", [mode for mode in ALL_MODES if "dare" in mode])
 def test_another_seed_gives_another_result(mode: str):
     inputs = [make_lora(1)]
     first, second = (merge(mode, inputs, 0.5, seed=seed) for seed in (0, 1))
-    assert all(not torch.equal(first.modules[name].up, second.modules[name].up) for name in first.modules)
+    assert all(not torch.equal(up_of(first.modules[name]), up_of(second.modules[name])) for name in first.modules)
 
 
 @pytest.mark.parametrize("mode", [mode for mode in ALL_MODES if "dare" not in mode])

@@ -19,7 +19,7 @@ def lora(name: str, seed: int) -> Lora:
     for block in range(2):
         key = f"lora_unet_mid_block_attentions_{block}_proj_in"
         up, down = torch.randn(20, 3, generator=noise), torch.randn(3, 16, generator=noise)
-        modules[key] = LoraModule(key, up, down, 3.0)
+        modules[key] = LoraModule.of(key, up, down, 3.0)
     return Lora(name, modules)
 
 

@@ -22,6 +22,7 @@ from lora_pack.tests.support.makers import (
     TEXT,
     as_matrix,
     at,
+    down_of,
     each_module,
     examples,
     fingerprint,
@@ -31,6 +32,8 @@ from lora_pack.tests.support.makers import (
     regauged,
     rotation,
     spectral_lora,
+    up_of,
+    with_factors,
 )
 from lora_pack.tests.support.merging import assert_best
 
@@ -48,7 +51,7 @@ def assert_resized_well(resized: Lora, lora: Lora) -> None:
         assert module.block_weight == old.block_weight
         assert module.weight_shape == old.weight_shape
         assert module.up.shape[2:] == old.up.shape[2:]
-        assert module.up.is_contiguous() and module.down.is_contiguous()
+        assert up_of(module).is_contiguous() and down_of(module).is_contiguous()
 
 
 def ranks(lora: Lora) -> list[int]:
@@ -116,7 +119,7 @@ def test_the_smallest_rank_that_meets_the_criterion(method: str, value: float, r
     lora = spectral_lora((12, 10), VALUES, 1)
     assert ranks(resize(lora, 32, method=method, value=value)) == [rank]
     assert brute_force_rank(np.array(VALUES), method, value) == rank
-    scaled = each_module(lora, lambda m: replace(m, alpha=-0.001, up=m.up * 50))
+    scaled = each_module(lora, lambda m: with_factors(m, alpha=-0.001, up=up_of(m) * 50))
     assert ranks(resize(scaled, 32, method=method, value=value)) == [rank], "the criteria don't depend on the scale"
 
 
@@ -177,7 +180,12 @@ def test_a_rank_above_that_of_a_module_does_not_change_its_delta():
 def test_redundant_ranks_are_removed():
     """A LoRA concatenated with itself has twice the rank, but its delta has not."""
     module = make_lora(1, shapes={LINEAR: (14, 11)}, ranks=[3]).modules[LINEAR]
-    doubled = replace(module, up=torch.cat([module.up] * 2, 1), down=torch.cat([module.down] * 2), alpha=6.0)
+    doubled = with_factors(
+        module,
+        up=torch.cat([up_of(module)] * 2, 1),
+        down=torch.cat([down_of(module)] * 2),
+        alpha=6.0,
+    )
     resized = resize(of_modules([doubled]), 5)
     assert ranks(resized) == [3]
     assert_resized_well(resized, of_modules([doubled]))
@@ -194,12 +202,12 @@ def test_alpha_0_gives_zeros():
     resized = resize(make_lora(1, alphas=[0.0]), 2)
     for module in resized.modules.values():
         assert not np.any(oracle.module_delta(module))
-        assert torch.isfinite(module.up).all() and torch.isfinite(module.down).all()
+        assert torch.isfinite(up_of(module)).all() and torch.isfinite(down_of(module)).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_zero_module_gets_rank_1(method: str):
-    lora = each_module(make_lora(1, ranks=[3]), lambda m: replace(m, up=torch.zeros_like(m.up)))
+    lora = each_module(make_lora(1, ranks=[3]), lambda m: with_factors(m, up=torch.zeros_like(up_of(m))))
     resized = resize(lora, 2, method=method, value=2.0 if method == "sv_ratio" else 0.9)
     for name, module in resized.modules.items():
         assert module.rank == 1
@@ -270,5 +278,5 @@ def test_values_out_of_their_range_are_refused(method: str, value: float):
 
 
 def test_a_1x1_matrix_is_resized():
-    module = LoraModule(LINEAR, torch.tensor([[3.0]]), torch.tensor([[-2.0]]), 1.0)
+    module = LoraModule.of(LINEAR, torch.tensor([[3.0]]), torch.tensor([[-2.0]]), 1.0)
     assert np.allclose(oracle.module_delta(resize(of_modules([module]), 1).modules[LINEAR]), [[-6.0]])

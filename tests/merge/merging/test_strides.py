@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from lora_pack.merge.adapters.base import Adapter, Lora, LowRank
+from lora_pack.merge.adapters.base import Adapter, Lora, LoraModule
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.merging.resize import resize
 from lora_pack.merge.methods.sparsify import Sparsifier, dropout_rescale, keep_all, kept_count, prune_magnitude
@@ -86,10 +86,7 @@ class Contiguous(Adapter):
 
 
 def numbers(lora: Lora) -> list[list[list]]:
-    tensors = [
-        [value if isinstance(value, Tensor) else value.make() for _, value in m.tensors()]
-        for m in lora.modules.values()
-    ]
+    tensors = [[value.materialize() for _, value in m.tensors()] for m in lora.modules.values()]
     return [[tensor.tolist() for tensor in module] for module in tensors]
 
 
@@ -109,7 +106,7 @@ def test_strides_do_not_change_a_merge(family: str, mode: str):
     ):
         return
     copied = [
-        Lora(lora.name, {key: m if isinstance(m, LowRank) else Contiguous(m) for key, m in lora.modules.items()})
+        Lora(lora.name, {key: m if isinstance(m, LoraModule) else Contiguous(m) for key, m in lora.modules.items()})
         for lora in read
     ]
     assert numbers(merge(mode, read, 0.5, 3, 3)) == numbers(merge(mode, copied, 0.5, 3, 3))
@@ -123,7 +120,7 @@ def test_pruning_a_tucker_loha_keeps_the_share_it_should():
     factors = adapter.factors()
     assert factors is not None and not factors[0].is_contiguous()
     (merged,) = merge("magnitude_prune", [lora], 0.25).modules.values()
-    assert isinstance(merged, LowRank)
+    assert isinstance(merged, LoraModule)
     for factor, pruned in zip(factors, merged.factors(), strict=True):
         assert int(factor.count_nonzero()) > factor.numel() // 4
         assert int(pruned.count_nonzero()) == factor.numel() // 4

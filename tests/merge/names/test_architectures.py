@@ -1,7 +1,6 @@
-"""Architectures: what every spelling of a weight means, what is written, and which architecture a LoRA is for.
+"""Resolving names, writing names, and recognising architectures: on names written by hand and on all of the tables.
 
-The maps of a real ComfyUI are in comfy/test_key_maps.py; here are the rules, on names written out by hand and on all
-that the tables hold.
+tests/comfy/test_key_maps.py compares the tables with a real ComfyUI.
 """
 
 from __future__ import annotations
@@ -17,31 +16,37 @@ from hypothesis import strategies as st
 from lora_pack.merge.names import (
     ARCHITECTURES,
     Architecture,
+    RowRange,
     Style,
     Target,
     candidates,
-    clash,
     compatible,
+    find_clash,
     loadable,
     mapped_names,
+    prefixes,
     recognise,
-    shared,
-    spell,
-    split_spelling,
-    target,
+    resolve,
+    shared_architecture,
+    style_name,
+    style_names,
 )
-from lora_pack.merge.names import prefixes as keys
-from lora_pack.merge.names.patterns import Table, expand, fill, list_of_blocks
+from lora_pack.merge.names.patterns import Table, block_list, expand, fill
 from lora_pack.tests.support.makers import examples
 
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
 STYLES: tuple[Style, ...] = ("kohya", "peft", "comfyui")
 Modules = dict[str, tuple[int, ...]]
 
+
+def rows_of(weight: str, start: str, stop: str) -> Target:
+    return Target(weight, RowRange(Fraction(start), Fraction(stop)))
+
+
 each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
 
 
-# ---- one weight, many names
+# ---- one target, many names
 
 CLIP = "text_model.encoder.layers.3.self_attn.q_proj"
 CLIP_FLAT = CLIP.replace(".", "_")
@@ -50,8 +55,8 @@ T5_FLAT = T5.replace(".", "_")
 UNET_Q = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 UNET_OWN = "input_blocks.4.1.transformer_blocks.0.attn1.to_q"
 
-# architecture, what is meant, names
-SAME: list[tuple[str, Target, list[str]]] = [
+# architecture, target, names
+TARGETS: list[tuple[str, Target, list[str]]] = [
     (
         architecture,
         Target("model:input_blocks_4_1_transformer_blocks_0_attn1_to_q"),
@@ -153,7 +158,7 @@ SAME: list[tuple[str, Target, list[str]]] = [
     ),
     (
         "Flux",
-        Target("model:double_blocks_3_img_attn_qkv", Fraction(1, 3), Fraction(2, 3)),
+        rows_of("model:double_blocks_3_img_attn_qkv", "1/3", "2/3"),
         [
             "transformer.transformer_blocks.3.attn.to_k",
             "transformer_blocks.3.attn.to_k",
@@ -166,22 +171,22 @@ SAME: list[tuple[str, Target, list[str]]] = [
     ),
     (
         "Flux",
-        Target("model:double_blocks_18_txt_attn_qkv", Fraction(2, 3), Fraction(1)),
+        rows_of("model:double_blocks_18_txt_attn_qkv", "2/3", "1"),
         ["transformer.transformer_blocks.18.attn.add_v_proj"],
     ),
     (
         "Flux",
-        Target("model:single_blocks_37_linear1", Fraction(0), Fraction(1, 7)),
+        rows_of("model:single_blocks_37_linear1", "0", "1/7"),
         ["transformer.single_transformer_blocks.37.attn.to_q"],
     ),
     (
         "Chroma",
-        Target("model:single_blocks_0_linear1", Fraction(3, 7), Fraction(1)),
+        rows_of("model:single_blocks_0_linear1", "3/7", "1"),
         ["transformer.single_transformer_blocks.0.proj_mlp", "lycoris_single_transformer_blocks_0_proj_mlp"],
     ),
     (
         "Flux",
-        Target("model:single_blocks_0_linear1", Fraction(0), Fraction(3, 7)),
+        rows_of("model:single_blocks_0_linear1", "0", "3/7"),
         ["diffusion_model.single_blocks.0.linear1_qkv"],
     ),
     (
@@ -198,7 +203,7 @@ SAME: list[tuple[str, Target, list[str]]] = [
     ("Flux 2", Target("model:double_blocks_0_img_mlp_0"), ["transformer.transformer_blocks.0.ff.linear_in"]),
     (
         "SD 3",
-        Target("model:joint_blocks_5_context_block_attn_qkv", Fraction(0), Fraction(1, 3)),
+        rows_of("model:joint_blocks_5_context_block_attn_qkv", "0", "1/3"),
         [
             "transformer.transformer_blocks.5.attn.add_q_proj",
             "base_model.model.transformer_blocks.5.attn.add_q_proj",
@@ -261,7 +266,7 @@ SAME: list[tuple[str, Target, list[str]]] = [
     ),
     (
         "Z-Image",
-        Target("model:layers_0_attention_qkv", Fraction(2, 3), Fraction(1)),
+        rows_of("model:layers_0_attention_qkv", "2/3", "1"),
         ["diffusion_model.layers.0.attention.to_v", "transformer.layers.0.attention.to_v", "layers.0.attention.to_v"]
         + ["lora_unet_layers_0_attention_to_v", "lycoris_layers_0_attention_to_v"],
     ),
@@ -272,7 +277,7 @@ SAME: list[tuple[str, Target, list[str]]] = [
     ),
     (
         "Lumina 2",
-        Target("model:layers_0_attention_qkv", Fraction(3, 5), Fraction(4, 5)),
+        rows_of("model:layers_0_attention_qkv", "3/5", "4/5"),
         ["transformer.layers.0.attn.to_k", "diffusion_model.layers.0.attention.to_k"],
     ),
     (
@@ -290,7 +295,7 @@ SAME: list[tuple[str, Target, list[str]]] = [
     ),
     (
         "Wan 2.1/2.2 14B",
-        Target("model:face_adapter_fuser_blocks_3_linear1_kv", Fraction(1, 2), Fraction(1)),
+        rows_of("model:face_adapter_fuser_blocks_3_linear1_kv", "1/2", "1"),
         ["transformer.face_adapter.3.to_v"],
     ),
     (
@@ -300,7 +305,7 @@ SAME: list[tuple[str, Target, list[str]]] = [
     ),
     (
         "HunyuanVideo 1.5",
-        Target("model:double_blocks_0_img_attn_qkv", Fraction(0), Fraction(1, 3)),
+        rows_of("model:double_blocks_0_img_attn_qkv", "0", "1/3"),
         ["lora_unet_double_blocks_0_img_attn_q", "double_blocks.0.img_attn_q", "unet.transformer_blocks.0.attn.to_q"],
     ),
     (
@@ -340,7 +345,7 @@ SAME: list[tuple[str, Target, list[str]]] = [
     ),
     (
         "Stable Audio",
-        Target("model:transformer_layers_0_cross_attn_to_kv", Fraction(0), Fraction(1, 2)),
+        rows_of("model:transformer_layers_0_cross_attn_to_kv", "0", "1/2"),
         ["transformer.transformer_blocks.0.attn2.to_k"],
     ),
     (
@@ -412,29 +417,29 @@ SAME: list[tuple[str, Target, list[str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("architecture", "meaning", "name"),
-    [(BY_NAME[architecture], meaning, name) for architecture, meaning, names in SAME for name in names],
+    ("architecture", "target", "name"),
+    [(BY_NAME[architecture], target, name) for architecture, target, names in TARGETS for name in names],
     ids=lambda value: getattr(value, "name", None) or str(value),
 )
-def test_every_spelling_means_the_weight_and_is_written_so_that_it_still_does(
-    architecture: Architecture, meaning: Target, name: str
+def test_every_name_has_the_right_target_and_its_loadable_name_the_same(
+    architecture: Architecture, target: Target, name: str
 ):
-    assert target(name, architecture) == meaning
-    assert target(loadable(name, architecture), architecture) == meaning
-    assert keys.is_text_encoder(name) == meaning.weight.startswith("te")
+    assert resolve(name, architecture) == target
+    assert resolve(loadable(name, architecture), architecture) == target
+    assert prefixes.is_text_encoder(name) == target.weight.startswith("te")
 
 
-def test_without_an_architecture_paths_are_flattened_and_nothing_more():
-    assert target("transformer.transformer_blocks.0.attn.to_q", None) == Target("model:transformer_blocks_0_attn_to_q")
+def test_without_an_architecture_names_resolve_to_their_own_flat_path():
+    assert resolve("transformer.transformer_blocks.0.attn.to_q", None) == Target("model:transformer_blocks_0_attn_to_q")
     assert loadable("unet.down_blocks.0.resnets.0.conv1", None) == "lora_unet_down_blocks_0_resnets_0_conv1"
-    assert spell("lora_unet_anything", None, "kohya") == "lora_unet_anything"
-    assert spell("lora_unet_anything", None, "peft") is None
-    assert spell("text_encoders.clip_l.transformer.x", None, "peft") is None
+    assert style_name("lora_unet_anything", None, "kohya") == "lora_unet_anything"
+    assert style_name("lora_unet_anything", None, "peft") is None
+    assert style_name("text_encoders.clip_l.transformer.x", None, "peft") is None
 
 
-# ---- what is written
+# ---- names to write
 
-WRITTEN = [
+LOADABLE = [
     ("SD 1.5", f"unet.{UNET_Q}", "lora_unet_" + UNET_Q.replace(".", "_")),
     ("SD 1.5", "unet.mid_block.attentions.0.proj_in", "unet.mid_block.attentions.0.proj_in"),
     ("SD 1.5", f"diffusion_model.{UNET_OWN}", f"diffusion_model.{UNET_OWN}"),
@@ -455,20 +460,20 @@ WRITTEN = [
     ("Z-Image", "lora_unet_layers_0_attention_to_q", "lycoris_layers_0_attention_to_q"),
     ("HunyuanVideo", "transformer.double_blocks.0.img_attn_qkv", "transformer.double_blocks.0.img_attn_qkv"),
     ("HunyuanImage 2.1", "transformer.double_blocks.0.img_attn_qkv", "lora_unet_double_blocks_0_img_attn_qkv"),
-    # no name of these means the same in every ComfyUI
+    # no name of these has the same target in every ComfyUI
     ("Lumina 2", "transformer.layers.0.attn.to_k", "transformer.layers.0.attn.to_k"),
-    # not in the tables: as it is where the prefix is generic, else as kohya writes the weight's own path
+    # not in the tables: unchanged if the prefix is generic, else kohya's prefix and the weight's own path
     ("Wan 2.1/2.2 14B", "diffusion_model.something.new", "diffusion_model.something.new"),
     ("Wan 2.1/2.2 14B", "something.new", "lora_unet_something_new"),
 ]
 
 
-@pytest.mark.parametrize(("architecture", "name", "written"), WRITTEN)
-def test_the_name_that_is_written(architecture: str, name: str, written: str):
+@pytest.mark.parametrize(("architecture", "name", "written"), LOADABLE)
+def test_loadable_name(architecture: str, name: str, written: str):
     assert loadable(name, BY_NAME[architecture]) == written
 
 
-SPELT = [
+IN_STYLES = [
     # architecture, name, kohya, peft, comfyui
     (
         "SD 1.5",
@@ -521,25 +526,25 @@ SPELT = [
 ]
 
 
-@pytest.mark.parametrize(("architecture", "name", "expected"), SPELT, ids=lambda value: str(value)[:40])
-def test_the_three_styles(architecture: str, name: str, expected: list[str | None]):
-    assert [spell(name, BY_NAME[architecture], style) for style in STYLES] == expected
+@pytest.mark.parametrize(("architecture", "name", "expected"), IN_STYLES, ids=lambda value: str(value)[:40])
+def test_style_name_in_each_style(architecture: str, name: str, expected: list[str | None]):
+    assert [style_name(name, BY_NAME[architecture], style) for style in STYLES] == expected
 
 
-def test_a_fused_weight_is_written_as_its_parts_in_diffusers_style():
+def test_a_fused_weight_has_a_name_for_each_part_in_diffusers_style():
     third = Fraction(1, 3)
     flux = BY_NAME["Flux"]
-    assert split_spelling("model:double_blocks_0_txt_attn_qkv", flux, "peft") == [
+    assert style_names("model:double_blocks_0_txt_attn_qkv", flux, "peft") == [
         (
             f"transformer.transformer_blocks.0.attn.add_{x}_proj",
-            Target("model:double_blocks_0_txt_attn_qkv", i * third, i * third + third),
+            Target("model:double_blocks_0_txt_attn_qkv", RowRange(i * third, i * third + third)),
         )
         for i, x in enumerate("qkv")
     ]
     seventh = Fraction(1, 7)
     assert [
-        (name.split(".", 3)[-1], t.start, t.stop)
-        for name, t in split_spelling("model:single_blocks_0_linear1", flux, "peft")
+        (name.split(".", 3)[-1], t.rows.start, t.rows.stop)
+        for name, t in style_names("model:single_blocks_0_linear1", flux, "peft")
     ] == [
         ("attn.to_q", 0, seventh),
         ("attn.to_k", seventh, 2 * seventh),
@@ -547,32 +552,32 @@ def test_a_fused_weight_is_written_as_its_parts_in_diffusers_style():
         ("proj_mlp", 3 * seventh, 1),
     ]
     final = "model:final_layer_adaLN_modulation_1"
-    assert split_spelling(final, flux, "peft") == [("transformer.norm_out.linear", Target(final, swapped=True))]
+    assert style_names(final, flux, "peft") == [("transformer.norm_out.linear", Target(final, swapped=True))]
     whole = Target("model:double_blocks_0_txt_attn_qkv")
-    assert split_spelling(whole.weight, flux, "kohya") == [("lora_unet_double_blocks_0_txt_attn_qkv", whole)]
-    assert split_spelling("model:nothing_known", flux, "peft") == []
+    assert style_names(whole.weight, flux, "kohya") == [("lora_unet_double_blocks_0_txt_attn_qkv", whole)]
+    assert style_names("model:nothing_known", flux, "peft") == []
 
 
-# ---- everything that the tables hold
+# ---- all of the tables
 
 
 def weights_of(architecture: Architecture, every_block: bool = False) -> Iterator[tuple[str, dict[str, str]]]:
-    """Every weight's pattern with numbers: all blocks or the first, the second and the last, and a few others."""
+    """Every weight's pattern with numbers: of all blocks, or of the first, the second and the last."""
     for pattern in architecture.weights:
-        places: dict[str, list[int]] = {"n": [0, 1, 2], "m": [0, 1]}
+        values: dict[str, list[int]] = {"n": [0, 1, 2], "m": [0, 1]}
         if "{b}" in pattern:
-            count = architecture.blocks[list_of_blocks(pattern)]
-            places["b"] = list(range(count)) if every_block else sorted({0, 1, count - 1} & set(range(count)))
-        used = [place for place in places if f"{{{place}}}" in pattern]
-        for chosen in itertools.product(*(places[place] for place in used)):
+            count = architecture.blocks[block_list(pattern)]
+            values["b"] = list(range(count)) if every_block else sorted({0, 1, count - 1} & set(range(count)))
+        used = [placeholder for placeholder in values if f"{{{placeholder}}}" in pattern]
+        for chosen in itertools.product(*(values[placeholder] for placeholder in used)):
             numbers = dict(zip(used, map(str, chosen), strict=True))
-            if architecture.own.find(fill(pattern, numbers).replace(".", "_")) == (pattern, numbers):
-                yield pattern, numbers  # else a pattern with a number of its own stands for it
+            if architecture.own_paths.find(fill(pattern, numbers).replace(".", "_")) == (pattern, numbers):
+                yield pattern, numbers  # otherwise a pattern with fewer placeholders matches this path
 
 
 @cache
 def modules_of(architecture: Architecture, every_block: bool = False) -> Modules:
-    """All linear layers whose shape is known, by ComfyUI's generic names."""
+    """All linear layers with a known shape, by their own path under `diffusion_model.`."""
     return {
         "diffusion_model." + fill(pattern, numbers): architecture.shapes[pattern]
         for pattern, numbers in weights_of(architecture, every_block)
@@ -583,63 +588,63 @@ def modules_of(architecture: Architecture, every_block: bool = False) -> Modules
 @each_architecture
 def test_no_two_weights_share_a_canonical_name(architecture: Architecture):
     names = [fill(*weight) for weight in weights_of(architecture)]
-    meanings = [target("diffusion_model." + name, architecture) for name in names]
-    assert all(meaning.is_whole for meaning in meanings)
-    assert len(set(meanings)) == len(set(names))
-    assert {m.weight for m in meanings} == {"model:" + name.replace(".", "_") for name in names}
+    targets = [resolve("diffusion_model." + name, architecture) for name in names]
+    assert all(target.is_whole for target in targets)
+    assert len(set(targets)) == len(set(names))
+    assert {target.weight for target in targets} == {"model:" + name.replace(".", "_") for name in names}
 
 
 @each_architecture
-def test_every_rule_has_names_that_mean_what_it_says(architecture: Architecture):
+def test_every_alias_resolves_to_its_rows_under_every_prefix(architecture: Architecture):
     for pattern, numbers in weights_of(architecture):
         weight = "model:" + fill(pattern, numbers).replace(".", "_")
-        for rule in architecture.spellings.get(pattern, ()):
-            meaning = Target(weight, rule.start, rule.stop, rule.swapped)
-            alias = fill(rule.alias, numbers)
-            for prefix in {"transformer.", "unet.", "", "diffusion_model.", "lora_unet_", "lycoris_", *rule.prefixes}:
-                name = prefix + (alias.replace(".", "_") if prefix.endswith("_") else alias)
-                if ".processor." in alias and prefix.endswith("_"):
-                    continue  # nobody writes it so
-                assert target(name, architecture) == meaning, name
-                assert target(loadable(name, architecture), architecture) == meaning, name
-            names = set(mapped_names(meaning, architecture))
+        for alias in architecture.aliases_by_weight.get(pattern, ()):
+            target = Target(weight, alias.rows, alias.swapped)
+            path = fill(alias.path, numbers)
+            for prefix in {"transformer.", "unet.", "", "diffusion_model.", "lora_unet_", "lycoris_", *alias.prefixes}:
+                name = prefix + (path.replace(".", "_") if prefix.endswith("_") else path)
+                if ".processor." in path and prefix.endswith("_"):
+                    continue  # nobody writes this
+                assert resolve(name, architecture) == target, name
+                assert resolve(loadable(name, architecture), architecture) == target, name
+            names = set(mapped_names(target, architecture))
             assert {loadable(name, architecture) for name in names} == names
 
 
 @each_architecture
 @pytest.mark.parametrize("style", STYLES)
-def test_a_style_has_every_weight_once_and_means_it(architecture: Architecture, style: Style):
+def test_style_names_cover_every_weight_once_and_resolve_back(architecture: Architecture, style: Style):
     written: dict[str, str] = {}
     for pattern, numbers in weights_of(architecture):
         weight = "model:" + fill(pattern, numbers).replace(".", "_")
-        parts = split_spelling(weight, architecture, style)
-        for name, meaning in parts:
-            assert target(name, architecture) == meaning
-            assert spell(meaning, architecture, style) == name
+        parts = style_names(weight, architecture, style)
+        for name, target in parts:
+            assert resolve(name, architecture) == target
+            assert style_name(target, architecture, style) == name
             assert written.setdefault(name, weight) == weight
         if parts and not parts[0][1].swapped:
-            edges = [edge for _, meaning in parts for edge in (meaning.start, meaning.stop)]
+            edges = [edge for _, target in parts for edge in (target.rows.start, target.rows.stop)]
             assert edges[0] == 0 and edges[-1] == 1 and edges[1:-1:2] == edges[2:-1:2]
         if style == "kohya":
             assert len(parts) == 1
-    named = any(rule.diffusers for rules in architecture.spellings.values() for rule in rules)
-    assert bool(written) == (named or style != "peft")  # some models are ComfyUI's alone
+    named = any(alias.diffusers for aliases in architecture.aliases_by_weight.values() for alias in aliases)
+    assert bool(written) == (named or style != "peft")  # diffusers doesn't have some models
 
 
 @each_architecture
 @pytest.mark.parametrize("style", STYLES)
-def test_text_encoders_have_a_name_in_a_style_or_none(architecture: Architecture, style: Style):
+def test_style_names_of_text_encoders_resolve_back(architecture: Architecture, style: Style):
     for encoder in architecture.encoders:
         for pattern in expand(*encoder.weights):
             dotted = fill(pattern, {"n": "3"})
             name = encoder.prefix + dotted
-            meaning = target(name, architecture)
-            assert meaning.weight.startswith(f"{encoder.part}:") and meaning.is_whole
+            target = resolve(name, architecture)
+            assert target.weight.startswith(f"{encoder.component}:") and target.is_whole
             assert loadable(name, architecture) == name
-            spelt = spell(meaning, architecture, style)
-            assert spelt is None or target(spelt, architecture) == meaning
-            assert spelt == encoder.generic + dotted or style != "comfyui"
-            assert all(target(other, architecture) == meaning for other in mapped_names(meaning, architecture))
+            in_style = style_name(target, architecture, style)
+            assert in_style is None or resolve(in_style, architecture) == target
+            assert in_style == encoder.comfyui_prefix + dotted or style != "comfyui"
+            assert all(resolve(other, architecture) == target for other in mapped_names(target, architecture))
 
 
 # ---- recognition
@@ -673,7 +678,7 @@ Z_IMAGE: Modules = {
 }
 
 RECOGNISED: dict[str, tuple[Modules, str | None]] = {
-    # as the files in the wild are
+    # as files of trainers are
     "SD 1.5 LoCon, kohya": (
         SD15
         | {
@@ -689,19 +694,22 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     "Qwen-Image-Edit, bare": (QWEN, "Qwen-Image"),
     "Wan 2.2": (WAN, "Wan 2.1/2.2 14B"),
     "Z-Image": (Z_IMAGE, "Z-Image"),
-    # U-Nets by the text's width, then by place and depth
+    # U-Nets by the width of the text, then by the width and depth of a layer
     "SD 2": ({"unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (1280, 1024)}, "SD 2"),
     "SD 1.5, one attention": ({"unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (1280, 768)}, "SD 1.5"),
     "SDXL, one attention": ({"unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (1280, 2048)}, "SDXL"),
-    "SD 1.5 by the width of a place": ({"lora_unet_up_blocks_1_attentions_0_proj_in": (1280, 1280)}, "SD 1.5"),
-    "SDXL by the width of a place": (
+    "SD 1.5 by the width of a layer": ({"lora_unet_up_blocks_1_attentions_0_proj_in": (1280, 1280)}, "SD 1.5"),
+    "SDXL by the width of a layer": (
         {
             "lora_unet_up_blocks_1_attentions_0_proj_in": (640, 640),
             "lora_unet_up_blocks_1_attentions_2_proj_in": (640, 640),
         },
         "SDXL",
     ),
-    "SDXL or KOALA, which count it differently": ({"lora_unet_up_blocks_1_attentions_0_proj_in": (640, 640)}, None),
+    "SDXL or KOALA, which number this layer differently": (
+        {"lora_unet_up_blocks_1_attentions_0_proj_in": (640, 640)},
+        None,
+    ),
     "SDXL by its second text encoder": (
         {"lora_unet_mid_block_attentions_0_proj_in": (1280, 1280), **clip("lora_te2_", 1280)},
         "SDXL",
@@ -711,7 +719,7 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     "the first text encoder alone": (clip("lora_te_", 768), None),
     "both text encoders": (clip("lora_te1_", 768) | clip("lora_te2_", 1280), None),
     "T5 as the second": ({"lora_te2_encoder_block_0_layer_0_SelfAttention_q": (4096, 4096)}, "Flux"),
-    # diffusers' transformers, which are called alike
+    # diffusers' transformers, which share many names
     "SD 3 Medium": ({f"transformer.transformer_blocks.{i}.attn.to_q": (1536, 1536) for i in range(24)}, "SD 3"),
     "SD 3.5 Large": ({"transformer.transformer_blocks.0.attn.to_q": (2432, 2432)}, "SD 3.5 Large"),
     "Flux, diffusers": (
@@ -723,8 +731,8 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     ),
     "LongCat-Image with its biases": (
         {
-            f"diffusion_model.{list_of_blocks}.{i}.{layer}": shape
-            for list_of_blocks, count, layer, shape in [
+            f"diffusion_model.{block_list}.{i}.{layer}": shape
+            for block_list, count, layer, shape in [
                 ("double_blocks", 10, "img_attn.qkv", (9216, 3072)),
                 ("double_blocks", 10, "img_attn.qkv.bias", (9216,)),
                 ("single_blocks", 20, "linear1", (21504, 3072)),
@@ -734,7 +742,7 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
         },
         "LongCat-Image",
     ),
-    "Flux or Ovis-Image, which has more in linear1": (
+    "Flux or Ovis-Image, which has more rows in linear1": (
         {"transformer.single_transformer_blocks.0.attn.to_q": (3072, 3072)},
         None,
     ),
@@ -752,7 +760,7 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     ),
     "Flux, context": ({"transformer.transformer_blocks.18.ff_context.net.2": (3072, 12288)}, "Flux"),
     "Flux or Qwen-Image": ({"transformer.transformer_blocks.0.attn.to_q": (3072, 3072)}, None),
-    "Flux, made with the paths of both": ({"transformer.double_blocks.0.img_attn.qkv": (9216, 3072)}, "Flux"),
+    "Flux, diffusers' prefix and ComfyUI's path": ({"transformer.double_blocks.0.img_attn.qkv": (9216, 3072)}, "Flux"),
     "Flux control": ({"double_blocks.0.img_mod.lin": (18432, 3072), "img_in": (3072, 128)}, "Flux"),
     "Chroma": (
         FLUX | {"lora_unet_distilled_guidance_layer_layers_0_in_layer": (5120, 5120)},
@@ -768,8 +776,14 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     "Flux 2 Klein 9B, kohya": ({"lora_unet_double_blocks_0_img_attn_qkv": (12288, 4096)}, "Flux 2 Klein 9B"),
     "Joy-Image, the original's paths": ({"double_blocks.0.img_attn_qkv": (12288, 4096)}, "Joy-Image"),
     "HunyuanVideo by its number of blocks": ({"lora_unet_single_blocks_39_linear2": (3072, 15360)}, "HunyuanVideo"),
-    "HunyuanVideo by its spelling": ({"transformer.double_blocks.0.img_attn_qkv": (9216, 3072)}, "HunyuanVideo"),
-    "HunyuanVideo by its layers": ({"lora_unet_double_blocks_0_img_mlp_fc1": (12288, 3072)}, "HunyuanVideo"),
+    "HunyuanVideo by diffusion-pipe's names": (
+        {"transformer.double_blocks.0.img_attn_qkv": (9216, 3072)},
+        "HunyuanVideo",
+    ),
+    "HunyuanVideo by Tencent's names of layers": (
+        {"lora_unet_double_blocks_0_img_mlp_fc1": (12288, 3072)},
+        "HunyuanVideo",
+    ),
     "HunyuanVideo 1.5": ({"diffusion_model.double_blocks.0.img_attn.qkv": (6144, 2048)}, "HunyuanVideo 1.5"),
     "HunyuanImage": ({"diffusion_model.double_blocks.0.img_attn.qkv": (10752, 3584)}, "HunyuanImage 2.1"),
     "Wan 1.3B": ({"lora_unet_blocks_0_self_attn_q": (1536, 1536)}, "Wan 2.1 1.3B"),
@@ -792,7 +806,7 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
         "Anima/Cosmos Predict2 2B",
     ),
     "Anima by its adapter": ({"text_conditioner.blocks.0.self_attn.q_proj": (1024, 1024)}, "Anima/Cosmos Predict2 2B"),
-    "Cosmos 1 or Predict2, which diffusers calls the same": (
+    "Cosmos 1 or Predict2, with the same names in diffusers": (
         {"transformer.transformer_blocks.0.attn2.to_k": (5120, 1024)},
         None,
     ),
@@ -809,11 +823,11 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
     "Hunyuan3D": ({"diffusion_model.double_blocks.0.img_attn.qkv": (3072, 1024)}, "Hunyuan3D 2"),
     "Hunyuan3D or Flux without shapes": ({"diffusion_model.double_blocks.0.img_attn.qkv": ()}, "Flux"),
     "LTX 2": ({"diffusion_model.transformer_blocks.0.audio_attn1.to_q": (2048, 2048)}, "LTX 2"),
-    # no shape, no answer but the names'
+    # without shapes, and with names that are unknown
     "names alone": (dict.fromkeys(WAN, ()), "Wan 2.1/2.2 14B"),
-    "a bias or norm more": (WAN | {"diffusion_model.blocks.0.norm3": (5120,)}, "Wan 2.1/2.2 14B"),
-    "one module in ten that nobody knows": (dict(list(WAN.items())[:9]) | {"what.is.this": (1, 1)}, "Wan 2.1/2.2 14B"),
-    "two modules in ten": (dict(list(WAN.items())[:8]) | {"what.is.this": (1, 1), "or.this": (1, 1)}, None),
+    "with a norm": (WAN | {"diffusion_model.blocks.0.norm3": (5120,)}, "Wan 2.1/2.2 14B"),
+    "one unknown module in ten": (dict(list(WAN.items())[:9]) | {"what.is.this": (1, 1)}, "Wan 2.1/2.2 14B"),
+    "two unknown modules in ten": (dict(list(WAN.items())[:8]) | {"what.is.this": (1, 1), "or.this": (1, 1)}, None),
     # others
     "PixArt": ({"transformer.transformer_blocks.0.attn1.to_q": (1152, 1152)}, "PixArt"),
     "AuraFlow": ({"transformer.joint_transformer_blocks.0.attn.to_q": (3072, 3072)}, "AuraFlow"),
@@ -831,24 +845,24 @@ RECOGNISED: dict[str, tuple[Modules, str | None]] = {
 
 
 @pytest.mark.parametrize(("modules", "expected"), RECOGNISED.values(), ids=RECOGNISED.keys())
-def test_recognise(modules: Modules, expected: str | None):
+def test_recognised_architecture(modules: Modules, expected: str | None):
     found = recognise(modules)
     assert (found.name if found else None) == expected
     assert expected is None or BY_NAME[expected] in candidates(modules)
     assert recognise(dict(reversed(modules.items()))) is found
 
 
-# One class with one width and depth: there is nothing to tell them by.
+# The same class, width and depth in diffusers: nothing tells them apart.
 ALIKE_IN_DIFFUSERS = ("Cosmos 14B", "Cosmos Predict2 14B")
 
 
 @each_architecture
-def test_the_whole_model_is_recognised_in_every_style(architecture: Architecture):
+def test_a_lora_of_all_weights_is_recognised_in_every_style(architecture: Architecture):
     for style in STYLES:
         modules: Modules = {}
         for name, (rows, columns) in modules_of(architecture, every_block=True).items():
-            for spelt, t in split_spelling(target(name, architecture).weight, architecture, style):
-                modules[spelt] = (int(rows * (t.stop - t.start)), columns)
+            for other, target in style_names(resolve(name, architecture).weight, architecture, style):
+                modules[other] = (int(rows * target.rows.size), columns)
         found = candidates(modules)
         assert architecture in found
         if not modules or (style == "peft" and architecture.name in ALIKE_IN_DIFFUSERS):
@@ -858,30 +872,32 @@ def test_the_whole_model_is_recognised_in_every_style(architecture: Architecture
 
 @examples(300)
 @given(data=st.data(), architecture=st.sampled_from(ARCHITECTURES))
-def test_a_part_of_a_lora_is_never_taken_for_another_architecture(data: st.DataObject, architecture: Architecture):
+def test_some_modules_of_a_lora_are_never_recognised_as_another_architecture(
+    data: st.DataObject, architecture: Architecture
+):
     modules = modules_of(architecture)
     names = data.draw(st.lists(st.sampled_from(list(modules)), min_size=1, max_size=8, unique=True))
     style = data.draw(st.sampled_from(STYLES))
     part: Modules = {}
     for name in names:
         rows, columns = modules[name]
-        for spelt, t in split_spelling(target(name, architecture).weight, architecture, style):
-            part[spelt] = (int(rows * (t.stop - t.start)), columns)
+        for other, target in style_names(resolve(name, architecture).weight, architecture, style):
+            part[other] = (int(rows * target.rows.size), columns)
     found = candidates(part)
     assert architecture in found
-    told = recognise(part)
-    if told is not None and not compatible(told, architecture):
-        assert told.family in (architecture.family, *architecture.defers_to)
-        for name in part:  # and then they read what it has the same
-            assert target(name, told) == target(name, architecture)
-    # what one part leaves open the whole decides
+    recognised = recognise(part)
+    if recognised is not None and not compatible(recognised, architecture):
+        assert recognised.family in (architecture.family, *architecture.defers_to)
+        for name in part:  # the two must resolve all of its names alike
+            assert resolve(name, recognised) == resolve(name, architecture)
+    # a LoRA of all weights decides for it
     whole = candidates(modules_of(architecture, every_block=True))
-    assert clash([found, whole]) is None
-    together = shared([found, whole])
+    assert find_clash([found, whole]) is None
+    together = shared_architecture([found, whole])
     assert together is not None and compatible(together, architecture)
 
 
-def test_what_can_be_mixed():
+def test_which_architectures_are_compatible():
     def mixes(first: str, second: str) -> bool:
         assert compatible(BY_NAME[first], BY_NAME[second]) == compatible(BY_NAME[second], BY_NAME[first])
         return compatible(BY_NAME[first], BY_NAME[second])
@@ -903,57 +919,57 @@ def test_what_can_be_mixed():
         assert not mixes(first, second)
 
 
-def test_a_clash_names_the_first_two_that_differ():
+def test_find_clash_gives_the_first_two_incompatible_loras():
     text_encoder = candidates(clip("lora_te1_", 768))
     sd, xl, flux = candidates(SD15), candidates(SDXL), candidates(FLUX)
     unknown = candidates({"what.is.this": (1, 1)})
     assert unknown == ()
-    assert clash([sd, text_encoder, unknown, sd]) is None
-    assert clash([text_encoder, sd, unknown, xl]) == (1, 3)
-    assert clash([xl, xl, flux]) == (0, 2)
+    assert find_clash([sd, text_encoder, unknown, sd]) is None
+    assert find_clash([text_encoder, sd, unknown, xl]) == (1, 3)
+    assert find_clash([xl, xl, flux]) == (0, 2)
     hunyuan = candidates({f"lora_unet_double_blocks_{i}_img_attn_qkv": (9216, 3072) for i in range(20)})
-    assert clash([flux, hunyuan]) == (0, 1)
+    assert find_clash([flux, hunyuan]) == (0, 1)
     some_of_either = candidates({"lora_unet_double_blocks_0_img_attn_qkv": (9216, 3072)})
-    assert clash([some_of_either, hunyuan]) is None and clash([some_of_either, flux]) is None
-    assert clash([]) is None
+    assert find_clash([some_of_either, hunyuan]) is None and find_clash([some_of_either, flux]) is None
+    assert find_clash([]) is None
 
 
-def test_what_one_lora_leaves_open_another_decides():
+def test_an_ambiguous_lora_is_decided_by_another():
     text_encoder = candidates(clip("lora_te1_", 768))
     either = candidates({"transformer.transformer_blocks.0.attn.to_q": (3072, 3072)})
-    assert shared([text_encoder]) is None and shared([either]) is None
-    assert shared([text_encoder, candidates(SDXL)]) is BY_NAME["SDXL"]
-    assert shared([either, candidates(QWEN)]) is BY_NAME["Qwen-Image"]
-    assert shared([either, candidates(FLUX)]) is BY_NAME["Flux"]
+    assert shared_architecture([text_encoder]) is None and shared_architecture([either]) is None
+    assert shared_architecture([text_encoder, candidates(SDXL)]) is BY_NAME["SDXL"]
+    assert shared_architecture([either, candidates(QWEN)]) is BY_NAME["Qwen-Image"]
+    assert shared_architecture([either, candidates(FLUX)]) is BY_NAME["Flux"]
     chroma = candidates(RECOGNISED["Chroma"][0])
-    assert shared([candidates(FLUX), chroma]) is BY_NAME["Chroma"]  # these modules are in both
+    assert shared_architecture([candidates(FLUX), chroma]) is BY_NAME["Chroma"]  # Chroma has all of these modules too
     with_modulation = candidates(FLUX | {"lora_unet_double_blocks_0_img_mod_lin": (18432, 3072)})
-    assert shared([with_modulation, chroma]) is BY_NAME["Flux"]
-    assert shared([]) is None and shared([()]) is None
-    assert shared([(), candidates(WAN)]) is BY_NAME["Wan 2.1/2.2 14B"]
+    assert shared_architecture([with_modulation, chroma]) is BY_NAME["Flux"]
+    assert shared_architecture([]) is None and shared_architecture([()]) is None
+    assert shared_architecture([(), candidates(WAN)]) is BY_NAME["Wan 2.1/2.2 14B"]
 
 
-def test_names_are_unique_and_every_kin_has_one_reading():
-    assert len(BY_NAME) == len(ARCHITECTURES)
-    for kin in {architecture.family for architecture in ARCHITECTURES}:
-        members = [a for a in ARCHITECTURES if a.family == kin]
+def test_architectures_of_one_family_resolve_names_alike():
+    assert len(BY_NAME) == len(ARCHITECTURES)  # the names are unique
+    for family in {architecture.family for architecture in ARCHITECTURES}:
+        members = [a for a in ARCHITECTURES if a.family == family]
         for first, second in itertools.combinations(members, 2):
             for name in modules_of(first):
-                parts = split_spelling(target(name, first).weight, first, "peft")
-                if second.own.find(target(name, first).weight.split(":")[1]) is not None:
-                    for spelt in (name, *(spelt for spelt, meaning in parts if not meaning.swapped)):
-                        assert target(spelt, first) == target(spelt, second)
+                parts = style_names(resolve(name, first).weight, first, "peft")
+                if second.own_paths.find(resolve(name, first).weight.split(":")[1]) is not None:
+                    for other in (name, *(part for part, target in parts if not target.swapped)):
+                        assert resolve(other, first) == resolve(other, second)
 
 
 # ---- patterns
 
 
-def test_patterns_are_written_out():
+def test_expand_writes_out_all_options():
     assert expand("a.[b|c].{n}", "d") == ("a.b.{n}", "a.c.{n}", "d")
     assert expand("[a|b].[c|d]") == ("a.c", "a.d", "b.c", "b.d")
 
 
-def test_a_table_tells_its_own_numbers_from_places():
+def test_a_table_prefers_the_pattern_with_fewer_placeholders():
     table = Table([("x.{n}.y.0", "zero"), ("x.{n}.y.2", "two"), ("x.7.y.{m}", "seven"), ("x.{n}.y.{m}", "any")])
     assert table.find("x_3_y_0") == ("zero", {"n": "3"})
     assert table.find("x_12_y_2") == ("two", {"n": "12"})
@@ -964,7 +980,7 @@ def test_a_table_tells_its_own_numbers_from_places():
         Table([("a.b", 1), ("a_b", 2)])
 
 
-def test_numbers_inside_words_are_no_numbers_but_a_blocks():
+def test_digits_inside_a_word_are_a_number_only_after_block():
     table = Table([("fc1.{n}.conv2x", "a"), ("all.2-1.x", "b")])
     assert table.find("fc1_9_conv2x") == ("a", {"n": "9"})
     assert table.find("all_2-1_x") == ("b", {})

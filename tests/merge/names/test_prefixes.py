@@ -1,4 +1,4 @@
-"""Module names of any model: the part and the path that a name spells, its one flat form, what is written."""
+"""Module names of any model: component and path, canonical form, loadable name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lora_pack.merge.names.prefixes import PEFT, PREFIXES, canonical, flatten, is_text_encoder, loadable, split
 from lora_pack.tests.support.makers import examples
 
-# name, part, path
+# name, component, path
 SPLIT = [
     ("lora_unet_mid_block_attentions_0_proj_in", "model", "mid_block_attentions_0_proj_in"),
     ("unet.mid_block.attentions.0.proj_in", "model", "mid_block.attentions.0.proj_in"),
@@ -19,7 +19,11 @@ SPLIT = [
     ("diffusion_model.x", "model", "x"),
     ("model.diffusion_model.x", "model", "x"),
     ("transformer.transformer_blocks.0.x", "model", "transformer_blocks.0.x"),
-    ("diffusion_model.transformer.layers.0.x", "model", "transformer.layers.0.x"),  # Stable Audio: no second prefix
+    (
+        "diffusion_model.transformer.layers.0.x",
+        "model",
+        "transformer.layers.0.x",
+    ),  # Stable Audio: transformer. is not a second prefix
     ("lora_transformer_x", "model", "x"),
     ("lycoris_x", "model", "x"),
     ("lora_prior_unet_x", "model", "x"),
@@ -53,29 +57,28 @@ SPLIT = [
 ]
 
 
-@pytest.mark.parametrize(("name", "part", "path"), SPLIT)
-def test_split(name: str, part: str, path: str):
-    assert split(name) == (part, path)
-    assert is_text_encoder(name) == (part != "model")
-    assert canonical(name) == f"{part}:{path.replace('.', '_')}"
+@pytest.mark.parametrize(("name", "component", "path"), SPLIT)
+def test_split(name: str, component: str, path: str):
+    assert split(name) == (component, path)
+    assert is_text_encoder(name) == (component != "model")
+    assert canonical(name) == f"{component}:{path.replace('.', '_')}"
 
 
 @pytest.mark.parametrize(
     "path", ["text_embedding.0", "txt_in", "context_embedder", "time_text_embed.x", "text_embedder"]
 )
-def test_what_a_model_does_with_text_is_no_text_encoder(path: str):
+def test_text_layers_of_the_model_are_not_a_text_encoder(path: str):
     assert not is_text_encoder(path)
     assert not is_text_encoder("lora_unet_" + path.replace(".", "_"))
 
 
-def test_attention_processors_and_doubled_underscores_are_flattened():
+def test_flatten_normalises_attention_processors_and_leading_underscores():
     assert flatten("attn1.processor.to_q") == "attn1_to_q"
     assert flatten("attn1.processor.to_out") == flatten("attn1.to_out.0") == "attn1_to_out_0"
-    assert flatten("img_attn.processor.img_to_q") == "img_attn_processor_img_to_q"  # Boogu: a part of the path
+    assert flatten("img_attn.processor.img_to_q") == "img_attn_processor_img_to_q"  # Boogu: belongs to the path
     assert canonical("lora_unet__blocks_0_cross_attn_k") == canonical("lora_unet_blocks_0_cross_attn_k")
 
 
-# what is written where the architecture isn't known
 @pytest.mark.parametrize(
     ("name", "written"),
     [
@@ -101,7 +104,7 @@ def test_attention_processors_and_doubled_underscores_are_flattened():
         ("t5xxl.transformer.x", "text_encoders.t5xxl.transformer.x"),
     ],
 )
-def test_loadable(name: str, written: str):
+def test_loadable_name_without_an_architecture(name: str, written: str):
     assert loadable(name) == written
     assert loadable(written) == written
     assert split(written)[0] == split(name)[0]
@@ -115,9 +118,9 @@ words = st.sampled_from(["transformer", "unet", "blocks", "0", "12", "to_q", "te
     prefix=st.sampled_from(["", PEFT, *PREFIXES]),
     path=st.lists(words, min_size=1, max_size=5).map(".".join),
 )
-def test_any_name_has_one_flat_form_and_what_is_written_keeps_it(prefix: str, path: str):
+def test_loadable_name_keeps_the_canonical_name(prefix: str, path: str):
     name = prefix + path
-    part, rest = split(name)
+    _, rest = split(name)
     assert name.endswith(rest)
     assert "." not in canonical(name)
     assert canonical(loadable(name)) == canonical(name)

@@ -1,4 +1,4 @@
-"""The bounds of a recipe: merges of merges of merges stay small, and what is left out says so."""
+"""The limits of a recipe's text: merges of merges of merges stay small, and omissions are marked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def plain(recipe: Recipe) -> str:
 
 
 def step(*inputs: Recipe | str, note: str = "") -> Recipe:
-    """A recipe of these inputs: a text is a file, a recipe one that was made."""
+    """A recipe with these inputs: a string is a file, a recipe is an input that was made with it."""
     entries = [{"name": i, "sha256": i} if isinstance(i, str) else {"name": "made", "made": i} for i in inputs]
     return {"operation": "merge", "note": note, "inputs": entries}
 
@@ -43,7 +43,7 @@ def chain(length: int) -> Recipe:
 
 
 def grown(length: int, *, doubled: bool = False) -> str:
-    """The text after so many merges in sequence, each of the last one's result: once, or as both inputs."""
+    """The text after this many merges in sequence, each with the last result as one input or, if doubled, as both."""
     text = text_of(step("file 0"))
     for number in range(1, length):
         last: Any = parsed(text)
@@ -66,8 +66,8 @@ def test_a_short_recipe_is_the_plain_nested_text():
 
 
 @pytest.mark.parametrize("doubled", [False, True])
-def test_a_thousand_merges_in_sequence_keep_the_newest(doubled: bool, caplog: pytest.LogCaptureFixture):
-    text = grown(1000, doubled=doubled)
+def test_only_the_newest_of_many_merges_in_sequence_are_kept(doubled: bool, caplog: pytest.LogCaptureFixture):
+    text = grown(300, doubled=doubled)
     assert len(text) < 100_000
     recipe: Any = parsed(text)
     assert generations(recipe) == MAX_GENERATIONS + 1
@@ -76,10 +76,10 @@ def test_a_thousand_merges_in_sequence_keep_the_newest(doubled: bool, caplog: py
         recipe = recipe["inputs"][0]["made"]
     assert recipe["inputs"][0] == {"name": "made", OLDER_STEPS: LEFT_OUT}
     if not doubled:
-        assert recipe["inputs"][1]["sha256"] == f"file {1000 - 1 - MAX_GENERATIONS}"
+        assert recipe["inputs"][1]["sha256"] == f"file {300 - 1 - MAX_GENERATIONS}"
 
 
-def test_a_result_in_both_inputs_is_stored_once():
+def test_a_step_that_is_both_inputs_is_stored_once():
     text = grown(40, doubled=True)  # nested 2**40 times
     assert len(json.loads(text)[STEPS]) == 39
     recipe: Any = parsed(text)
@@ -87,13 +87,13 @@ def test_a_result_in_both_inputs_is_stored_once():
     assert first is second and generations(recipe) == 40
 
 
-def test_what_appears_once_is_not_moved():
+def test_a_step_that_occurs_once_stays_nested():
     recipe = step(*(step(f"{number:0500}") for number in range(300)))
     assert len(text_of(recipe)) > SHARE_ABOVE
     assert text_of(recipe) == plain(recipe)
 
 
-def test_a_repeated_nested_text_of_an_older_version_is_stored_once():
+def test_repeated_steps_in_a_nested_text_of_an_older_version_are_stored_once():
     recipe = step("file")
     for _ in range(14):
         recipe = step(recipe, recipe)
@@ -104,7 +104,7 @@ def test_a_repeated_nested_text_of_an_older_version_is_stored_once():
     assert plain(parsed(new)) == plain(step(recipe))  # type: ignore[arg-type]
 
 
-def test_the_oldest_generations_of_a_large_recipe_are_left_out():
+def test_the_oldest_generations_are_left_out_of_a_text_above_the_size_limit():
     note = "x" * (MAX_BYTES // 3)
     recipe = step("a", note=note)
     for number in range(5):
@@ -112,11 +112,11 @@ def test_the_oldest_generations_of_a_large_recipe_are_left_out():
     text = text_of(recipe)
     assert len(text) <= MAX_BYTES and generations(parsed(text)) == 2
     alone = step("a", note="x" * 2 * MAX_BYTES)
-    assert text_of(alone) == plain(alone)  # how the result itself was made is always there
+    assert text_of(alone) == plain(alone)  # the last step is always kept
 
 
-def test_the_longest_way_back_counts():
-    """A step that is used early and late is not nested beyond the bound either."""
+def test_the_generation_of_a_step_is_its_longest_path_from_the_last():
+    """A step that is an input of an early and of a late merge isn't nested beyond the limit."""
     last = step("file")
     early = last
     for number in range(MAX_GENERATIONS + 20):
@@ -127,7 +127,7 @@ def test_the_longest_way_back_counts():
 
 
 @pytest.mark.parametrize("made", [7, -1, True, 1.5, None, [[]], "[" * SHARE_ABOVE + "]"])
-def test_a_foreign_value_is_not_taken_for_a_stored_step(made: object):
+def test_other_values_of_made_are_not_mistaken_for_a_shared_step(made: object):
     recipe: Recipe = {"operation": "merge", "inputs": [{"name": "x", "made": made}]}
     big = step("y" * SHARE_ABOVE)
     text = text_of(step(step(big, big), parsed(plain(recipe))))  # type: ignore[arg-type]
@@ -137,15 +137,15 @@ def test_a_foreign_value_is_not_taken_for_a_stored_step(made: object):
 
 
 @pytest.mark.parametrize("steps", [None, 5, {}, [], [5], [{"inputs": [{"made": 0}]}], [{"inputs": [{"made": 1}]}, {}]])
-def test_a_table_of_steps_that_is_none_makes_no_circle(steps: object):
+def test_an_invalid_list_of_steps_makes_no_cycle(steps: object):
     inputs = [{"made": 0}, {"made": 1}, {"made": 99}]
     recipe = parsed(json.dumps({"operation": "merge", "inputs": inputs, STEPS: steps}))
     assert isinstance(recipe, dict)
-    assert len(json.dumps(recipe)) < 1000  # raises ValueError for a circle
+    assert len(json.dumps(recipe)) < 1000  # raises ValueError for a cycle
 
 
 @pytest.mark.parametrize("depth", [50, 800, 100_000])
-def test_a_foreign_text_that_nests_deep_does_not_fail_the_merge(depth: int, caplog: pytest.LogCaptureFixture):
+def test_a_deeply_nested_text_of_another_program_does_not_fail_the_merge(depth: int, caplog: pytest.LogCaptureFixture):
     text = '{"operation": "merge", "inputs": [], "x": ' + "[" * depth + "]" * depth + "}"
 
     def deeper(frames: int) -> str:
@@ -157,11 +157,11 @@ def test_a_foreign_text_that_nests_deep_does_not_fail_the_merge(depth: int, capl
         try:
             result = deeper(frames)
         except RecursionError:
-            pytest.fail("the merge failed for an input's recipe")
+            pytest.fail("the merge failed because of an input's recipe")
         assert len(result) > used and json.loads(result)["inputs"][1]["sha256"] == "file"
 
 
-def test_a_short_recipe_is_not_reported(caplog: pytest.LogCaptureFixture):
+def test_a_short_recipe_logs_nothing(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.DEBUG):
         text_of(chain(MAX_GENERATIONS + 1))
     assert caplog.text == ""
@@ -169,7 +169,7 @@ def test_a_short_recipe_is_not_reported(caplog: pytest.LogCaptureFixture):
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
-    """Steps made of files and of earlier steps, some of which are used several times."""
+    """Recipes of files and of earlier steps, some with several uses."""
     made: list[Recipe] = [step("file")]
     for _ in range(draw(st.integers(0, 8))):
         inputs = draw(st.lists(st.sampled_from(["a", "b"]) | st.sampled_from(made), min_size=1, max_size=3))
@@ -179,7 +179,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
 
 @examples(200)
 @given(recipes())
-def test_what_is_written_is_read_back(recipe: Recipe):
+def test_a_recipe_survives_a_round_trip(recipe: Recipe):
     text = text_of(recipe)
     nested = plain(recipe)
     assert len(text) <= max(len(nested), SHARE_ABOVE)

@@ -1,7 +1,7 @@
-"""The text encoders: their weights, and the names that ComfyUI knows them by (model_lora_keys_clip, comfy/lora.py).
+"""The text encoders: their weights, and the names that ComfyUI maps for them (model_lora_keys_clip, comfy/lora.py).
 
-ComfyUI maps every weight as `text_encoders.<encoder>.transformer.<path>`, and 0.33 without the encoder's name as well,
-unless it is a CLIP. What else it maps, kohya's and diffusers' names, depends on the encoder and on its neighbours.
+ComfyUI maps every weight as `text_encoders.<encoder>.transformer.<path>`; 0.33 also maps it without the encoder's name,
+except for CLIP. Whether it maps kohya's and diffusers' names depends on the encoder and on the model's other encoders.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Language models as text encoders: Llama, Mistral, Qwen, Gemma and gpt-oss, some of which see or hear as well.
+"""Language models as text encoders: Llama, Mistral, Qwen, Gemma and gpt-oss, some with an image or audio tower.
 
-ComfyUI builds them all on one plan. 0.33 maps `lora_te_<path below model.>` where one is the only encoder, as kohya
-writes for Anima; 0.3.75 doesn't, so that this name is one for the models that came later.
+ComfyUI has the same structure for all of them. If one is the only encoder, 0.33 maps `lora_te_<path below model.>`,
+which kohya writes for Anima. 0.3.75 doesn't, so that only models that came after it have this name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIGLIP = (
     "vision_model.post_layernorm",
     "multi_modal_projector.mm_soft_emb_norm",
 )
-# Gemma 4: the small ones have embeddings for each layer, a tower for pictures and one for sound; 12B has neither tower
+# Gemma 4: the small ones have embeddings per layer, an image tower and an audio tower; 12B has no tower
 GEMMA4 = (
     "model.layers.{n}.[per_layer_input_gate|per_layer_projection|post_per_layer_input_norm]",
     "model.[embed_tokens_per_layer|per_layer_model_projection|per_layer_projection_norm]",
@@ -52,40 +52,53 @@ GEMMA4 = (
 
 def language_model(
     name: str,
-    diffusers: str = "text_encoder.",
-    part: str = "te1",
+    diffusers_prefix: str = "text_encoder.",
+    component: str = "te1",
     *,
     more: tuple[str, ...] = (),
     also: tuple[str, ...] = (),
     width: int | tuple[int, ...] | None = None,
     nameless: bool = False,
     kohya: bool = False,
-    others: tuple[str, ...] = (),
+    other_names: tuple[str, ...] = (),
 ) -> Encoder:
-    """A language model. ``nameless``: for models that ComfyUI has since 0.33 only; ``kohya``: if it is alone there."""
+    """``nameless``: for models that ComfyUI only has since 0.33; ``kohya``: if it is also their only encoder."""
     weights = (*LAYERS, *more)
     below_root = tuple(path for path in weights if path.startswith("model."))
     mapped = (("lora_te_", below_root),) if kohya else ()
-    return Encoder(part, name, weights, mapped, diffusers, also, "model.", width, nameless or kohya, others=others)
+    return Encoder(
+        component,
+        name,
+        weights,
+        mapped,
+        diffusers_prefix,
+        also,
+        root="model.",
+        width=width,
+        nameless=nameless or kohya,
+        other_names=other_names,
+    )
 
 
 def qwen25_7b(*, nameless: bool = False, kohya: bool = False) -> Encoder:
-    """Qwen2.5-VL with its vision tower: alone in Qwen-Image, beside ByT5 in HunyuanImage and CLIP-L in Kandinsky 5."""
+    """Qwen2.5-VL with its vision tower: alone in Qwen-Image, with ByT5 in HunyuanImage, with CLIP-L in Kandinsky 5."""
     return language_model("qwen25_7b", more=QWEN25_VISION, width=3584, nameless=nameless, kohya=kohya)
 
 
 def qwen3_vl(name: str, width: int) -> Encoder:
-    """Qwen3-VL with its vision tower, which ComfyUI has since 0.33: the only encoder of its models."""
+    """Qwen3-VL with its vision tower, the only encoder of its models. ComfyUI has it since 0.33."""
     return language_model(name, more=QWEN3_VISION, width=width, kohya=True)
 
 
-LLAMA = language_model("llama", diffusers="", part="te", also=("te4",), width=4096)  # HunyuanVideo, HiDream
+LLAMA = language_model("llama", diffusers_prefix="", component="te", also=("te4",), width=4096)  # HunyuanVideo, HiDream
 GEMMA2_2B = language_model("gemma2_2b", width=2304)
-# NewBie's first
-GEMMA3_4B = language_model("gemma", more=SIGLIP, width=2560, nameless=True, others=("gemma3_4b", "gemma3_4b_vision"))
-# LTX 2's, which ComfyUI calls so even where it is Gemma 4
+# NewBie's first encoder
+GEMMA3_4B = language_model(
+    "gemma", more=SIGLIP, width=2560, nameless=True, other_names=("gemma3_4b", "gemma3_4b_vision")
+)
+# LTX 2's encoder; ComfyUI calls it so even if it is Gemma 4.
 GEMMA3_12B = language_model("gemma3_12b", more=(*SIGLIP, *GEMMA4), width=3840, nameless=True)
-# What LTX 2 makes of all layers' states; one weight before 2.3
+# LTX 2's projection of the states of all layers; a single weight before 2.3
 LTX2_PROJECTIONS = Encoder(
     "te",
     "text_embedding_projection",
@@ -107,7 +120,7 @@ GPT_OSS = Encoder(  # Lens
         "layers.{n}.[input_layernorm|post_attention_layernorm]",
         "[embed_tokens|norm]",
     ),
-    diffusers="text_encoder.",
+    diffusers_prefix="text_encoder.",
     width=2880,
     nameless=True,
 )

@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from lora_pack.merge.adapters.base import Adapter, Lora, LoraModule, LowRank, Replacement, with_block_weight
+from lora_pack.merge.adapters.base import Adapter, Lora, LoraModule, Replacement, with_block_weight
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save
-from lora_pack.merge.formats import from_state_dict, stored, to_state_dict
+from lora_pack.merge.formats import from_state_dict, to_state_dict
 from lora_pack.merge.formats.key_styles import convert_keys
-from lora_pack.merge.formats.stored import StoredAdapter
 from lora_pack.merge.io import background_writer, safetensors_file
-from lora_pack.merge.lazy import Later, made
-from lora_pack.tests.support.makers import make_lora
+from lora_pack.merge.lazy import LazyTensor
+from lora_pack.tests.support.makers import down_of, make_lora, up_of
 from lora_pack.tests.support.merging import merge
 from torch import Tensor
 
@@ -75,27 +74,23 @@ def assert_same(found: Adapter, wanted: Adapter) -> None:
     assert ours is None or theirs is None or all(map(torch.equal, ours, theirs))
     for (suffix, one), (other_suffix, other) in zip(found.tensors(), wanted.tensors(), strict=True):
         assert (suffix, one.dtype, tuple(one.shape)) == (other_suffix, other.dtype, tuple(other.shape))
-        assert torch.equal(made(one), made(other)) and made(one).dtype == one.dtype
+        assert torch.equal(one.materialize(), other.materialize()) and one.materialize().dtype == one.dtype
 
 
 @each_kind
 @pytest.mark.parametrize("block_weight", [1.0, -0.5])
-def test_an_adapter_in_its_file_is_as_one_in_memory(tensors: dict[str, Tensor], block_weight: float, tmp_path: Path):
+def test_a_lazy_adapter_equals_one_in_memory(tensors: dict[str, Tensor], block_weight: float, tmp_path: Path):
     stored, in_memory = both(tensors, tmp_path)
     assert stored.modules.keys() == in_memory.modules.keys()
-    assert isinstance(stored.modules[NAME], StoredAdapter)
     for key in stored.modules:
         assert_same(*(with_block_weight(lora.modules[key], block_weight) for lora in (stored, in_memory)))
 
 
 @each_kind
-def test_it_holds_no_numbers(tensors: dict[str, Tensor], tmp_path: Path):
-    stored, _ = both(tensors, tmp_path)
-    adapter = stored.modules[NAME]
-    assert isinstance(adapter, StoredAdapter)
-    held = [value for value in adapter.members.values() if isinstance(value, Tensor)]
+def test_tensors_stay_in_the_file(tensors: dict[str, Tensor], tmp_path: Path):
+    adapter = both(tensors, tmp_path)[0].modules[NAME]
+    held = [value.held for _, value in adapter.tensors() if value.held is not None]
     assert sum(value.numel() for value in held) <= 1  # alpha
-    assert all(shell.is_meta for suffix, shell in adapter.shells.items() if suffix != ".alpha")
     (tmp_path / "a.safetensors").unlink()
     with pytest.raises(LoraError, match="a.safetensors is gone"):
         adapter.dense()
@@ -103,7 +98,7 @@ def test_it_holds_no_numbers(tensors: dict[str, Tensor], tmp_path: Path):
 
 @each_kind
 @pytest.mark.parametrize("mode", ["concat", "add_svd", "ties_svd"])
-def test_merges_and_files_of_both_are_equal(tensors: dict[str, Tensor], mode: str, tmp_path: Path):
+def test_lazy_and_in_memory_loras_merge_and_save_equal(tensors: dict[str, Tensor], mode: str, tmp_path: Path):
     found, wanted = (
         merge(mode, [lora, lora.with_strengths(0.5, 0.5)], 0.5, rank=4) for lora in both(tensors, tmp_path)
     )
@@ -113,7 +108,7 @@ def test_merges_and_files_of_both_are_equal(tensors: dict[str, Tensor], mode: st
     assert equal(*map(safetensors.torch.load_file, files))
 
 
-def test_a_replaced_weight_keeps_its_kind(tmp_path: Path):
+def test_a_replaced_weight_stays_a_replacement(tmp_path: Path):
     value = values(ROWS, COLUMNS, seed=1)
     stored, _ = both({"set_weight": value}, tmp_path)
     assert isinstance(stored.modules[NAME], Replacement)
@@ -128,7 +123,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @each_kind
 @pytest.mark.parametrize("step", [1, 5, 7, 24])
-def test_rows_are_those_of_the_delta(tensors: dict[str, Tensor], step: int, tmp_path: Path):
+def test_rows_equal_those_of_the_dense_delta(tensors: dict[str, Tensor], step: int, tmp_path: Path):
     for lora in both(tensors, tmp_path):
         adapter = lora.modules[NAME]
         whole, rows = adapter.dense(), adapter.rows()
@@ -157,11 +152,11 @@ SPLIT["transformer.single_transformer_blocks.0.norm.linear"] = (9216, 3072)  # t
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is read of LoRAs' files and what is written, in its order."""
     events: list[str] = []
-    read, write = stored.read, safetensors_file._write_all
-    monkeypatch.setattr(stored, "read", lambda places: events.append("read") or read(places))
+    read, write = safetensors_file.read, safetensors_file._write_all
+    monkeypatch.setattr(safetensors_file, "read", lambda places: events.append("read") or read(places))
     monkeypatch.setattr(safetensors_file, "_write_all", lambda *what: events.append("write") or write(*what))
-    monkeypatch.setattr(background_writer, "HANDED_OVER", 1)
-    monkeypatch.setattr(background_writer, "MOST_WAITING", 1)
+    monkeypatch.setattr(background_writer, "BATCH_BYTES", 1)
+    monkeypatch.setattr(background_writer, "MAX_WAITING", 1)
     return events
 
 
@@ -175,7 +170,7 @@ EXACT: dict[str, Callable[[list[Lora]], Lora]] = {
 
 
 @pytest.mark.parametrize("operation", EXACT.values(), ids=EXACT)
-def test_exact_work_reads_nothing_before_it_is_saved_and_then_one_module_at_a_time(
+def test_exact_operations_read_nothing_until_saved_then_one_module_at_a_time(
     operation: Callable[[list[Lora]], Lora], reads: list[str], tmp_path: Path
 ):
     """Fused and split modules meet in it: rows are cut out and set into."""
@@ -192,11 +187,11 @@ def test_exact_work_reads_nothing_before_it_is_saved_and_then_one_module_at_a_ti
 
 def held(module: Adapter) -> LoraModule:
     """The same LoRA module with its factors in memory."""
-    assert isinstance(module, LowRank)
-    return LoraModule(module.name, module.up, module.down, module.alpha)
+    assert isinstance(module, LoraModule)
+    return LoraModule.of(module.name, up_of(module), down_of(module), module.alpha)
 
 
-def test_a_merge_tells_at_once_what_does_not_fit(tmp_path: Path):
+def test_a_merge_reports_overflow_at_once(tmp_path: Path):
     shapes = {"lora_unet_one": (6, 5)}
     loras = [make_lora(seed, shapes=shapes, scale=1e6, name=f"a{seed}") for seed in (1, 2)]
     for lora in (loras, [load(save(lora, tmp_path / f"{lora.name}.safetensors")) for lora in loras]):
@@ -233,20 +228,20 @@ def watched(count: int, shape: tuple[int, int], broken: int = -1) -> tuple[Lora,
         def tensors(self):  # noqa: ANN202
             for suffix, value in super().tensors():
                 number = int(self.name.rsplit("_", 1)[1])
-                yield suffix, Later(value.dtype, tuple(value.shape), maker(number)) if "up" in suffix else value
+                yield suffix, LazyTensor(value.dtype, tuple(value.shape), maker(number)) if "up" in suffix else value
 
-    modules = [Made(f"lora_unet_{n}", torch.ones(shape), torch.ones(shape[1], 3), 1.0) for n in range(count)]
+    modules = [Made.of(f"lora_unet_{n}", torch.ones(shape), torch.ones(shape[1], 3), 1.0) for n in range(count)]
     return Lora("watched", {module.name: module for module in modules}), alive
 
 
-def test_saving_holds_few_tensors_at_a_time(tmp_path: Path):
+def test_saving_holds_few_tensors_in_memory(tmp_path: Path):
     lora, alive = watched(60, (50, 4))
     written = save(lora, tmp_path / "out.safetensors")
     assert len(alive) == 60 and max(alive) <= 12
     assert torch.equal(load(written).modules["lora_unet_59"].dense(), torch.full((50, 3), 1.0))
 
 
-def test_what_does_not_fit_is_told_while_writing_and_leaves_nothing(tmp_path: Path):
+def test_overflow_while_writing_is_reported_and_leaves_no_file(tmp_path: Path):
     lora, alive = watched(6, (50, 4), broken=4)
     with pytest.raises(LoraError, match=r"watched: module lora_unet_4 holds values too large for float16"):
         save(lora, tmp_path / "out.safetensors", torch.float16)

@@ -1,4 +1,4 @@
-"""Spellings that meet in a merge, and names that ComfyUI loads: one case for each kind of fault that lost a change."""
+"""Names of one weight that differ between the LoRAs of a merge, and notes on names that are unknown or ambiguous."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def lora(sizes: Mapping[str, Size], seed: int, name: str) -> Lora:
 
 
 def acts(tensors: State, name: str) -> Tensor:
-    """What a module of a state dict makes of some inputs."""
+    """A module's delta times some random inputs."""
     up, down = tensors[f"{name}.lora_up.weight"].double(), tensors[f"{name}.lora_down.weight"].double()
     alpha = float(tensors.get(f"{name}.alpha", torch.tensor(float(down.shape[0]))))
     inputs = torch.randn(down.shape[1], 3, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
@@ -62,7 +62,7 @@ FUSED = [f"lora_unet_double_blocks_{n}_img_attn_qkv" for n in range(20)]
 
 
 @pytest.mark.parametrize("mode", ["concat", "add_svd"])
-def test_parts_that_comfyui_has_no_names_for_become_the_fused_weight(mode: str):
+def test_rows_without_a_comfyui_name_are_merged_into_the_fused_weight(mode: str):
     a, b = lora(HUNYUAN_PARTS, 1, "a"), lora(HUNYUAN_WHOLE, 2, "b")
     merged = merge_factors([a, b]) if mode == "concat" else merge_deltas([a, b], rank=0)
     assert {module.name for module in merged.modules.values()} == set(FUSED)
@@ -74,7 +74,7 @@ def test_parts_that_comfyui_has_no_names_for_become_the_fused_weight(mode: str):
         assert close(acts(written, FUSED[7]), acts(first, FUSED[7]))
 
 
-def test_loading_and_saving_joins_the_parts_that_comfyui_has_no_names_for(tmp_path: Path):
+def test_saving_fuses_rows_without_a_comfyui_name(tmp_path: Path):
     parts = state(HUNYUAN_PARTS, 1)
     written = to_state_dict(load(save(from_state_dict(parts, "a"), tmp_path / "a.safetensors")))
     assert modules(written) == set(FUSED)
@@ -83,7 +83,7 @@ def test_loading_and_saving_joins_the_parts_that_comfyui_has_no_names_for(tmp_pa
         assert close(acts(written, FUSED[number]), torch.cat(rows))
 
 
-def test_a_single_part_keeps_its_rows_when_it_is_written_fused():
+def test_a_single_part_keeps_its_rows_when_it_is_saved_as_the_fused_weight():
     only_k = {f"lora_transformer_transformer_blocks_{n}_attn_to_k": 3072 for n in range(20)}
     parts = state(only_k, 3)
     fused = acts(to_state_dict(from_state_dict(parts, "k")), FUSED[4])
@@ -92,13 +92,13 @@ def test_a_single_part_keeps_its_rows_when_it_is_written_fused():
     assert close(fused, want)
 
 
-def test_what_the_merge_took_its_inputs_for_decides_how_the_result_is_written():
-    strange: dict[str, Size] = {f"lora_unet_imagined_blocks_{n}_mixer": 64 for n in range(9)}
+def test_a_result_is_saved_with_the_names_of_the_architecture_that_the_merge_found():
+    unknown: dict[str, Size] = {f"lora_unet_imagined_blocks_{n}_mixer": 64 for n in range(9)}
     own = "diffusion_model.blocks.0.self_attn.q"
-    merged = merge_factors([lora(strange, 1, "strange"), lora({own: 5120}, 2, "wan")])
+    merged = merge_factors([lora(unknown, 1, "unknown"), lora({own: 5120}, 2, "wan")])
     assert own in modules(to_state_dict(merged))
     theirs = "transformer.blocks.0.attn1.to_q"
-    merged = merge_factors([lora(strange, 1, "strange"), lora({theirs: 5120}, 2, "wan")])
+    merged = merge_factors([lora(unknown, 1, "unknown"), lora({theirs: 5120}, 2, "wan")])
     assert "lora_unet_blocks_0_self_attn_q" in modules(to_state_dict(merged))
     assert getattr(architecture_of(merged), "name", None) == "Wan 2.1/2.2 14B"
 
@@ -113,8 +113,8 @@ def hunyuan_15() -> dict[str, Size]:
     }
 
 
-# kind -> the two inputs, and how many modules of the result there are
-SPELLINGS: dict[str, tuple[dict[str, Size], dict[str, Size], int]] = {
+# the names in the two inputs, and how many modules the result has
+NAMES: dict[str, tuple[dict[str, Size], dict[str, Size], int]] = {
     "HunyuanVideo 1.5's original names": (
         hunyuan_15(),
         {
@@ -146,25 +146,26 @@ SPELLINGS: dict[str, tuple[dict[str, Size], dict[str, Size], int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("a", "b", "count"), SPELLINGS.values(), ids=SPELLINGS.keys())
-def test_both_spellings_of_a_weight_count(a: Mapping[str, Size], b: Mapping[str, Size], count: int):
+@pytest.mark.parametrize(("a", "b", "count"), NAMES.values(), ids=NAMES.keys())
+def test_names_of_one_weight_are_merged_in_either_order(a: Mapping[str, Size], b: Mapping[str, Size], count: int):
     first, second = lora(a, 1, "a"), lora(b, 2, "b")
     merged = merge_factors([first, second])
     assert len(merged.modules) == count
-    turned = merge_factors([second, first])
-    assert len(turned.modules) == count
-    squares = [sum(float(m.dense().square().sum()) for m in one.modules.values()) for one in (merged, turned)]
+    reversed_order = merge_factors([second, first])
+    assert len(reversed_order.modules) == count
+    results = (merged, reversed_order)
+    squares = [sum(float(m.dense().square().sum()) for m in one.modules.values()) for one in results]
     assert squares[0] == pytest.approx(squares[1], rel=1e-4)
     assert not merged.notes
 
 
-def test_a_parameter_keeps_the_only_name_that_comfyui_maps():
+def test_a_bare_parameter_keeps_the_only_name_that_comfyui_maps():
     gamma = "diffusion_model.down_blocks.0.0.channelwise.2.gamma"
     written = to_state_dict(from_state_dict({f"{gamma}.diff": torch.ones(1, 1, 1, 8)}, "cascade"))
     assert set(written) == {f"{gamma}.diff"}
 
 
-def test_a_prefix_of_a_trainers_own_is_read_where_the_rest_is_certain(caplog: pytest.LogCaptureFixture):
+def test_an_unknown_prefix_is_replaced_if_the_rest_is_certain(caplog: pytest.LogCaptureFixture):
     odd = {f"Hunyuan_video_I2V_lora_double_blocks_{n}_img_attn_qkv": (9216, 3072) for n in range(20)}
     with caplog.at_level(logging.WARNING):
         read = lora(odd, 1, "i2v")
@@ -173,27 +174,27 @@ def test_a_prefix_of_a_trainers_own_is_read_where_the_rest_is_certain(caplog: py
     assert len(merge_factors([read, lora(HUNYUAN_WHOLE, 2, "b")]).modules) == 20
 
 
-def test_separators_at_the_end_of_a_name_are_dropped_where_the_rest_is_known():
+def test_separators_at_the_end_of_a_name_are_removed_if_the_rest_is_known():
     read = lora({f"{name}_": (9216, 3072) for name in FUSED}, 1, "a")
     assert {m.name for m in read.modules.values()} == set(FUSED)
     mixed = lora({**dict.fromkeys(FUSED[:19], (9216, 3072)), FUSED[19] + "_": (9216, 3072)}, 1, "a")
     assert {m.name for m in mixed.modules.values()} == set(FUSED)
 
 
-# ---- what is unknown is said
+# ---- notes on unknown and ambiguous names
 
-STRANGE: dict[str, Size] = {f"net.imagined_blocks.{n}.mixer": 64 for n in range(4)}
+UNKNOWN: dict[str, Size] = {f"net.imagined_blocks.{n}.mixer": 64 for n in range(4)}
 
 
-def test_a_merge_says_which_names_nobody_knows(caplog: pytest.LogCaptureFixture):
+def test_a_merge_notes_unknown_names(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING):
-        merged = merge_factors([lora(STRANGE, 1, "a"), lora(STRANGE, 2, "b")])
+        merged = merge_factors([lora(UNKNOWN, 1, "a"), lora(UNKNOWN, 2, "b")])
     assert [note.split(":")[0] for note in merged.notes] == ["a", "b"]
     assert "4 of 4 module names are unknown (net.imagined_blocks.0.mixer and 3 more)" in merged.notes[0]
     assert "Connect the model" in merged.notes[0] and merged.notes[0] in caplog.text
 
 
-def test_a_merge_says_which_loras_share_no_weight():
+def test_a_merge_notes_loras_without_a_common_weight():
     flux = {f"lora_unet_double_blocks_{n}_img_attn_qkv": (9216, 3072) for n in range(19)}
     single = {f"lora_unet_single_blocks_{n}_linear1": (21504, 3072) for n in range(38)}
     apart = merge_factors([lora(flux, 1, "a"), lora(single, 2, "b")])
@@ -209,10 +210,9 @@ def test_a_merge_of_known_names_has_no_notes():
     assert not merge_factors([lora(encoder, 1, "a"), lora(encoder, 2, "b")]).notes
 
 
-def test_doubt_between_families_is_said_where_it_matters():
-    doubtful = {"transformer.single_transformer_blocks.0.attn.to_q": 3072}
-    known = {"transformer.single_transformer_blocks.0.attn.to_q": 3072}
-    merged = merge_factors([lora(doubtful, 1, "a"), lora(known, 2, "b")])
+def test_a_merge_notes_names_that_two_families_resolve_differently():
+    ambiguous = {"transformer.single_transformer_blocks.0.attn.to_q": 3072}
+    merged = merge_factors([lora(ambiguous, 1, "a"), lora(ambiguous, 2, "b")])
     assert any("could be for" in note and "AuraFlow" in note and "Flux" in note for note in merged.notes)
 
 
@@ -229,7 +229,7 @@ def test_the_connected_model_decides_between_families(tmp_path: Path):
     assert tensors_equal(made, save(again.lora, tmp_path / "again.safetensors"))
 
 
-def test_the_connected_model_has_no_say_where_the_names_are_certain():
+def test_the_connected_model_is_ignored_if_the_names_are_certain():
     flux = {f"lora_unet_double_blocks_{n}_img_attn_qkv": (9216, 3072) for n in range(19)}
     model = ModelNames(architecture_named("AuraFlow"), lambda name: None)
     assert architecture_of(merge_factors([lora(flux, 1, "a"), lora(flux, 2, "b")], model=model)) is architecture_named(
@@ -237,7 +237,7 @@ def test_the_connected_model_has_no_say_where_the_names_are_certain():
     )
 
 
-def test_a_family_that_is_not_known_is_refused_with_the_known_ones():
+def test_an_unknown_family_is_refused_with_a_list_of_the_known_ones():
     with pytest.raises(LoraError, match="no model family 'Flux 9'. The families are: SD 1.5, SD 2, SDXL"):
         architecture_named("Flux 9")
     assert architecture_named("flux").name == "Flux" and architecture_named("wan").family == "Wan"

@@ -1,5 +1,4 @@
-"""What a merger shows on its node: for which family, how much was merged, in what time, what the cut to a rank lost,
-and the notes on what is doubtful."""
+"""The text that a merge shows on its node: model family, modules, rank, time, truncation loss, and any warnings."""
 
 from __future__ import annotations
 
@@ -12,20 +11,23 @@ from ..merge.adapters.base import Lora
 from ..merge.compute.context import Compute
 
 
-class ResultLine:
-    """Watches one merge: `line = ResultLine()`, merge with `line.watching(compute)`, then `line.of(lora)`."""
+class MergeSummary:
+    """Times one merge and sums up its truncation loss.
+
+    Create it before the merge, merge with ``summary.observe(compute)``, then call ``summary.describe(merged)``.
+    """
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._kept = 0.0
         self._total = 0.0
 
-    def watching(self, compute: Compute) -> Compute:
+    def observe(self, compute: Compute) -> Compute:
         return replace(compute, report_truncation=self._add)
 
-    def of(self, lora: Lora) -> str:
+    def describe(self, lora: Lora) -> str:
         if not lora.modules:
-            return "No modules: every LoRA has strength 0."
+            return "Empty result: every LoRA has strength 0."
         ranks = [module.rank for module in lora.modules.values()]
         low, high = min(ranks), max(ranks)
         parts = [
@@ -34,7 +36,7 @@ class ResultLine:
             f"{time.perf_counter() - self._start:.1f} s",
         ]
         if self._total > 0:
-            parts.append(f"{_percent(self.lost)} lost to the rank")
+            parts.append(f"{_percent(self.lost)} lost to truncation")
         architecture = architecture_of(lora)
         if architecture is not None:
             parts.insert(0, architecture.name)
@@ -42,8 +44,8 @@ class ResultLine:
 
     @property
     def lost(self) -> float:
-        """The norm of what the cuts took away as a share of the norm of all deltas."""
-        # the two norms are summed apart: where nothing is cut, rounding can put them a hair either way
+        """Frobenius norm of everything truncation removed, as a share of the norm of all deltas."""
+        # clamped because the two sums are rounded separately: without truncation the ratio can exceed 1 by a hair
         return math.sqrt(max(0.0, 1 - self._kept / self._total)) if self._total else 0.0
 
     def _add(self, kept: float, total: float) -> None:

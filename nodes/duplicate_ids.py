@@ -1,4 +1,4 @@
-"""Says in the log when another pack registers ids of ours: the older Power-Merger packs do."""
+"""Warns in the log if another pack registers the same node ids, as the older Power-Merger packs do."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import nodes as comfy_nodes  # ComfyUI's
 log = logging.getLogger(__name__)
 
 
-def watch_for_same_ids(ours: Mapping[str, type]) -> None:
-    """Look at once, for packs that were loaded before, and when the server starts, for those that come after."""
+def warn_about_duplicate_ids(ours: Mapping[str, type]) -> None:
+    """Check now, for packs loaded before this one, and again when the server starts, for packs loaded after it."""
     _warn(ours)
     server = getattr(PromptServer, "instance", None)
-    if server is not None:  # none where the pack is imported without a server
+    if server is not None:  # there is none if the pack is imported without a server
 
-        async def look_again(_: object) -> None:
+        async def check_again(_: object) -> None:
             _warn(ours)
 
-        server.app.on_startup.append(look_again)
+        server.app.on_startup.append(check_again)
 
 
 def _warn(ours: Mapping[str, type]) -> None:
-    for module, ids in sorted(_others(ours).items()):
+    for module, ids in sorted(_duplicates(ours).items()):
         log.warning(
-            "LoRA Power-Merger: the pack in %s registers the same nodes (%s), and only one of the two can have them. "
+            "LoRA Power-Merger: the pack in %s registers the same nodes (%s), so only one pack's versions are active. "
             "Remove or disable one of the packs.",
             module.replace(".", "/"),
             ", ".join(ids),
         )
 
 
-def _others(ours: Mapping[str, type]) -> dict[str, list[str]]:
-    """The ids that a class of another pack stands for, by that pack's module name (custom_nodes.its-folder)."""
+def _duplicates(ours: Mapping[str, type]) -> dict[str, list[str]]:
+    """Our ids that another pack has registered, by that pack's module name (custom_nodes.its-folder)."""
     registered: dict[str, type] = comfy_nodes.NODE_CLASS_MAPPINGS  # pyright: ignore[reportAttributeAccessIssue]
     found: dict[str, list[str]] = {}
     for name, node in ours.items():

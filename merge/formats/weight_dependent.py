@@ -1,7 +1,7 @@
 """Families whose change depends on the model's own weight: DoRA, GLoRA, OFT and BOFT.
 
-Without the model they can only be carried: loaded, applied and saved as they are. The node side computes their deltas
-where a model is connected (nodes/base_weights.py), with ComfyUI's own code.
+Without the model they can only be loaded, applied and saved unchanged. With a model connected, nodes/base_weights.py
+computes their deltas with ComfyUI's own code.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..adapters.base import Adapter, needs_model, only_whole
 from ..errors import INCOMPLETE, LoraError
-from ..lazy import Later
+from ..lazy import LazyTensor
 from . import loha, lokr, lora
 from .checks import ALPHA, read_alpha, require_float
+from .module_tensors import ModuleTensors
 
 NAME = "weight-dependent"
 DORA = ".dora_scale"
@@ -26,9 +27,9 @@ SUFFIXES = (DORA, *GLORA, *OFT)
 
 @dataclass(frozen=True, eq=False)
 class WeightDependentModule(Adapter):
-    """The tensors of one module as the file holds them, by suffix."""
+    """The tensors of one module as in the file, by suffix; ``family`` is DoRA, GLoRA, OFT or BOFT."""
 
-    family: str  # type: ignore[misc]  # each module says which of the families it is
+    family: str
     name: str
     stored: Mapping[str, Tensor]
     block_weight: float = 1.0
@@ -51,14 +52,16 @@ class WeightDependentModule(Adapter):
     def dense(self) -> Tensor:
         raise LoraError(needs_model(self))
 
-    def tensors(self) -> Iterator[tuple[str, Tensor | Later]]:
+    def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         if self.block_weight != 1:
             raise LoraError(only_whole(self))
-        yield from self.stored.items()
+        for suffix, tensor in self.stored.items():
+            yield suffix, LazyTensor.of(tensor)
 
 
-def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[WeightDependentModule]:
-    """The module of the tensors of one prefix, those of another family among them (DoRA's)."""
+def read(module: ModuleTensors) -> list[WeightDependentModule]:
+    """The adapter of a module, with the tensors that it decomposes (DoRA's). All of them are kept in memory."""
+    tensors, source = module.values, module.source
     for suffix, tensor in tensors.items():
         if suffix not in (ALPHA, lora.RESHAPE):
             require_float(tensor, f"{source}: its {suffix[1:]}")
@@ -66,9 +69,9 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[WeightDe
     if DORA in tensors:
         family = "DoRA"
         for decomposed in (lora, loha, lokr):
-            own = {suffix: tensor for suffix, tensor in tensors.items() if suffix in decomposed.SUFFIXES}
-            if own:
-                decomposed.read(name, own, source)  # for its errors
+            own = module.only(decomposed.SUFFIXES)
+            if own.values:
+                decomposed.read(own)  # for its errors
         if all(suffix in (DORA, ALPHA) for suffix in tensors):
             raise LoraError(f"{source} has dora_scale without the LoRA it belongs to. {INCOMPLETE}")
     elif any(suffix in tensors for suffix in GLORA):
@@ -80,4 +83,4 @@ def read(name: str, tensors: Mapping[str, Tensor], source: str) -> list[WeightDe
         family = "OFT" if tensors.get(".oft_blocks") is None or tensors[".oft_blocks"].ndim == 3 else "BOFT"
         if ".oft_blocks" not in tensors:
             raise LoraError(f"{source} has rescale without oft_blocks. {INCOMPLETE}")
-    return [WeightDependentModule(family, name, dict(tensors))]
+    return [WeightDependentModule(family, module.name, dict(tensors))]

@@ -1,7 +1,7 @@
-"""A stack node as other packs have it: the tests' server loads this file as a pack. It doesn't notice changed files."""
+"""A stack node like those of other packs: it doesn't notice changed files. The tests' server loads it as a pack."""
 
 
-class ForeignStacker:
+class ThirdPartyStacker:
     RETURN_TYPES = ("LORA_STACK",)
     FUNCTION = "stack"
     CATEGORY = "tests"
@@ -14,4 +14,4 @@ class ForeignStacker:
         return ([(name, 1.0, 1.0) for name in names.split()],)
 
 
-NODE_CLASS_MAPPINGS = {"Foreign LoRA Stacker": ForeignStacker}
+NODE_CLASS_MAPPINGS = {"Third-Party LoRA Stacker": ThirdPartyStacker}

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { greyOut, watchCombos } from '../../web/used_widgets.js'
+import { FakeNode } from './fakes.mjs'
+
+const USES = { density: ['ties', 'dare'], seed: ['dare'] }
+const NODE_DATA = {
+  input: {
+    required: { mode: [['concat', 'ties', 'dare'], { uses: USES }], density: ['FLOAT', {}], seed: ['INT', {}] },
+    optional: { lora1: ['LoRA'], method: [['fixed', 'ratio'], { uses: { value: ['ratio'] } }] }
+  }
+}
+
+/**
+ * @param {Record<string, any>} values of the widgets, by name
+ * @param {any} nodeData
+ */
+function nodeWith(values, nodeData = NODE_DATA) {
+  const node = new FakeNode([], nodeData)
+  node.widgets = Object.entries(values).map(([name, value]) => ({ name, value, disabled: false }))
+  return node
+}
+
+/** @param {FakeNode} node */
+const greyedOut = (node) => node.widgets.filter(({ disabled }) => disabled).map(({ name }) => name)
+
+for (const [mode, expected] of Object.entries({ concat: ['density', 'seed'], ties: ['seed'], dare: [] })) {
+  test(`${mode} greys out ${expected.join(', ') || 'nothing'}`, () => {
+    const node = nodeWith({ mode, density: 0.5, seed: 0, device: 'cpu' })
+    greyOut(node)
+    assert.deepEqual(greyedOut(node), expected)
+    assert.ok(node.dirty > 0)
+  })
+}
+
+test('a widget that counts again is usable again', () => {
+  const node = nodeWith({ mode: 'concat', density: 0.5, seed: 0 })
+  greyOut(node)
+  node.widgets[0].value = 'dare'
+  greyOut(node)
+  assert.deepEqual(greyedOut(node), [])
+})
+
+test('a mode that comes through a link leaves every widget usable', () => {
+  const node = nodeWith({ mode: 'concat', density: 0.5, seed: 0 })
+  node.inputs = [{ name: 'mode', widget: { name: 'mode' }, link: 7 }]
+  greyOut(node)
+  assert.deepEqual(greyedOut(node), [])
+  node.inputs[0].link = null
+  greyOut(node)
+  assert.deepEqual(greyedOut(node), ['density', 'seed'])
+})
+
+test('each combo has its own widgets, optional inputs among them', () => {
+  const node = nodeWith({ mode: 'dare', density: 0.5, seed: 0, method: 'fixed', value: 1 })
+  greyOut(node)
+  assert.deepEqual(greyedOut(node), ['value'])
+})
+
+test('combos and widgets that the node does not have are skipped', () => {
+  const node = nodeWith({ density: 0.5 })
+  greyOut(node)
+  assert.deepEqual(greyedOut(node), [])
+  greyOut(nodeWith({ mode: 'concat' }))
+  greyOut(nodeWith({ mode: 'concat' }, undefined))
+})
+
+test('watchCombos follows the choice and keeps the callback that was there', () => {
+  const node = nodeWith({ mode: 'concat', density: 0.5, seed: 0 })
+  const [mode] = node.widgets
+  /** @type {any[]} */
+  const called = []
+  mode.callback = function (/** @type {any[]} */ ...args) {
+    called.push([this === mode, ...args])
+    return 'result'
+  }
+  watchCombos(node)
+  assert.deepEqual(greyedOut(node), ['density', 'seed'])
+  mode.value = 'ties'
+  assert.equal(mode.callback('ties', 'canvas'), 'result')
+  assert.deepEqual(called, [[true, 'ties', 'canvas']])
+  assert.deepEqual(greyedOut(node), ['seed'])
+})
