@@ -1,5 +1,4 @@
-"""How a computation runs: where, into which precision, who hears of its progress or stops it, and what when the memory
-is not enough."""
+"""Execution context: device, result dtype, progress and cancel callbacks, and the fallback when memory runs out."""
 
 from __future__ import annotations
 
@@ -18,41 +17,40 @@ from .precision import full_precision
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-# The precisions that a result can have, by name.
+# The precisions of a result, by name.
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-# Raises to stop the work.
+# Called often; raises an exception to stop the work.
 CancelCheck = Callable[[], None]
-
-
-# Hears how much of how much is done.
+# Called with how many of how many modules are done.
 Progress = Callable[[int, int], None]
 
 
 def no_progress(done: int, total: int) -> None:
-    """The progress that nobody watches."""
+    """No-op: nobody watches."""
 
 
 def no_report(kept: float, total: float) -> None:
-    """Nobody asked."""
+    """No-op: nobody collects statistics."""
 
 
 def no_free_memory(needed: int) -> None:
-    """Nobody else has memory on the device that could be freed."""
+    """No-op: the host has nothing to free."""
 
 
 def no_cancel() -> None:
-    """Nobody stops it."""
+    """No-op: never cancelled."""
 
 
 @dataclass(frozen=True)
 class Compute:
-    """The arguments that every operation of the core takes.
+    """The execution context that every operation of the core takes.
 
-    ``dtype`` is the precision of the result's tensors; arithmetic is float32 or better whatever it says.
-    ``progress(done, total)`` is called after each module. ``check()`` is called often and stops the work by raising.
-    ``report_cut(kept, total)`` hears of each module that was cut to a rank: the squared norms of its delta after and
-    before. ``make_room(bytes)`` is called before the device is worked on, with what the largest module will take there.
+    ``dtype`` is the precision of the result's tensors; arithmetic is always float32 or better.
+    ``progress(done, total)`` is called after each module, ``check()`` often; it cancels by raising.
+    ``report_truncation(kept, total)`` is called for each module truncated to a rank, with the squared norms of its
+    delta after and before. ``make_room(bytes)`` asks the host to free device memory: it is called before the work, with
+    the needs of the largest module, and again when the device runs out.
     """
 
     device: torch.device = torch.device("cpu")
@@ -64,20 +62,20 @@ class Compute:
 
     @property
     def float64_device(self) -> torch.device:
-        """Where exact low-rank algebra runs: the device, or the CPU where it lacks what that takes."""
+        """Where exact algebra runs: the device, or the CPU if the device lacks float64 or decompositions."""
         return devices.float64_device(self.device)
 
     def step(self, done: int, total: int) -> None:
-        """Report progress, and stop here if somebody asked for it."""
+        """Report progress, and stop if cancelled."""
         self.progress(done, total)
         self.check()
 
 
 def attempt(compute: Compute, what: str, needed: int, work: Callable[[Compute], Result]) -> Result:
-    """Run ``work`` on the device, or on the CPU if the device runs out of memory or lacks an operator; the log says so.
+    """Run ``work`` on the device, or on the CPU (logged) if the device runs out of memory or lacks an operator.
 
-    After the first out-of-memory error the host is asked for room and the device tried again. Raises LoraError, naming
-    ``what``, if main memory runs out too.
+    After the first out-of-memory error the host is asked to free memory, and the device is tried once more. ``needed``
+    is the memory of the work in bytes. Raises LoraError, naming ``what``, if main memory runs out too.
     """
     on_cpu = replace(compute, device=CPU.device)
     places = [compute] if compute.device.type == "cpu" else [compute, compute, on_cpu]
@@ -95,13 +93,13 @@ def attempt(compute: Compute, what: str, needed: int, work: Callable[[Compute], 
             if not is_out_of_memory(error):
                 raise
             reason = f"{what} does not fit into the memory of {compute.device}: it is computed on the CPU."
-        # outside the except clauses, where the error no longer keeps its frames and their tensors alive
+        # outside the except clauses, where the error no longer keeps frames and their tensors alive
         if len(places) == 2:
             compute.make_room(2 * needed)
         elif places:
             log.warning("%s", reason)
     raise LoraError(
-        f"The memory is not enough for {what} ({needed / 1e6:.0f} MB are needed at a time). Close other programs, "
+        f"Not enough memory for {what}, which takes {needed / 1e6:.0f} MB at a time. Close other programs, "
         "merge fewer LoRAs at once, or choose a mode that works on factors."
     )
 

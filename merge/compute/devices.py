@@ -1,8 +1,8 @@
 """What each device can compute, and moving tensors to it.
 
 Every device handles float32 matrices, so dense deltas stay on it. Exact algebra needs float64 and decompositions, which
-Metal, DirectML and some Intel GPUs lack or run slowly. It runs on ``float64_device``: the device itself if a probe,
-made once, finds it able, else the CPU.
+Metal, DirectML and some Intel GPUs lack or run slowly. It runs on ``float64_device``: the device itself if it passes a
+probe, which runs once, else the CPU.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CPU_DEVICE = torch.device("cpu")
 # Metal and DirectML (privateuseone) have no float64. They are not probed: DirectML may compute in float32 instead
 # (github.com/microsoft/DirectML/issues/398).
 _WITHOUT_FLOAT64 = ("mps", "privateuseone")
-# Floating-point types that every device stores. CUDA stores all types that a file can have. The others are not probed:
-# DirectML ends the process when it is given bfloat16 (github.com/microsoft/DirectML/issues/688).
+# Floating-point types that every device can store. CUDA stores every type that a file can have. The others are not
+# probed: bfloat16 makes DirectML end the process (github.com/microsoft/DirectML/issues/688).
 _STORED_EVERYWHERE = frozenset({torch.float32, torch.float16})
 _STORED = {"xpu": _STORED_EVERYWHERE | {torch.bfloat16}}
 # Devices with a fast bincount. Metal's takes seconds (github.com/pytorch/pytorch/pull/184779).
@@ -29,23 +29,25 @@ _FAST_BINCOUNT = ("cuda", "xpu")
 
 
 def with_index(device: torch.device) -> torch.device:
-    """The device with the index that "cuda" or "xpu" stands for. To torch "cuda" and "cuda:0" are unequal, and ComfyUI
-    frees memory only on devices equal to the one it is given."""
+    """The device with its index; a bare "cuda" or "xpu" is the current one.
+
+    To torch, "cuda" and "cuda:0" are not equal, and ComfyUI frees memory only on devices equal to the one it is given.
+    """
     if device.index is None and device.type in ("cuda", "xpu"):
         return torch.device(device.type, getattr(torch, device.type).current_device())
     return device
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A floating-point tensor on a device: in its own type, to move fewer bytes, or in float32 if the device can't hold
-    that type. Converted before the move, since not every device can do both in one step."""
+    """Move a floating-point tensor to a device: in its own type, to move fewer bytes, or as float32 if the device can't
+    store that. Converts before the move, since not every device can do both in one step."""
     if device.type not in ("cpu", "cuda") and tensor.dtype not in _STORED.get(device.type, _STORED_EVERYWHERE):
         tensor = tensor.float()
     return tensor.to(device)
 
 
 def on_cpu(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A tensor on the CPU, converted after the move: its device may not have the type."""
+    """Move a tensor to the CPU, then convert it: its device may not have the type."""
     return tensor.cpu().to(dtype)
 
 
@@ -68,7 +70,7 @@ def float64_device(device: torch.device) -> torch.device:
 
 
 def has_fast_bincount(device: torch.device) -> bool:
-    """Whether it pays to count on the device instead of moving numbers to the CPU."""
+    """Whether counting on the device is faster than moving the values to the CPU."""
     return device.type in _FAST_BINCOUNT
 
 
@@ -103,7 +105,7 @@ def _has_float64_algebra(device: torch.device) -> bool:
     return good
 
 
-# Wording of out-of-memory errors of CUDA and its libraries, Metal, Intel, DirectML and the CPU.
+# Phrases in the out-of-memory errors of CUDA and its libraries, Metal, Intel, DirectML and the CPU.
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -119,8 +121,8 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch or Python says that the memory of a device or the machine was not enough."""
+    """Whether an error of torch or Python means that the memory of a device or of the machine ran out."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return any(sign in text or sign in text.replace("_", " ") for sign in _OUT_OF_MEMORY)
+    return any(phrase in text or phrase in text.replace("_", " ") for phrase in _OUT_OF_MEMORY)

@@ -1,6 +1,6 @@
-"""Full float32 precision in matrix products, whatever other packs allow for the whole process.
+"""Full float32 precision in matrix products, whatever other node packs have set for the process.
 
-TF32 keeps 10 bits of a product's inputs (NVIDIA, Intel), "medium" precision 7 bits (some CPUs too): far too few for the
+TF32 keeps 10 bits of a product's inputs (NVIDIA, Intel), "medium" precision 7 bits (some CPUs too): too few for the
 error bounds of a merge. torch has two sets of switches and raises an error if they disagree: allow_tf32 together with
 set_float32_matmul_precision, and since 2.9 fp32_precision.
 https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
@@ -24,9 +24,10 @@ _restore: Callable[[], None] | None = None
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Switch reduced precision off inside, and restore the switches afterwards.
+    """Switch reduced precision off inside the context, and restore the switches afterwards.
 
-    May be nested, and used by several threads: the switches belong to the process, so the last to leave restores them.
+    May be nested and used by several threads: the switches belong to the process, so the last one to leave restores
+    them.
     """
     global _holders, _restore
     with _lock:
@@ -70,7 +71,7 @@ def _of_products() -> Callable[[], None] | None:
     if all(value in _FULL for _, value, _ in switches):
         return None
     old = _old_switch(cuda.fp32_precision)
-    torch.set_float32_matmul_precision("highest")  # changes both sets, so that they agree
+    torch.set_float32_matmul_precision("highest")  # sets both, so that they agree
 
     def undo() -> None:
         torch.set_float32_matmul_precision(old)
@@ -83,14 +84,14 @@ def _of_products() -> Callable[[], None] | None:
 
 
 def _old_switch(cuda: str) -> str:
-    """The value of torch.get_float32_matmul_precision, which raises an error if the two sets of switches disagree."""
+    """torch.get_float32_matmul_precision, which raises an error where the two sets of switches disagree."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
         pass
     try:
         allowed = torch.backends.cuda.matmul.allow_tf32
-    except RuntimeError:  # raised if it is not what the new switch says
+    except RuntimeError:  # raised if it disagrees with the new switch
         allowed = cuda != "tf32"
     return "high" if allowed else "highest"
 

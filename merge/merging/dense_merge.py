@@ -45,7 +45,7 @@ def merged_delta(
         settings.mask(delta, group.weight, contribution.input_index, "delta")
         for contribution, delta in zip(group.contributions, deltas, strict=True)
     ]
-    merged = _matrix(group, compute.device, buffer)  # the masks are made and need the buffer no more
+    merged = _empty_delta(group, compute.device, buffer)  # the masks exist, so the buffer is free for the result
     strengths = [contribution.strength for contribution in group.contributions]
     consensus = settings.method.consensus
     assert consensus is not None
@@ -65,7 +65,7 @@ def _blocked_delta(group: WeightGroup, adapter: Adapter, compute: Compute, buffe
     )
 
 
-def _matrix(group: WeightGroup, device: torch.device, buffer: ReusableBuffer) -> Tensor:
+def _empty_delta(group: WeightGroup, device: torch.device, buffer: ReusableBuffer) -> Tensor:
     """An uninitialised float32 matrix for the delta of a weight."""
     if device.type == "cpu":
         return buffer.floats(group.rows * group.columns).view(group.rows, group.columns)
@@ -73,7 +73,7 @@ def _matrix(group: WeightGroup, device: torch.device, buffer: ReusableBuffer) ->
 
 
 def _delta_rows(adapter: Adapter, device: torch.device) -> Rows:
-    """Gives rows of an adapter's delta on a device, computed from its factors where it has them."""
+    """A function that gives rows of an adapter's delta on a device, computed from the factors if it has any."""
     factors = adapter.factors()
     if factors is None:
         if device.type == "cpu":
@@ -83,10 +83,10 @@ def _delta_rows(adapter: Adapter, device: torch.device) -> Rows:
     up, down = (on_device(factor, float64_device(device)) for factor in factors)
     left, right = (factor.to(device) for factor in conditioning.float32_factors(up, down))
     scale = adapter.scale
-    if _is_power_of_two(scale):  # rounds nothing, so it can go into the factor: 3 % less time for a merge
+    if _is_power_of_two(scale):  # rounds nothing, so it can go into the factor, which saves 3 % of a merge
         left = left * scale
         return lambda start, stop: left[start:stop] @ right
-    # else after the product, so that magnitudes that tie without the scale tie with it
+    # any other scale comes after the product, so that magnitudes that tie without it still tie
     return lambda start, stop: (left[start:stop] @ right).mul_(scale)
 
 

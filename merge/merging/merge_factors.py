@@ -117,7 +117,7 @@ def _merged_factors(
     down = consensus(_sparsified(group, settings, downs, "down"), on_down)
     compute.check()
     if parallel is not None:
-        parallel.look(group, ups, downs, up, down)
+        parallel.add(group, ups, downs, up, down)
     if not up.any() or not down.any():
         return group.zero(compute.dtype)
     return group.module(up, down, compute.dtype)

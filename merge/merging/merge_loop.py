@@ -73,10 +73,10 @@ def merge_groups(
     forms_delta: Callable[[WeightGroup], bool],
     compute: Compute,
 ) -> list[Adapter]:
-    """The merged module of each group, with progress. The host is first asked to free memory for the largest.
+    """Merge each group, with progress; on a GPU the host is first asked to free the memory of the largest.
 
-    ``merge_matrices`` merges weights with two or more dimensions; ``forms_delta`` says whether it makes a dense delta
-    of a group, which takes more memory. Biases, norms and replaced parameters are merged here.
+    ``merge_matrices`` merges weights with two or more dimensions, and ``forms_delta`` says for which of them it forms a
+    dense delta, which takes more memory. Biases, norms and replaced parameters are merged here.
     """
     needs = [_bytes_needed(group, forms_delta(group)) for group in groups]
     if compute.device.type != "cpu":
@@ -164,7 +164,7 @@ def merged_lora(
 
 
 def names_for_recipe(resolver: KeyResolver) -> dict[str, object]:
-    """How the names were read, where they don't decide it themselves."""
+    """How the names were resolved, if the files alone don't say it."""
     if resolver.asks_model:  # the files alone can't reproduce the merge
         return {recipe.FROM_MODEL: True}
     if resolver.by_names or resolver.architecture is None:

@@ -1,7 +1,7 @@
-"""Whether LoRAs that are merged on their factors are nearly parallel, as the epochs of one training are.
+"""Warns when LoRAs merged by their factors are nearly parallel, as the epochs of one training are.
 
-Adding factors multiplies LoRAs with each other: (B1 + B2)(A1 + A2) has the cross terms B1 A2 and B2 A1. Of unrelated
-LoRAs these are noise; of parallel ones they add up, and the result is up to N times the sum of N LoRAs.
+Adding factors multiplies the LoRAs with each other: (B1 + B2)(A1 + A2) has the cross terms B1 A2 and B2 A1. For
+unrelated LoRAs these are noise. For parallel ones they add up, and the result is up to N times the sum of N LoRAs.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from ..adapters.base import Lora
 from ..numerics.gram import delta_gram
 from .matching import WeightGroup
 
-# Cosine of two LoRAs' deltas from which on they count as nearly parallel. That of unrelated LoRAs is near 0, of late
-# epochs of one training near 1.
+# Cosine of two LoRAs' deltas from which they count as nearly parallel. It is near 0 for unrelated LoRAs, and near 1 for
+# late epochs of one training.
 NEAR_PARALLEL = 0.7
-# Of more LoRAs the first ones are compared.
+# If there are more LoRAs, only the first ones are compared.
 MOST_COMPARED = 32
-# Multiplications spent for each number in the factors, so that it takes under 5 % of the merge: a Gram matrix takes as
-# many as the ranks add up to, so only some of the weights are looked at.
-WORK_PER_NUMBER = 1
-# What takes milliseconds is spent in any case: a small merge is looked at as a whole.
+# Multiplications to spend for each element of the factors, so that the check takes under 5 % of the merge. A Gram
+# matrix takes as many as the ranks add up to, so only some of the weights are compared.
+WORK_PER_ELEMENT = 1
+# Multiplications to spend in any case, a few milliseconds: all weights of a small merge are compared.
 FREE_WORK = 5e7
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def _chosen(groups: Sequence[WeightGroup]) -> set[str]:
-    """The weights to look at, evenly spread over those that several LoRAs have."""
+    """The weights to compare, evenly spread over those that several LoRAs have."""
     shared = [group for group in groups if len(group.contributions) > 1]
-    numbers = work = 0
+    elements = work = 0
     for group in shared:
         ranks = sum(contribution.adapter.rank for contribution in group.contributions)
         shape = group.weight_shape
-        numbers += (shape[0] + math.prod(shape[1:])) * ranks
+        elements += (shape[0] + math.prod(shape[1:])) * ranks
         work += (shape[0] + math.prod(shape[1:])) * ranks**2
-    part = max(FREE_WORK, WORK_PER_NUMBER * numbers) / max(1, work)
-    # by the golden ratio: with a fixed step it could be the same projection of every block
-    return {group.weight for n, group in enumerate(shared) if (n * _GOLDEN) % 1 < part}
+    share = max(FREE_WORK, WORK_PER_ELEMENT * elements) / max(1, work)
+    # by the golden ratio: a fixed step could choose the same projection in every block
+    return {group.weight for n, group in enumerate(shared) if (n * _GOLDEN) % 1 < share}
 
 
 class ParallelCheck:
-    """Looks at some weights of a merge on factors: `look` while each is merged, `note` at the end."""
+    """Compares the LoRAs of a merge by factors: call ``add`` for each merged weight, then ``note``."""
 
     def __init__(self, loras: Sequence[Lora], groups: Sequence[WeightGroup]) -> None:
         self._names = [lora.name for lora in loras]
@@ -54,36 +54,31 @@ class ParallelCheck:
         self._norms = torch.zeros(count, count, dtype=torch.float64)  # of LoRA i where j has the weight too
         self._sum = self._result = 0.0
 
-    def look(
-        self, group: WeightGroup, ups: Sequence[Tensor], downs: Sequence[Tensor], up: Tensor, down: Tensor
-    ) -> None:
-        """``ups`` and ``downs`` are the factors of the meeting's shares, ``up`` and ``down`` their merge."""
+    def add(self, group: WeightGroup, ups: Sequence[Tensor], downs: Sequence[Tensor], up: Tensor, down: Tensor) -> None:
+        """Compare the LoRAs' factors of a weight, merged as ``up`` and ``down``, if the weight is one of the chosen."""
         if group.weight not in self._chosen:
             return
-        compared = [
-            n for n, contribution in enumerate(group.contributions) if contribution.input_index <= MOST_COMPARED
-        ]
-        if len(compared) < 2:
+        # contributions are in input order, so the first ones of all LoRAs are the first ones here
+        contributions = [one for one in group.contributions if one.input_index <= MOST_COMPARED]
+        count = len(contributions)
+        if count < 2:
             return
-        gram = delta_gram(
-            [ups[n] for n in compared],
-            [downs[n] for n in compared],
-            [group.contributions[n].effective_weight for n in compared],
-        )
-        places = torch.tensor([group.contributions[n].input_index - 1 for n in compared])
+        weights = [contribution.effective_weight for contribution in contributions]
+        gram = delta_gram(ups[:count], downs[:count], weights)
+        places = torch.tensor([contribution.input_index - 1 for contribution in contributions])
         self._inner[places[:, None], places] += gram
         self._norms[places[:, None], places] += gram.diagonal()[:, None]
-        if len(compared) == len(group.contributions):
+        if count == len(group.contributions):
             self._sum += float(gram.sum())
             self._result += float(delta_gram([up], [down], [1.0]))
 
     def cosines(self) -> Tensor:
-        """The cosine of each two LoRAs on the weights looked at that both have; 0 where there are none."""
+        """The cosine of each pair of LoRAs over the compared weights that both have; 0 if there are none. (T, T)"""
         scale = (self._norms * self._norms.mT).sqrt()
         return torch.where(scale > 0, self._inner / scale, 0.0)
 
     def note(self, mode: str) -> str | None:
-        """One or two sentences for the user where two of the LoRAs are nearly parallel."""
+        """A warning for the user if two of the LoRAs are nearly parallel."""
         cosines = self.cosines().abs().nan_to_num().triu(1)
         if not len(cosines) or float(cosines.max()) < NEAR_PARALLEL:
             return None

@@ -1,4 +1,4 @@
-"""Changing the rank of a LoRA: each module by the SVD of its two factors, never of its dense delta."""
+"""Changing the rank of a LoRA, by the SVD of each module's factors where it has any."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def resize(
     value: float = 0.9,
     compute: Compute = CPU,
 ) -> Lora:
-    """The LoRA at another rank; strengths and block weights stay as they are.
+    """The LoRA at another rank, with its strengths and block weights unchanged.
 
-    ``rank`` (for larger kernels ``conv_rank``, 0: the same) is what ``fixed`` gives and the upper bound of the other
-    methods, which take the smallest rank that meets their criterion in each module, as sd-scripts' resize_lora.py does
-    since its PR 2194. A rank above a module's own leaves it as it is: nothing is padded. Raises LoraError for unknown
-    methods and values out of their range.
+    ``fixed`` gives every module ``rank`` (larger kernels ``conv_rank``, or ``rank`` if that is 0). The other methods
+    give each module the smallest rank that meets their criterion, at most ``rank``, as sd-scripts' resize_lora.py does
+    since its PR 2194. A module whose own rank is lower keeps it; nothing is padded. Raises LoraError for unknown
+    methods, values out of range, and modules that need the model's weight.
     """
     conv_rank = conv_rank or rank
     rules = {True: _rule(method, value, conv_rank), False: _rule(method, value, rank)}
@@ -99,7 +99,7 @@ def _rule(method: str, value: float, most: int) -> RankRule:
 
 def _resized(module: Adapter, rule: RankRule, arena: Arena, compute: Compute) -> Adapter:
     if isinstance(module, Replacement) or len(module.weight_shape) == 1:
-        return module  # replaced parameters, biases and norms have no rank: they are carried along
+        return module  # replaced parameters, biases and norms have no rank
     try:
         best = _best(module, rule, compute)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Where the truncation of a merged dense delta starts its search for the dominant subspace (numerics/dense_svd.py)."""
+"""The start of the subspace iteration that truncates a merged delta (numerics/dense_svd.py)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..numerics.stacking import stack
 from .matching import WeightGroup
 from .merge_loop import factors_on
 
-# Columns beyond the rank that the search carries along.
+# Columns that the iteration has in addition to the rank.
 MIN_OVERSAMPLING = 16
 
 
 def subspace_start(group: WeightGroup, rank: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A guess at the dominant left subspace of the merged delta (m, j <= rank), and random columns (m, p) beside it."""
+    """A guess at the dominant left subspace of the merged delta, (m, j) with j <= rank, and random columns (m, p)."""
     # not the user's seed: modes without random masks must not depend on it
     stream = MaskStream(0, group.weight, 0, "start")
     start = _likely_columns(group, rank, stream, device)
@@ -25,9 +25,10 @@ def subspace_start(group: WeightGroup, rank: int, device: torch.device) -> tuple
 
 
 def _likely_columns(group: WeightGroup, rank: int, stream: MaskStream, device: torch.device) -> Tensor:
-    """At most ``rank`` columns near the dominant subspace of the LoRAs' sum, which is near that of the merged delta.
+    """At most ``rank`` columns near the dominant left subspace of the sum of the LoRAs. Masking moves it little.
 
-    All columns of the stacked up factors if they are few enough, else one step of power iteration on random columns.
+    These are all columns of the stacked up factors if they are few enough, else random columns after one step of power
+    iteration.
     """
     terms = [
         (*factors_on(device, contribution), contribution.effective_weight)
@@ -39,7 +40,7 @@ def _likely_columns(group: WeightGroup, rank: int, stream: MaskStream, device: t
     up, down = stack(terms, torch.float32)
     if up.shape[1] <= rank:
         return up
-    # at norm 1 the products neither over- nor underflow
+    # at norm 1 the products neither overflow nor underflow
     up, down = (factor / max(float(torch.linalg.vector_norm(factor)), SMALLEST_FLOAT) for factor in (up, down))
     random = _random_signs(group.rows, rank, stream).to(device)
     return up @ ((down @ down.mT) @ (up.mT @ random))

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..compute.context import CancelCheck, no_cancel
 from ..numerics.buffers import floats
 
-# Gives the rows start to stop of a matrix.
+# Returns the rows start to stop of a matrix.
 Rows = Callable[[int, int], Tensor]
 
 
@@ -35,11 +35,11 @@ Mask = Callable[[Block], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class BlockedMatrix:
-    """A float32 matrix in blocks of rows, computed anew in every pass: a dense delta need not be in memory as a whole.
+    """A float32 matrix whose blocks of rows are computed anew in every pass, so that it is never in memory as a whole.
 
     ``bounds`` are the rows (start, stop) of the blocks. They are the same in every pass, because the shape of a matrix
-    product can change its last bit, and with it the elements at a pruning threshold. ``check`` is called before each
-    block. ``scratch`` lends an uninitialised float32 vector on the CPU, which overwrites the one lent before.
+    product can change its last bit, and with it which elements reach a pruning threshold. ``check`` is called before
+    each block. ``scratch`` lends an uninitialised float32 vector on the CPU and may overwrite the one lent before.
     """
 
     rows: Rows
@@ -62,7 +62,7 @@ class BlockedMatrix:
 
 
 def in_blocks(matrix: Tensor, block_rows: int | None = None) -> BlockedMatrix:
-    """A matrix (or vector) that is in memory, in blocks of so many rows; by default in one block."""
+    """A matrix or vector in memory, split into blocks of this many rows; a single block by default."""
     count = len(matrix)
     step = block_rows or max(1, count)
     bounds = [(start, min(count, start + step)) for start in range(0, count, step)]

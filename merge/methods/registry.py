@@ -46,7 +46,7 @@ METHODS: tuple[Method, ...] = (
         consensus=weighted_sum,
         on_factors="PEFT's linear: adds the factors, so that LoRAs also multiply with each other. "
         "For the true sum use concat, or add_svd of PM Merge LoRA SVD.",
-        on_deltas="The exact sum of the LoRAs, cut to the rank with the least possible loss.",
+        on_deltas="The exact sum of the LoRAs, truncated to the rank with the least possible loss.",
     ),
     Method(
         "concat",
@@ -72,8 +72,8 @@ METHODS: tuple[Method, ...] = (
         sparsify=dropout_rescale,
         consensus=weighted_sum,
         on_factors="Drops values at random, scales the rest up and adds, as PEFT does.",
-        on_deltas="Drops changes at random, scales the rest up and adds. The cut to a low rank filters much of that "
-        "out again: use densities of 0.5 and above.",
+        on_deltas="Drops changes at random, scales the rest up and adds. Truncation to a low rank removes much of "
+        "that again: use densities of 0.5 and above.",
     ),
     Method(
         "dare_ties",

@@ -1,8 +1,8 @@
 """Sparsifiers: which elements of a LoRA's matrix take part in a merge.
 
 Each gets the matrix in blocks of rows, the density and the random stream, and returns a mask for its blocks. The rules
-are PEFT's (peft/utils/merge_utils.py: prune) with three repairs: floor(density * n) without float error, ties of
-magnitude resolved by position, and zeros at density 0 instead of 0/0.
+are PEFT's (peft/utils/merge_utils.py: prune) with three fixes: floor(density * n) without float error, ties resolved by
+position, and zeros at density 0 instead of 0/0.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def prune_magnitude(matrix: BlockedMatrix, density: float, stream: MaskStream) -
     if k == 0:
         return _none
     threshold, first_dropped = pruning_threshold(matrix, k)
-    if threshold == 0:  # fewer than k elements are not zero
+    if threshold == 0:  # fewer than k elements are nonzero
         return _all
     # hardshrink keeps what is above its bound
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))

@@ -10,8 +10,8 @@ from .blocked_matrix import BlockedMatrix
 
 
 def pruning_threshold(matrix: BlockedMatrix, k: int) -> tuple[float, int]:
-    """The k-th largest magnitude (1 <= k < count), and the position from which elements of just that magnitude have to
-    be dropped for exactly k to remain."""
+    """The k-th largest magnitude (1 <= k < count), and the position from which elements of exactly that magnitude are
+    dropped, so that k elements remain."""
     search = kth_by_digits if has_fast_bincount(matrix.device) else kth_by_partition
     threshold, kept, tied = search(matrix, k)
     if tied == kept or threshold == 0:
@@ -25,10 +25,10 @@ def pruning_threshold(matrix: BlockedMatrix, k: int) -> tuple[float, int]:
 
 
 def kth_by_partition(matrix: BlockedMatrix, k: int) -> tuple[float, int, int]:
-    """The k-th largest magnitude, how many elements of just that magnitude are kept, and how many there are.
+    """The k-th largest magnitude, how many elements of exactly that magnitude are kept, and how many there are.
 
-    Both counts are 1 where all of them are kept. Collects all magnitudes in main memory: the fastest way on a CPU, and
-    one that works for every device.
+    Both counts are 1 if all of them are kept. Collects all magnitudes in main memory, which is fastest on a CPU and
+    works for every device.
     """
     n = matrix.count
     magnitudes = matrix.scratch(n)
@@ -45,9 +45,9 @@ def kth_by_partition(matrix: BlockedMatrix, k: int) -> tuple[float, int, int]:
 
 
 def kth_by_digits(matrix: BlockedMatrix, k: int) -> tuple[float, int, int]:
-    """As kth_by_partition, by counting the digits of the magnitudes' bit patterns, which sort as the magnitudes do.
+    """As kth_by_partition, by a radix search on the bit patterns, which sort like the magnitudes.
 
-    Three passes and no copy of the matrix: for devices with a fast bincount, where computing a block again takes less
+    Three passes and no copy of the matrix, for devices with a fast bincount, where computing a block again takes less
     time than moving it.
     """
     prefix, kept, tied = 0, k, matrix.count

@@ -1,4 +1,4 @@
-"""A device with too little memory, and how much the largest module takes."""
+"""Running out of device memory, and how much memory the largest module takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.merging.merge_deltas import merge_deltas
 from lora_pack.merge.merging.resize import resize
-from lora_pack.tests.cuda.card import Card
+from lora_pack.tests.cuda.gpu import Gpu
 from lora_pack.tests.cuda.results import left_to_cpu
 from lora_pack.tests.support.families import State, named, normal
 from lora_pack.tests.support.makers import down_of, up_of
@@ -22,7 +22,7 @@ NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_0_proj"
 
 
 @dataclass
-class CancelCheck:
+class MemoryCheck:
     what: str
     good: bool
     seen: str
@@ -44,41 +44,41 @@ def ties(loras: list[Lora], compute: Compute) -> Lora:
     return merge_deltas(loras, "ties_svd", 0.5, 32, compute=compute)
 
 
-def checks(card: Card) -> list[CancelCheck]:
-    kind, found = card.device.type, []
-    if card.can_tell_peak:
-        found += peaks(card)
+def checks(gpu: Gpu) -> list[MemoryCheck]:
+    kind, found = gpu.device.type, []
+    if gpu.can_measure_peak:
+        found += check_peaks(gpu)
     else:
-        found.append(CancelCheck("the most memory taken", True, f"not measured: torch doesn't know it of {kind}"))
-    if card.can_limit:
-        found += [stays_full(card), is_given_room(card)]
+        found.append(MemoryCheck("peak memory", True, f"not measured: torch can't on {kind}"))
+    if gpu.can_limit:
+        found += [check_full(gpu), check_freed(gpu)]
     else:
-        found.append(CancelCheck("memory that runs out", True, f"not tried: torch can't limit the memory of {kind}"))
+        found.append(MemoryCheck("running out of memory", True, f"not tried: torch can't limit the memory of {kind}"))
     return found
 
 
-def stays_full(card: Card) -> CancelCheck:
-    """Half of a delta is all that fits: the CPU does it, and its result is the CPU's to the last bit."""
+def check_full(gpu: Gpu) -> MemoryCheck:
+    """Only half of a delta fits: the module is computed on the CPU, with the CPU's result to the last bit."""
     loras = read([lora(1), lora(3)])
     asked: list[int] = []
-    card.limit(ROWS * COLUMNS * 2)
+    gpu.limit(ROWS * COLUMNS * 2)
     try:
         with left_to_cpu() as said:
-            found = ties(loras, Compute(card.device, make_room=asked.append))
+            found = ties(loras, Compute(gpu.device, make_room=asked.append))
     finally:
-        card.limit(None)
+        gpu.limit(None)
     same = _bytes(found) == _bytes(ties(loras, Compute()))
     good = same and len(said) == 1 and len(asked) == 2
-    return CancelCheck(
+    return MemoryCheck(
         "a device that stays full", good, f"{_said(said)}, {'the same as' if same else 'NOT'} the CPU's result"
     )
 
 
-def is_given_room(card: Card) -> CancelCheck:
-    """Nearly all memory is taken; it is free after the second call for room, so the device does it after all."""
+def check_freed(gpu: Gpu) -> MemoryCheck:
+    """Nearly all memory is taken until the second call of make_room, after which the device does the work."""
     loras = read([lora(1), lora(3)])
     allowed = 2 * 2**30
-    card.limit(allowed)
+    gpu.limit(allowed)
     ballast: list[torch.Tensor] = []
     asked: list[int] = []
 
@@ -86,22 +86,24 @@ def is_given_room(card: Card) -> CancelCheck:
         asked.append(needed)
         if len(asked) == 2:
             ballast.clear()
-            card.limit(allowed)  # empties torch's cache too
+            gpu.limit(allowed)  # empties torch's cache too
 
     try:
-        ballast.append(torch.empty(allowed - 96 * 2**20, dtype=torch.uint8, device=card.device))
+        ballast.append(torch.empty(allowed - 96 * 2**20, dtype=torch.uint8, device=gpu.device))
         with left_to_cpu() as said:
-            ties(loras, Compute(card.device, make_room=make_room))
+            ties(loras, Compute(gpu.device, make_room=make_room))
     finally:
         ballast.clear()
-        card.limit(None)
-    return CancelCheck(
-        "a device that is given room", len(asked) == 2 and not said, f"asked {len(asked)} times, {_said(said)}"
+        gpu.limit(None)
+    return MemoryCheck(
+        "a device whose memory is freed in time",
+        len(asked) == 2 and not said,
+        f"asked {len(asked)} times, {_said(said)}",
     )
 
 
-def peaks(card: Card) -> list[CancelCheck]:
-    """The most memory that the largest module takes, beside what the host is asked for."""
+def check_peaks(gpu: Gpu) -> list[MemoryCheck]:
+    """The peak memory of the largest module against what the host is asked to free."""
     works: dict[str, Callable[[Compute], object]] = {
         "ties_svd of 2 LoRAs": lambda compute: ties(read([lora(1), lora(3)]), compute),
         "ties_svd of 4 full differences": lambda compute: ties(read([difference(n) for n in range(4)]), compute),
@@ -113,12 +115,12 @@ def peaks(card: Card) -> list[CancelCheck]:
     found = []
     for name, work in works.items():
         asked: list[int] = []
-        work(Compute(card.device))  # what the libraries keep for themselves is there from now on
-        most = card.peak(lambda work=work, asked=asked: work(Compute(card.device, make_room=asked.append)))
+        work(Compute(gpu.device))  # so that the libraries' own memory is not measured
+        most = gpu.peak(lambda work=work, asked=asked: work(Compute(gpu.device, make_room=asked.append)))
         assert most is not None
         good = most <= 1.25 * max(asked)
         found.append(
-            CancelCheck(f"memory of {name}, {ROWS} x {COLUMNS}", good, f"{_mb(most)} of {_mb(max(asked))} asked for")
+            MemoryCheck(f"memory of {name}, {ROWS} x {COLUMNS}", good, f"{_mb(most)}, {_mb(max(asked))} asked for")
         )
     return found
 

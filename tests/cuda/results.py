@@ -1,4 +1,4 @@
-"""What a device computes, beside what the CPU computes: in every mode, for every family."""
+"""A device's results against the CPU's: every mode, every adapter family."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from lora_pack.tests.support.families import FAMILIES, VECTORS, WITH_FACTORS, St
 from lora_pack.tests.support.makers import down_of, up_of
 from torch import Tensor
 
-# Section 7 of the design, as shares of the delta: exact modes, and modes that prune or elect.
+# How far results may be apart, relative to the delta: exact modes, and modes that prune or elect.
 EXACT, OTHERS = 1e-6, 1e-3
-# Section 6: the error of a truncation beside the best possible one; where that is nothing, a share of the delta.
-LEAST, NOTHING = 1.01, 1e-6
-# An element at the threshold may flip: that share of a mask at most. Random masks are the same to the last element.
-FLIPPED = 5e-4
+# The error of a truncation over the best possible one; where that is zero, relative to the delta.
+MAX_EXCESS, NOTHING = 1.01, 1e-6
+# At most this share of a mask may differ, because elements at the threshold may flip. Random masks must be equal.
+MAX_FLIPPED = 5e-4
 FULL, DENSITY, SEED = 10_000, 0.4, 7
 INPUTS = {torch.float32: 0.8, torch.float16: -0.7, torch.bfloat16: 1.3}
 
 
 def large_lora(seed: int) -> State:
-    """Of the size of a real model's module, so that the device uses its kernels for large matrices."""
+    """As large as a module of a real model, so that the device uses its kernels for large matrices."""
     up, down = normal(seed, 1280, 32) / 36, normal(seed + 1, 32, 640) / 25
     return named("lora_unet_down_blocks_2_attentions_0_proj_out", 16.0, lora_up__weight=up, lora_down__weight=down)
 
@@ -45,10 +45,10 @@ WITHOUT_FACTORS = set(SAMPLES) - set(WITH_FACTORS) - set(VECTORS) - {LARGE}
 @dataclass(frozen=True)
 class Operation:
     run: Callable[[list[Lora], Compute], Lora]
-    within: float  # the share of the delta that the result may differ by
+    within: float  # allowed distance to the CPU's result, relative to the delta
     needs_factors: bool = False
-    rank: int = 0  # of a truncation: near to the CPU's result, or as good as that
-    small: bool = False  # slow at full rank, so left out for the large sample
+    rank: int = 0  # if truncated: the result must be near the CPU's, or as good
+    small: bool = False  # slow at full rank, so not run on the large sample
 
 
 def _merging(mode: str, rank: int = FULL) -> Callable[[list[Lora], Compute], Lora]:
@@ -77,17 +77,17 @@ class Comparison:
     """The worst over all samples."""
 
     operation: str
-    distance: float = 0.0  # to the CPU's result, as a share of the delta
+    distance: float = 0.0  # to the CPU's result, relative to the delta
     allowed: float = 0.0
-    excess: float = 0.0  # of a truncated dense delta: its error over the CPU's; 0 if there is none
-    flipped: float = 0.0  # share of a mask's elements that the CPU decided otherwise
+    excess: float = 0.0  # error of a truncated dense delta over the CPU's; 0 if none was truncated
+    flipped: float = 0.0  # share of a mask's elements that the CPU decided differently
     worst: str = ""
     on_cpu: int = 0  # modules that the device left to the CPU
 
     @property
     def good(self) -> bool:
-        near = self.distance <= self.allowed or 0 < self.excess <= LEAST
-        return near and self.flipped <= (0.0 if "dare" in self.operation else FLIPPED) and not self.on_cpu
+        near = self.distance <= self.allowed or 0 < self.excess <= MAX_EXCESS
+        return near and self.flipped <= (0.0 if "dare" in self.operation else MAX_FLIPPED) and not self.on_cpu
 
 
 @cache
@@ -100,7 +100,7 @@ def inputs(sample: str) -> list[Lora]:
 
 
 def compare(operation: str, device: torch.device) -> Comparison:
-    """One operation on a device and on the CPU, for every sample that has what it needs."""
+    """Run one operation on a device and on the CPU, for every sample that it can work on."""
     how = OPERATIONS[operation]
     found = Comparison(operation, allowed=how.within)
     for sample in SAMPLES:
@@ -144,12 +144,12 @@ def _compare_masks(found: Comparison, there: list[Tensor], here: list[Tensor], l
 
 @contextmanager
 def _masks() -> Iterator[list[Tensor]]:
-    """The merged dense deltas of what runs inside."""
+    """Collects the merged dense deltas of the merges inside."""
     seen: list[Tensor] = []
-    whole = dense_merge.merged_delta
+    original = dense_merge.merged_delta
 
     def noted(*arguments, **options):
-        dense, total = whole(*arguments, **options)
+        dense, total = original(*arguments, **options)
         seen.append(dense.cpu().clone())
         return dense, total
 
@@ -157,12 +157,12 @@ def _masks() -> Iterator[list[Tensor]]:
     try:
         yield seen
     finally:
-        dense_merge.merged_delta = whole
+        dense_merge.merged_delta = original
 
 
 @contextmanager
 def left_to_cpu() -> Iterator[list[str]]:
-    """What the log says of modules that a device left to the CPU."""
+    """Collects the log messages about modules that ran on the CPU instead of the device."""
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]

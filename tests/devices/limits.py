@@ -1,7 +1,7 @@
-"""What each kind of device can't do, as far as the core could meet it: the one table that the stand-in goes by.
+"""What each kind of device can't do, as far as the core is concerned: the table that the stand-in follows.
 
-A line holds what some version of torch since 2.4 lacks there, with a source to check it against; newer versions have
-more. What falls back to the CPU by itself counts as missing: it would move every matrix there and back.
+An entry lists what some version of torch since 2.4 lacks on that device, with a source; newer versions lack less.
+Operators that silently fall back to the CPU count as missing, because they would move every matrix there and back.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.flo
 
 @dataclass(frozen=True)
 class Limits:
-    """A device, the floating-point types it holds, and the operators of torch it lacks, by their names in ATen."""
+    """A device, the floating-point types it stores, and the torch operators it lacks, by their ATen names."""
 
     device: torch.device
     floats: frozenset[torch.dtype] = frozenset(FLOATS)
     lacks: frozenset[str] = field(default_factory=frozenset)
-    # Asking for these ends the process instead of raising an error.
+    # Using these ends the process instead of raising an error.
     deadly: frozenset[torch.dtype] = field(default_factory=frozenset)
 
     @property
@@ -32,15 +32,14 @@ DECOMPOSITIONS = frozenset({"linalg_qr", "geqrf", "_linalg_svd", "_linalg_eigh",
 SOLVE_TRIANGULAR = "linalg_solve_triangular"
 
 LIMITS: dict[str, Limits] = {
-    # NVIDIA, and AMD by ROCm. All that the core uses is there.
+    # NVIDIA, and AMD through ROCm. Has everything that the core uses.
     "cuda": Limits(torch.device("cuda", 0)),
     # Metal.
     # float64: github.com/pytorch/pytorch/issues/122602 (a limit of Metal itself). float8: issues/132624.
     # bfloat16: pull/119641 (from macOS 14, and not on Macs with Intel: issues/141864).
-    # QR: issues/177370; where it is there, 25 to 250 times slower than on the CPU: issues/187567.
-    # SVD, eigenvectors: pull/185954. Cholesky: pull/144193. float32's bits as whole numbers: counted as missing,
-    # since bincount of them took seconds: pull/184779.
-    # hardshrink: pull/111116; its scalar is part of a graph's name with six decimals only, as clamp's: issues/167767.
+    # QR: issues/177370; where it exists, 25 to 250 times slower than on the CPU: issues/187567.
+    # SVD, eigenvectors: pull/185954. Cholesky: pull/144193. bincount takes seconds and counts as missing: pull/184779.
+    # hardshrink: pull/111116; like clamp's, its bound is rounded to six decimals: issues/167767.
     "mps": Limits(
         torch.device("mps", 0),
         frozenset({torch.float32, torch.float16}),
@@ -66,7 +65,7 @@ LIMITS: dict[str, Limits] = {
         DECOMPOSITIONS | {SOLVE_TRIANGULAR, "hardshrink"},
     ),
     # DirectML. float64: github.com/microsoft/DirectML/issues/430. bfloat16 ends the process: issues/688.
-    # What it lacks falls back to the CPU with a warning: issues/671 (SVD), the rest by its list of operators,
+    # Missing operators fall back to the CPU with a warning: issues/671 (SVD); the rest from its list of operators,
     # github.com/microsoft/DirectML/wiki/PyTorch-DirectML-Operator-Roadmap.
     "DirectML": Limits(
         torch.device("privateuseone", 0),

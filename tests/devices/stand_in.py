@@ -36,10 +36,10 @@ class OnDevice(Tensor):
 
 
 class StandIn(TorchFunctionMode):
-    """Makes torch believe in a device. ``calls`` counts the operators that ran on it; ``before`` is called before each
-    and may raise an error of the device.
+    """Makes torch believe in a device.
 
-    ``moved`` notes the type and number of elements of what crossed between CPU and device.
+    ``calls`` counts the operators that ran on it; ``before`` is called before each and may raise one of the device's
+    errors. ``moved`` lists the type and number of elements of each tensor that crossed between CPU and device.
     """
 
     def __init__(self, limits: Limits, before: Callable[[str], None] = lambda operator: None) -> None:
@@ -48,7 +48,7 @@ class StandIn(TorchFunctionMode):
         self.moved: list[tuple[torch.dtype, int]] = []
 
     def __enter__(self) -> StandIn:
-        devices._has_float64_algebra.cache_clear()  # another stand-in may go by the same name
+        devices._has_float64_algebra.cache_clear()  # another stand-in may have the same device name
         return super().__enter__()
 
     def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
@@ -56,7 +56,7 @@ class StandIn(TorchFunctionMode):
 
 
 class _Operators(TorchDispatchMode):
-    """Looks at each operator that runs for a device, and at the types of its numbers."""
+    """Checks each operator that runs on the device, and the types of its tensors."""
 
     def __init__(self, limits: Limits, mode: StandIn | None) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class _Operators(TorchDispatchMode):
             )
         result = function(*arguments, **(options or {}))
         for tensor in _tensors((arguments, options, result)):
-            _require_held(tensor.dtype, self.limits)
+            _require_stored(tensor.dtype, self.limits)
         if self.mode is not None:
             self.mode.calls[name] += 1
         return result
@@ -96,17 +96,17 @@ def _call(function: Any, arguments: Any, options: dict[str, Any], mode: StandIn 
 
 
 def _run(function: Any, arguments: Any, options: Any, limits: Limits, mode: StandIn | None) -> Any:
-    """The function on the numbers themselves; what comes out is on the device."""
+    """Run the function on the underlying CPU tensors; its results are on the device."""
     known: dict[int, OnDevice] = {}
     plain = _mapped((arguments, options), lambda tensor: _plain(tensor, known))
     with torch._C.DisableTorchFunctionSubclass(), _Operators(limits, mode):
         result = function(*plain[0], **plain[1])
-    # what was written in place is the tensor that was given
+    # for an in-place operation return the tensor that was passed in
     return _mapped(result, lambda tensor: known[id(tensor)] if id(tensor) in known else _claimed(tensor, limits))
 
 
 def _require_one_device(values: Any, limits: Limits) -> None:
-    """All tensors must be on one device. torch lets some operators take a single number of the CPU; not so here."""
+    """All tensors must be on one device. torch lets some operators take a scalar tensor on the CPU; not here."""
     for tensor in _tensors(values):
         if not isinstance(tensor, OnDevice):
             raise RuntimeError(
@@ -115,19 +115,19 @@ def _require_one_device(values: Any, limits: Limits) -> None:
             )
 
 
-def _require_held(dtype: torch.dtype, limits: Limits) -> None:
+def _require_stored(dtype: torch.dtype, limits: Limits) -> None:
     if dtype in limits.deadly:
         raise ProcessEnds(f"{limits.device} with {dtype}")
     if dtype in FLOATS and dtype not in limits.floats or dtype.is_complex:
         raise TypeError(f"Trying to convert {dtype} to the {limits.device.type} backend but it has no such type.")
 
 
-# --- what has rules of its own ---
+# --- functions with special rules ---
 
 
 def _to(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> Tensor:
-    """Moves and conversions. To be safe on every version, a move from or to a type that the device doesn't hold counts
-    as impossible even where both change in one call."""
+    """Moves and conversions. To be safe with every version, moving from or to a type that the device can't store is
+    refused even if the call changes device and type at once."""
     tensor, *others = arguments
     device, dtype = options.get("device"), options.get("dtype")
     for other in others:
@@ -142,8 +142,8 @@ def _to(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, 
     dtype = tensor.dtype if dtype is None else dtype
     for place in (here, there):
         if place != CPU:
-            _require_held(tensor.dtype, limits)
-            _require_held(dtype, limits)
+            _require_stored(tensor.dtype, limits)
+            _require_stored(dtype, limits)
     if mode is not None and (here, there) != (CPU, CPU):
         mode.before("_to_copy")
         if here != there:
@@ -161,13 +161,13 @@ def _cpu(function: Any, arguments: Any, options: dict[str, Any], limits: Limits,
 
 
 def _copy(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> Tensor:
-    """copy_ is the one operator that takes tensors of two devices."""
+    """copy_ is the only operator that takes tensors of two devices."""
     target, source = arguments[:2]
     if _device(target, limits) == CPU == _device(source, limits):
         with torch._C.DisableTorchFunctionSubclass():
             return function(*arguments, **options)
     for tensor in (target, source):
-        _require_held(tensor.dtype, limits)
+        _require_stored(tensor.dtype, limits)
     if mode is not None:
         mode.before("copy_")
         if _device(target, limits) != _device(source, limits):
@@ -178,7 +178,7 @@ def _copy(function: Any, arguments: Any, options: dict[str, Any], limits: Limits
 
 
 def _set_item(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> None:
-    """Between two devices an assignment to a part is a copy_."""
+    """Assigning to a part of a tensor on another device is a copy_."""
     target, place, value = arguments
     if isinstance(value, Tensor) and isinstance(value, OnDevice) != isinstance(target, OnDevice):
         _copy(function, (target[place], value), {}, limits, mode)
@@ -199,7 +199,7 @@ def _no_numpy(function: Any, arguments: Any, options: dict[str, Any], limits: Li
 
 
 def _make(function: Any, arguments: Any, options: dict[str, Any], limits: Limits, mode: StandIn | None) -> Tensor:
-    """What makes tensors: on the device that ``device`` names."""
+    """Functions that create tensors on the device named by ``device``."""
     device = options.pop("device")
     there = _named(device, limits) if device is not None else _first_device(arguments, limits)
     generator = options.get("generator")
@@ -232,7 +232,7 @@ _PROPERTIES: dict[str, Callable[..., Any]] = {
 
 
 def _named(device: Any, limits: Limits) -> torch.device:
-    """The device of a name: this one or the CPU, no other is there."""
+    """The device with a name; only this one and the CPU exist."""
     named = torch.device(device)
     if named.type == "cpu":
         return CPU
@@ -251,13 +251,13 @@ def _first_device(values: Any, limits: Limits) -> torch.device:
 
 def _claimed(tensor: Tensor, limits: Limits) -> OnDevice:
     with torch._C.DisableTorchFunctionSubclass():
-        claimed = tensor.as_subclass(OnDevice)  # of the same numbers
+        claimed = tensor.as_subclass(OnDevice)  # shares the memory
     claimed.limits = limits
     return claimed
 
 
 def _plain(tensor: Tensor, known: dict[int, OnDevice]) -> Tensor:
-    """The numbers of a tensor as one of the CPU; ``known`` notes whose they are."""
+    """The underlying CPU tensor; ``known`` records which tensor on the device it belongs to."""
     if not isinstance(tensor, OnDevice):
         return tensor
     with torch._C.DisableTorchFunctionSubclass():

@@ -1,5 +1,5 @@
-"""Merging and resizing on every kind of device: the CPU's results, nothing that the device can't do, no way back to the
-CPU but for exact algebra."""
+"""Merging and resizing on every kind of device: the CPU's results, no operator that the device lacks, and nothing moved
+to the CPU except for exact algebra."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from lora_pack.tests.support.makers import LINEAR, down_of, fingerprint, make_lo
 from lora_pack.tests.support.merging import ALL_MODES, merge
 from torch import Tensor
 
-# Section 7 of the design: between devices exact modes may differ by this much of the delta, others by that.
+# How far results may be apart between devices, relative to the delta: exact modes, and the others.
 EXACT, OTHERS = 1e-6, 1e-3
-# Types that devices lack, and a strength for each.
+# Types that some devices lack, and a strength for each.
 INPUTS = {torch.float64: 0.8, torch.bfloat16: -0.7, torch.float8_e4m3fn: 1.3}
 
 Operation = Callable[[list[Lora], Compute], Lora]
@@ -82,12 +82,12 @@ def limits(request: pytest.FixtureRequest) -> Limits:
 
 
 def of_device(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What the log has on where things were computed."""
+    """Log records about where things were computed."""
     return [record for record in caplog.records if record.name.endswith((".context", ".devices"))]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_device_gives_the_cpu_s_result(limits: Limits, operation: str, caplog: pytest.LogCaptureFixture):
+def test_a_device_agrees_with_the_cpu(limits: Limits, operation: str, caplog: pytest.LogCaptureFixture):
     exact = operation in ("concat", "add_svd")
     for family in FAMILIES_OF[operation]:
         with StandIn(limits):
@@ -96,7 +96,7 @@ def test_a_device_gives_the_cpu_s_result(limits: Limits, operation: str, caplog:
             assert_same(found.modules, on_cpu(operation, family).modules, EXACT if exact else OTHERS)
         except AssertionError as error:
             raise AssertionError(f"{family}: {error}") from error
-    # nothing went to the CPU because the device could not do it
+    # no module fell back to the CPU
     assert [record.message for record in of_device(caplog) if record.levelno >= logging.WARNING] == []
 
 
@@ -123,10 +123,10 @@ def test_masks_of_factors_are_the_same_on_every_device(limits: Limits, mode: str
 @pytest.mark.parametrize("mode", ["ties_svd", "dare_linear_svd", "dare_ties_svd", "magnitude_prune_svd"])
 def test_masks_of_deltas_are_the_same_on_every_device(limits: Limits, mode: str, monkeypatch: pytest.MonkeyPatch):
     merged: list[Tensor] = []
-    whole = dense_merge.merged_delta
+    original = dense_merge.merged_delta
 
     def noted(*arguments, **options):
-        dense, total = whole(*arguments, **options)
+        dense, total = original(*arguments, **options)
         merged.append(dense.cpu().clone())
         return dense, total
 
@@ -141,7 +141,7 @@ def test_masks_of_deltas_are_the_same_on_every_device(limits: Limits, mode: str,
         assert oracle.distance(there.double().numpy(), here.double().numpy()) <= EXACT, family
 
 
-def test_ties_are_broken_alike_on_every_device(limits: Limits):
+def test_ties_are_broken_the_same_way_on_every_device(limits: Limits):
     """Small whole numbers: half of all elements tie at the threshold."""
     loras = [make_lora(seed, shapes={LINEAR: (40, 30)}, ranks=[3], whole=True) for seed in (1, 2)]
     for mode in ("ties", "magnitude_prune", "ties_svd", "magnitude_prune_svd"):
@@ -152,8 +152,8 @@ def test_ties_are_broken_alike_on_every_device(limits: Limits):
         assert oracle.distance(*deltas) < 1e-5, mode
 
 
-def test_base_weights_merge_on_every_device(limits: Limits):
-    """A change computed from a model's weight: no factors, and made anew each time."""
+def test_adapters_computed_from_the_model_merge_on_every_device(limits: Limits):
+    """A change computed from the model's weight, such as DoRA, has no factors and is computed each time."""
 
     class Resolved(Adapter):
         family, name, block_weight, weight_shape, rank = "DoRA", LINEAR, 1.0, (60, 50), 50
@@ -183,7 +183,7 @@ LARGE = (700, 500)
 
 @pytest.mark.parametrize("mode", ["dare_linear_svd", "ties_svd"])
 def test_a_dense_delta_stays_on_its_device(limits: Limits, mode: str):
-    """Only what exact algebra needs is moved, which is a few columns; and what a search by sorting needs."""
+    """Only what exact algebra needs is moved, a few columns, and the magnitudes where the threshold needs a sort."""
     loras = [make_lora(seed, shapes={LINEAR: LARGE}) for seed in (1, 2)]
     with StandIn(limits) as device:
         merge(mode, loras, 0.5, rank=4, compute=Compute(limits.device))
@@ -202,30 +202,30 @@ def test_exact_algebra_runs_on_the_device_where_it_can(limits: Limits, operation
     assert bool(used) == able
 
 
-# --- what fails on the device ---
+# --- failures on the device ---
 
 
 @pytest.mark.parametrize(
     "operation", ["ties", "add_svd", "ties_svd, rank 5", "dare_linear_svd, rank 5", "resize sv_fro"]
 )
 @pytest.mark.parametrize("name", ["cuda", "mps", "xpu without float64"])
-def test_a_device_out_of_memory_is_given_room_and_tried_again(name: str, operation: str, caplog):
+def test_a_module_is_retried_after_the_host_freed_memory(name: str, operation: str, caplog):
     limits, work = LIMITS[name], OPERATIONS[operation]
     never = Fault()
     with StandIn(limits, never):
         expected = work(inputs("LoRA"), Compute(limits.device))
     for number in points(never.calls):
-        room: list[int] = []
+        asked: list[int] = []
         error = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         with StandIn(limits, Fault(error, at=number)):
-            found = work(inputs("LoRA"), Compute(limits.device, make_room=room.append))
+            found = work(inputs("LoRA"), Compute(limits.device, make_room=asked.append))
         assert_same(found.modules, expected.modules, 1e-6)
-        assert len(room) == 2, "before the work, and when the device was full"
+        assert len(asked) == 2, "before the work, and when the device ran out"
     assert not of_device(caplog)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_device_that_stays_full_leaves_the_module_to_the_cpu(operation: str, caplog: pytest.LogCaptureFixture):
+def test_a_module_runs_on_the_cpu_if_the_device_stays_full(operation: str, caplog: pytest.LogCaptureFixture):
     limits = LIMITS["cuda"]
     for number in (1, 30):
         caplog.clear()
@@ -241,8 +241,8 @@ def test_a_device_that_stays_full_leaves_the_module_to_the_cpu(operation: str, c
 
 
 @pytest.mark.parametrize("operator", ["mm", "masked_fill", "index", "linalg_vector_norm", "abs"])
-def test_an_operator_that_the_device_lacks_leaves_the_module_to_the_cpu(operator: str, caplog):
-    """Of a device that nobody thought of."""
+def test_a_module_runs_on_the_cpu_if_the_device_lacks_an_operator(operator: str, caplog):
+    """On a device that limits.py does not know."""
     limits = replace(LIMITS["cuda"], lacks=frozenset({operator}))
     with StandIn(limits):
         found = merge("ties_svd", inputs("LoRA"), 0.5, compute=Compute(limits.device))
@@ -250,38 +250,38 @@ def test_an_operator_that_the_device_lacks_leaves_the_module_to_the_cpu(operator
     assert len(of_device(caplog)) == 1 and "cuda:0 can't compute module" in caplog.text and operator in caplog.text
 
 
-def test_other_errors_of_a_device_come_out_as_they_are():
+def test_other_errors_of_a_device_are_raised_unchanged():
     error = RuntimeError("CUDA error: an illegal memory access was encountered")
     with StandIn(LIMITS["cuda"], Fault(error, at=20)), pytest.raises(RuntimeError) as caught:
         merge("ties_svd", inputs("LoRA"), 0.5, compute=Compute(LIMITS["cuda"].device))
     assert caught.value is error
 
 
-def test_room_is_asked_for_before_the_work_and_for_all_that_is_on_the_device_together():
-    """The deltas of inputs without factors are there side by side, besides the result and what it is made of."""
+def test_the_host_is_asked_for_the_memory_of_all_deltas_at_once():
+    """The deltas of inputs without factors are all on the device at the same time."""
     state = FAMILIES["full difference"]
     numbers = 84 * 72
     for count in (1, 2, 5):
         loras = [from_state_dict(state(seed), f"lora{seed}") for seed in range(count)]
-        room: list[int] = []
+        asked: list[int] = []
         with StandIn(LIMITS["cuda"]):
-            merge("ties_svd", loras, 0.5, compute=Compute(LIMITS["cuda"].device, make_room=room.append))
-        assert len(room) == 1 and 4 * numbers * (count + 3) <= room[0] < 4 * numbers * (2 * count + 8)
+            merge("ties_svd", loras, 0.5, compute=Compute(LIMITS["cuda"].device, make_room=asked.append))
+        assert len(asked) == 1 and 4 * numbers * (count + 3) <= asked[0] < 4 * numbers * (2 * count + 8)
     for work in (
         lambda compute: resize(loras[0], 4, compute=compute),
         lambda compute: merge("concat", loras, compute=compute),
     ):
-        room = []
+        asked = []
         with StandIn(LIMITS["cuda"]):
-            work(Compute(LIMITS["cuda"].device, make_room=room.append))
-        assert len(room) == 1 and room[0] >= 2 * 4 * numbers
+            work(Compute(LIMITS["cuda"].device, make_room=asked.append))
+        assert len(asked) == 1 and asked[0] >= 2 * 4 * numbers
 
 
-def test_the_largest_module_counts_for_the_room():
+def test_the_host_is_asked_for_the_memory_of_the_largest_module():
     with StandIn(LIMITS["cuda"]):
         for mode, least in (("ties_svd", 3 * 4 * 200 * 100), ("add_svd", 1)):
-            room: list[int] = []
+            asked: list[int] = []
             shapes = {LINEAR: (200, 100), "lora_unet_small": (20, 10)}
-            compute = Compute(LIMITS["cuda"].device, make_room=room.append)
+            compute = Compute(LIMITS["cuda"].device, make_room=asked.append)
             merge(mode, [make_lora(seed, shapes=shapes) for seed in (1, 2)], 0.5, compute=compute)
-            assert len(room) == 1 and least <= room[0] < 20 * 4 * 200 * 100
+            assert len(asked) == 1 and least <= asked[0] < 20 * 4 * 200 * 100

@@ -1,4 +1,4 @@
-"""The stand-in must refuse what a device refuses: else the tests that run on it prove nothing."""
+"""The stand-in must refuse what the device refuses; otherwise the tests that run on it prove nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def matrix(seed: int = 0) -> Tensor:
     return torch.randn(5, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_moved_tensor_says_where_it_is_and_keeps_its_numbers(limits: Limits):
+def test_a_moved_tensor_is_on_the_device_and_keeps_its_values(limits: Limits):
     with StandIn(limits):
         there = matrix().to(limits.device)
         assert isinstance(there, OnDevice) and there.device == limits.device and not there.is_cpu
@@ -34,7 +34,7 @@ def test_a_moved_tensor_says_where_it_is_and_keeps_its_numbers(limits: Limits):
             assert made.device == limits.device
 
 
-def test_writing_in_place_and_into_views_reaches_the_tensor(limits: Limits):
+def test_writing_in_place_and_through_views_changes_the_tensor(limits: Limits):
     with StandIn(limits):
         there = torch.zeros(3, 4, device=limits.device)
         assert there.add_(1) is there
@@ -50,12 +50,12 @@ MIXED: dict[str, Callable[[Tensor, Tensor], object]] = {
     "in place": lambda here, there: here.mul_(there),
     "a comparison": lambda here, there: torch.equal(here, there),
     "side by side": lambda here, there: torch.cat([here, there]),
-    "a single number": lambda here, there: there * torch.tensor(2.0),
-    "out on the CPU": lambda here, there: torch.abs(there, out=here),
-    "out on the device": lambda here, there: torch.abs(here, out=there),
+    "a scalar tensor": lambda here, there: there * torch.tensor(2.0),
+    "out= on the CPU": lambda here, there: torch.abs(there, out=here),
+    "out= on the device": lambda here, there: torch.abs(here, out=there),
     "an index": lambda here, there: there[here > 0],
-    "a mask of numpy": lambda here, there: there * torch.from_numpy(np.ones((5, 4), np.float32)),
-    "a default": lambda here, there: torch.where(there > 0, there, here),
+    "a numpy mask": lambda here, there: there * torch.from_numpy(np.ones((5, 4), np.float32)),
+    "torch.where": lambda here, there: torch.where(there > 0, there, here),
 }
 
 
@@ -79,7 +79,7 @@ def test_numpy_and_other_devices_are_refused(limits: Limits):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
-def test_types_that_the_device_lacks_never_get_there(limits: Limits, dtype: torch.dtype):
+def test_types_that_the_device_lacks_are_refused(limits: Limits, dtype: torch.dtype):
     ways: dict[str, Callable[[], Tensor]] = {
         "moved": lambda: matrix().to(dtype).to(limits.device),
         "moved and converted": lambda: matrix().to(dtype).to(limits.device, torch.float32),
@@ -97,7 +97,7 @@ def test_types_that_the_device_lacks_never_get_there(limits: Limits, dtype: torc
                 pytest.fail(f"{name}: {way()}")
 
 
-def test_operators_that_the_device_lacks_are_missed_wherever_they_are_used(limits: Limits):
+def test_operators_that_the_device_lacks_are_refused_inside_other_functions_too(limits: Limits):
     uses: dict[str, Callable[[Tensor], object]] = {
         "linalg_qr": torch.linalg.qr,
         "_linalg_svd": torch.linalg.svdvals,

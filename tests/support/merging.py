@@ -1,4 +1,4 @@
-"""Merging in any mode and comparing with the oracle: what the tests of the mergers share."""
+"""Merging in any mode and comparing with the oracle, shared by the tests of the mergers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.makers import CONV1, TEXT, as_matrix, at, drawn_masks, make_lora
 
-# The numbers of the design, section 6, relative to the norm of what is expected.
+# Allowed errors, relative to the norm of the expected result.
 EXACT = 5e-6
 FACTORS = 1e-5
-NOTHING = 1e-6  # where the best possible error is nothing
+NOTHING = 1e-6  # where the best possible error is zero
 
 ALL_MODES = (*FACTOR_MODES, *DELTA_MODES)
-SUMS = ("add_svd",)  # of the modes of PM Merge LoRA SVD those that are exact before the cut
+SUMS = ("add_svd",)  # the modes of PM Merge LoRA SVD that are exact before truncation
 DENSE_MODES = tuple(mode for mode in DELTA_MODES if mode not in SUMS)
-FULL = 10_000  # a rank that no matrix here has
+FULL = 10_000  # above the rank of any matrix in the tests
 
 # kind of weight -> its shape
 KINDS = {"linear": (24, 17), "1x1": (15, 21, 1, 1), "3x3": (10, 6, 3, 3), "1-D": (9, 7, 3), "3-D": (8, 3, 2, 3, 2)}
@@ -32,7 +32,7 @@ MIXED = "1x1 and matrix"
 
 
 def three_loras(kind: str) -> list[Lora]:
-    """Ranks, alphas and strengths of their own, and not all have the text encoder's module."""
+    """LoRAs with different ranks, alphas and strengths, not all with the text encoder's module."""
     shape = KINDS["1x1"] if kind == MIXED else KINDS[kind]
     first = make_lora(1, shapes={CONV1: shape, TEXT: (13, 9)}, ranks=[3, 4], alphas=[1.5, 8.0])
     second = make_lora(2, shapes={TEXT: (13, 9), CONV1: shape}, ranks=[5, 2], alphas=[None, -3.0])
@@ -61,14 +61,14 @@ def merge(
     seed: int = 0,
     compute: Compute = CPU,
 ) -> Lora:
-    """Whichever merger has the mode; the delta modes at full rank, unless told otherwise."""
+    """Merge with the merger that has the mode; delta modes at full rank by default."""
     if mode in FACTOR_MODES:
         return merge_factors(loras, mode, density, seed, compute)
     return merge_deltas(loras, mode, density, rank, conv_rank, seed, compute)
 
 
 def expected_delta(mode: str, loras: Sequence[Lora], name: str, density: float, seed: int = 0) -> np.ndarray:
-    """What the merge adds to one weight, uncut."""
+    """What the merge adds to one weight, before truncation."""
     adapters = oracle.parts(loras)[name]
     masks = masks_for(mode, seed, loras, name, density)
     if mode in FACTOR_MODES:
@@ -83,7 +83,7 @@ def assert_factors(merged: Lora, mode: str, loras: Sequence[Lora], density: floa
     for name, adapters in expected.items():
         up, down = oracle.merged_factors(mode, adapters, density, masks_for(mode, seed, loras, name, density))
         module = oracle.part(merged.modules[name])
-        if not (np.any(up) and np.any(down)):  # a side that has lost everything: the product is nothing
+        if not (np.any(up) and np.any(down)):  # one side has lost everything, so the product is zero
             assert not np.any(oracle.delta(module)), name
             continue
         assert (module.up.shape, module.down.shape) == (up.shape, down.shape), name
@@ -102,22 +102,22 @@ def assert_deltas(
 
 
 def assert_merged(merged: Lora, mode: str, loras: Sequence[Lora], density: float, seed: int = 0) -> None:
-    """What the oracle says: factor by factor, or of the delta modes at full rank the deltas."""
+    """Equal to the oracle: factor by factor, or the deltas for delta modes at full rank."""
     if mode in FACTOR_MODES:
         assert_factors(merged, mode, loras, density, seed)
     else:
         assert_deltas(merged, mode, loras, density, seed)
 
 
-def assert_cut_well(merged: Lora, mode: str, loras: Sequence[Lora], density: float, seed: int = 0) -> None:
+def assert_truncated_well(merged: Lora, mode: str, loras: Sequence[Lora], density: float, seed: int = 0) -> None:
     assert list(merged.modules) == list(oracle.parts(loras))
     for name, module in merged.modules.items():
         assert_best(oracle.module_delta(module), module.rank, expected_delta(mode, loras, name, density, seed), mode)
 
 
-def assert_best(cut: np.ndarray, rank: int, whole: np.ndarray, mode: str) -> None:
-    """The error is what section 6 allows of the best that the rank can do; float32 itself costs NOTHING of the norm."""
-    error = float(np.linalg.norm(cut - whole))
+def assert_best(truncated: np.ndarray, rank: int, whole: np.ndarray, mode: str) -> None:
+    """The error is near the least possible at this rank. Float32 rounding may add NOTHING of the norm."""
+    error = float(np.linalg.norm(truncated - whole))
     most = 1.00001 if mode in SUMS else 1.01
     allowed = math.hypot(most * oracle.best_error(whole, rank), NOTHING * float(np.linalg.norm(whole)))
     assert error <= allowed, f"error {error:.6g}, at rank {rank} at most {allowed:.6g}"

@@ -1,7 +1,7 @@
-"""What merges must give, in float64 numpy, written from the design and PEFT's rules and sharing no code with merge/.
+"""The expected result of merges, in float64 numpy, written from PEFT's rules and sharing no code with merge/.
 
-A weight in a merge is a list of `Part`s, one for each LoRA that adapts it at a strength other than 0. Modes are told
-by their plain names ("ties" for ties and ties_svd). `Masks` answers which elements a random mask keeps.
+A weight in a merge is a list of `Part`s, one for each LoRA that adapts it at a strength other than 0. Modes go by their
+plain names ("ties" for ties and ties_svd). `Masks` gives the elements that a random mask keeps.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ import numpy as np
 from lora_pack.merge.adapters.base import Lora, LoraModule
 
 Array = np.ndarray
-# (number of the LoRA among the inputs, from 1; side: "up", "down" or "delta"; shape) -> what is kept
+# (input index of the LoRA, from 1; side: "up", "down" or "delta"; shape) -> boolean mask of the kept elements
 Masks = Callable[[int, str, tuple[int, ...]], Array]
 
 
 @dataclass(frozen=True)
 class Part:
-    number: int
+    input_index: int
     up: Array  # (out, rank)
     down: Array  # (rank, in * kernel)
     scale: float  # alpha / rank
     strength: float
 
 
-def part(module: LoraModule, strength: float = 1.0, number: int = 1) -> Part:
+def part(module: LoraModule, strength: float = 1.0, input_index: int = 1) -> Part:
     up = module.up.materialize().detach().cpu().double().numpy()
     down = module.down.materialize().detach().cpu().double().numpy()
     rank = down.shape[0]
-    return Part(number, up.reshape(len(up), rank), down.reshape(rank, -1), module.alpha / rank, strength)
+    return Part(input_index, up.reshape(len(up), rank), down.reshape(rank, -1), module.alpha / rank, strength)
 
 
 def parts(loras: Sequence[Lora]) -> dict[str, list[Part]]:
-    """The parts of each module, in order of first appearance; the LoRAs must spell a weight alike."""
+    """The parts of each module, in order of first appearance; the LoRAs must use the same names."""
     found: dict[str, list[Part]] = {}
-    for number, lora in enumerate(loras, 1):
+    for input_index, lora in enumerate(loras, 1):
         for name, module in lora.modules.items():
             of_part = lora.strength_clip if name.startswith("lora_te") else lora.strength_model
             strength = of_part * module.block_weight
             if strength != 0:
-                found.setdefault(name, []).append(part(module, strength, number))
+                found.setdefault(name, []).append(part(module, strength, input_index))
     return found
 
 
@@ -55,12 +55,12 @@ def delta(adapter: Part) -> Array:
 
 
 def module_delta(module: LoraModule) -> Array:
-    """What a module adds at strength 1, its block weight counted."""
+    """What a module adds at strength 1, including its block weight."""
     return module.block_weight * delta(part(module))
 
 
 def largest(x: Array, density: float) -> Array:
-    """PEFT's magnitude pruning: the floor(density * n + 1e-9) largest magnitudes stay, of tied ones the first."""
+    """PEFT's magnitude pruning: keep the floor(density * n + 1e-9) largest magnitudes, of tied ones the first."""
     flat = x.ravel()
     order = np.argsort(-np.abs(flat), kind="stable")  # stable: of equal magnitudes the first come first
     kept = np.zeros(flat.size)
@@ -70,12 +70,12 @@ def largest(x: Array, density: float) -> Array:
 
 
 def drop(x: Array, density: float, keep: Array) -> Array:
-    """DARE: what is kept, divided by the density; nothing at density 0."""
+    """DARE: the kept elements divided by the density; zeros at density 0."""
     return np.where(keep, x, 0.0) / density if density > 0 else np.zeros_like(x)
 
 
 def disjoint_mean(xs: Sequence[Array], weights: Sequence[float]) -> Array:
-    """TIES: the sign of the unweighted sum is elected (0: plus); the mean over those that have it, weighted after."""
+    """TIES: elect the sign of the unweighted sum (0: plus), then average the weighted values that have it."""
     votes = np.sum(xs, axis=0)
     elected = np.where(votes >= 0, 1.0, -1.0)
     total = np.zeros_like(votes)
@@ -90,7 +90,7 @@ def disjoint_mean(xs: Sequence[Array], weights: Sequence[float]) -> Array:
 def combine(
     mode: str, xs: Sequence[Array], weights: Sequence[float], density: float, keeps: Sequence[Array] | None = None
 ) -> Array:
-    """A mode on tensors that are to be added up: sparsify each, then sum or elect. `keeps`: the random masks."""
+    """A mode on tensors: sparsify each, then sum or elect. `keeps` are the random masks."""
     xs = sparsify(mode, xs, density, keeps)
     if mode in ("ties", "dare_ties"):
         return disjoint_mean(xs, weights)
@@ -107,10 +107,10 @@ def sparsify(mode: str, xs: Sequence[Array], density: float, keeps: Sequence[Arr
 
 
 def merged_factors(mode: str, adapters: Sequence[Part], density: float = 1.0, masks: Masks | None = None):
-    """PM Merge LoRA on one weight: (up, down); ups count sqrt|g|, downs sign(g) sqrt|g|, g = strength * scale."""
-    gains = [a.strength * a.scale for a in adapters]
-    on_up = [math.sqrt(abs(g)) for g in gains]
-    on_down = [math.copysign(math.sqrt(abs(g)), g) for g in gains]
+    """PM Merge LoRA on one weight: up scaled by sqrt|w|, down by sign(w) sqrt|w|, where w = strength * scale."""
+    weights = [a.strength * a.scale for a in adapters]
+    on_up = [math.sqrt(abs(w)) for w in weights]
+    on_down = [math.copysign(math.sqrt(abs(w)), w) for w in weights]
     if mode == "concat":
         ups = [w * a.up for a, w in zip(adapters, on_up, strict=True)]
         downs = [w * a.down for a, w in zip(adapters, on_down, strict=True)]
@@ -118,7 +118,7 @@ def merged_factors(mode: str, adapters: Sequence[Part], density: float = 1.0, ma
     rank = max(a.down.shape[0] for a in adapters)
 
     def side(name: str, xs: Sequence[Array], weights: Sequence[float]) -> Array:
-        keeps = [masks(a.number, name, x.shape) for a, x in zip(adapters, xs, strict=True)] if masks else None
+        keeps = [masks(a.input_index, name, x.shape) for a, x in zip(adapters, xs, strict=True)] if masks else None
         sparse = sparsify(mode, xs, density, keeps)  # at its own rank, before it is padded
         grow = [(0, rank - x.shape[name == "up"]) for x in sparse]
         padded = [np.pad(x, [(0, 0), g] if name == "up" else [g, (0, 0)]) for x, g in zip(sparse, grow, strict=True)]
@@ -128,20 +128,20 @@ def merged_factors(mode: str, adapters: Sequence[Part], density: float = 1.0, ma
 
 
 def merged_delta(mode: str, adapters: Sequence[Part], density: float = 1.0, masks: Masks | None = None) -> Array:
-    """PM Merge LoRA SVD on one weight, before the cut: the mode on the deltas, weighted by the strengths."""
+    """PM Merge LoRA SVD on one weight, before truncation: the mode on the deltas, weighted by the strengths."""
     deltas = [delta(a) for a in adapters]
-    keeps = [masks(a.number, "delta", d.shape) for a, d in zip(adapters, deltas, strict=True)] if masks else None
+    keeps = [masks(a.input_index, "delta", d.shape) for a, d in zip(adapters, deltas, strict=True)] if masks else None
     return combine(mode, deltas, [a.strength for a in adapters], density, keeps)
 
 
 def best_error(x: Array, rank: int) -> float:
-    """The least Frobenius error that a matrix of this rank can have (Eckart-Young)."""
+    """The least possible Frobenius error of an approximation of this rank (Eckart-Young)."""
     values = np.linalg.svd(x, compute_uv=False)
     return float(np.sqrt(np.sum(values[rank:] ** 2)))
 
 
 def distance(got: Array, expected: Array) -> float:
-    """||got - expected|| relative to ||expected||; the absolute error where nothing is expected."""
+    """||got - expected|| relative to ||expected||, or absolute if zero is expected."""
     error = float(np.linalg.norm(got - expected))
     size = float(np.linalg.norm(expected))
     return error / size if size > 0 else error

@@ -1,4 +1,4 @@
-"""How the work runs, for every operation of the core: its precision, its progress, and whoever stops it."""
+"""Result dtype, progress, cancelling and running out of memory, for every operation of the core."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_result_is_cast_once_at_the_end(operation: str, dtype: torch.dtype, 
 
 @pytest.mark.parametrize("operation", [*ALL_MODES, "resize"])
 def test_results_too_large_for_their_precision_are_refused(operation: str):
-    """Never an Inf in a value: it would be noticed in a picture, or not at all."""
+    """An Inf would show in a picture, or not at all."""
     lora = make_lora(1, shapes={LINEAR: (14, 11)}, scale=1e6)
     half = Compute(dtype=torch.float16)
     with pytest.raises(LoraError, match=LINEAR):
@@ -50,14 +50,14 @@ def test_results_too_large_for_their_precision_are_refused(operation: str):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_progress_is_told_after_each_module(operation: str):
+def test_progress_is_reported_after_each_module(operation: str):
     steps: list[tuple[int, int]] = []
     count = len(OPERATIONS[operation](Compute(progress=lambda *step: steps.append(step))).modules)
     assert [step for step in steps if step[0] > 0] == [(i, count) for i in range(1, count + 1)]
 
 
 def assert_stops(work: Callable[[Callable[[], None]], object], least: int) -> None:
-    """Whichever call of check raises, that ends the work, and what was raised comes out as it is."""
+    """The first check that raises ends the work, and the exception is raised unchanged."""
     never = Fault()
     work(never)
     assert never.calls >= least
@@ -70,16 +70,16 @@ def assert_stops(work: Callable[[Callable[[], None]], object], least: int) -> No
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_whoever_stops_an_operation_is_heard_at_once(operation: str):
+def test_an_operation_stops_at_the_check_that_raises(operation: str):
     assert_stops(lambda check: OPERATIONS[operation](Compute(check=check)), least=2)
 
 
-def test_whoever_stops_reading_a_state_dict_is_heard():
+def test_reading_and_writing_a_state_dict_stop_at_the_check_that_raises():
     assert_stops(lambda check: from_state_dict(state_dict(make_lora(1)), "x", check=check), least=6)
     assert_stops(lambda check: to_state_dict(make_lora(1), check=check), least=6)
 
 
-def test_whoever_stops_reading_or_writing_a_file_is_heard(tmp_path: Path):
+def test_loading_and_saving_a_file_stop_at_the_check_that_raises(tmp_path: Path):
     path = save(make_lora(1), tmp_path / "a.safetensors")
     assert_stops(lambda check: load(path, check=check), least=6)
     assert_stops(lambda check: save(make_lora(1), path, overwrite=True, check=check), least=6)
@@ -87,8 +87,8 @@ def test_whoever_stops_reading_or_writing_a_file_is_heard(tmp_path: Path):
 
 
 @pytest.mark.parametrize("mode", DENSE_MODES)
-def test_a_large_delta_asks_often_whether_to_stop(mode: str, monkeypatch: pytest.MonkeyPatch):
-    """Not only between modules: one delta can take seconds."""
+def test_the_check_is_called_often_within_a_large_delta(mode: str, monkeypatch: pytest.MonkeyPatch):
+    """Not only between modules, because one delta can take seconds."""
     monkeypatch.setattr(blocking, "BLOCK_ELEMENTS", 400 * 20)
     loras = [make_lora(s, shapes={LINEAR: (300, 400)}) for s in (1, 2)]
     never = Fault()
@@ -97,7 +97,7 @@ def test_a_large_delta_asks_often_whether_to_stop(mode: str, monkeypatch: pytest
     assert never.calls > 15 * passes  # the blocks of rows in a pass
 
 
-def test_an_empty_lora_is_no_trouble():
+def test_an_empty_lora_gives_an_empty_result():
     nothing = of_modules([])
     assert not resize(nothing, 4).modules
     assert not merge("ties_svd", [nothing]).modules
@@ -105,7 +105,7 @@ def test_an_empty_lora_is_no_trouble():
 
 # Memory
 
-CARD = Compute(device=torch.device("cuda"))
+GPU = Compute(device=torch.device("cuda"))
 SHORTAGES = [
     torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)."),
@@ -116,7 +116,7 @@ SHORTAGES = [
 
 
 def failing(times: int, error: Exception, places: list[str]) -> Callable[[Compute], str]:
-    """Work that fails on its first calls, and notes where it was called."""
+    """Work that fails in its first calls, and notes the device of each call."""
 
     def work(compute: Compute) -> str:
         places.append(compute.device.type)
@@ -128,41 +128,41 @@ def failing(times: int, error: Exception, places: list[str]) -> Callable[[Comput
 
 
 @pytest.mark.parametrize("error", SHORTAGES, ids=str)
-def test_a_full_card_is_given_room_once_and_then_up(error: Exception, caplog: pytest.LogCaptureFixture):
-    room: list[int] = []
-    card = replace(CARD, make_room=room.append)
+def test_a_full_gpu_is_retried_once_before_the_cpu_takes_over(error: Exception, caplog: pytest.LogCaptureFixture):
+    asked: list[int] = []
+    gpu = replace(GPU, make_room=asked.append)
     for times, expected in enumerate((["cuda"], ["cuda", "cuda"], ["cuda", "cuda", "cpu"])):
         places: list[str] = []
-        room.clear()
-        assert attempt(card, "module x", 1000, failing(times, error, places)) == "done"
-        assert places == expected and room == ([] if times == 0 else [2000])
+        asked.clear()
+        assert attempt(gpu, "module x", 1000, failing(times, error, places)) == "done"
+        assert places == expected and asked == ([] if times == 0 else [2000])
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         "module x does not fit into the memory of cuda: it is computed on the CPU."
     ]
 
 
 @pytest.mark.parametrize("error", SHORTAGES, ids=str)
-@pytest.mark.parametrize("compute, tries", [(Compute(), 1), (CARD, 3)])
-def test_too_little_main_memory_is_told(error: Exception, compute: Compute, tries: int):
+@pytest.mark.parametrize("compute, tries", [(Compute(), 1), (GPU, 3)])
+def test_running_out_of_main_memory_is_a_lora_error(error: Exception, compute: Compute, tries: int):
     places: list[str] = []
-    with pytest.raises(LoraError, match=r"not enough for module x \(3 MB .*Close other programs"):
+    with pytest.raises(LoraError, match=r"Not enough memory for module x, which takes 3 MB .*Close other programs"):
         attempt(compute, "module x", 3_000_000, failing(9, error, places))
     assert len(places) == tries
 
 
 @pytest.mark.parametrize("error", [RuntimeError("size mismatch"), LoraError("bad"), ValueError("x"), Stopped()])
-def test_other_errors_are_not_taken_for_it(error: BaseException):
+def test_other_errors_are_raised_unchanged(error: BaseException):
     def work(compute: Compute) -> None:
         raise error
 
     with pytest.raises(type(error)) as raised:
-        attempt(CARD, "module x", 1000, work)
+        attempt(GPU, "module x", 1000, work)
     assert raised.value is error
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_shortage_anywhere_names_the_module_and_leaves_nothing(operation: str):
-    """Wherever memory is asked for: the n-th multiplication or copy that fails."""
+def test_running_out_of_memory_names_the_module_and_leaves_nothing(operation: str):
+    """Wherever memory is allocated: in the second product, concatenation or sum."""
     before = OPERATIONS[operation](Compute())
     for function in ("matmul", "cat", "sum"):
         short = Fault(RuntimeError("DefaultCPUAllocator: can't allocate memory"), at=2)
@@ -170,7 +170,7 @@ def test_a_shortage_anywhere_names_the_module_and_leaves_nothing(operation: str)
             try:
                 OPERATIONS[operation](Compute())
             except LoraError as error:
-                assert short.calls == 2 and "memory is not enough for module" in str(error)
+                assert short.calls == 2 and "Not enough memory for module" in str(error)
             else:
                 assert short.calls < 2
     after = OPERATIONS[operation](Compute())

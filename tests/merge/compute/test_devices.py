@@ -1,4 +1,4 @@
-"""What the core knows of devices, without one: where exact algebra runs, what is converted, whose errors mean what."""
+"""What the core assumes about devices: where exact algebra runs, what is converted, which errors mean out of memory."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def numbers(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["cuda", "xpu"])
-def test_a_bare_kind_of_device_is_its_current_one(kind: str, monkeypatch: pytest.MonkeyPatch):
-    """torch.device("cuda") is unequal to "cuda:0", so ComfyUI would free nothing for it."""
+def test_a_device_without_index_gets_that_of_the_current_device(kind: str, monkeypatch: pytest.MonkeyPatch):
+    """torch.device("cuda") is not equal to "cuda:0", so ComfyUI would free nothing for it."""
     monkeypatch.setattr(torch, kind, SimpleNamespace(current_device=lambda: 2))
     assert with_index(torch.device(kind)) == torch.device(kind, 2)
     assert with_index(torch.device(kind, 1)) == torch.device(kind, 1)
@@ -44,7 +44,7 @@ def test_a_bare_kind_of_device_is_its_current_one(kind: str, monkeypatch: pytest
         assert with_index(torch.device(other)) == torch.device(other)
 
 
-def test_exact_algebra_runs_where_it_can(limits: Limits):
+def test_exact_algebra_runs_on_devices_that_can_do_it(limits: Limits):
     able = limits.has_float64 and not limits.lacks & {"linalg_qr", "linalg_cholesky_ex", "linalg_solve_triangular"}
     with StandIn(limits):
         assert float64_device(limits.device) == (limits.device if able else CPU)
@@ -58,15 +58,15 @@ def test_exact_algebra_runs_where_it_can(limits: Limits):
     assert float64_device(CPU) == CPU
 
 
-def test_a_device_is_asked_once():
+def test_a_device_is_probed_once():
     with StandIn(LIMITS["xpu without QR"]) as device:
         for _ in range(3):
             float64_device(torch.device("xpu", 0))
     assert device.calls["mm"] == 1
 
 
-def test_float64_that_is_computed_in_float32_is_noticed(monkeypatch: pytest.MonkeyPatch):
-    """DirectML did that: github.com/microsoft/DirectML/issues/398."""
+def test_a_device_that_computes_float64_in_float32_fails_the_probe(monkeypatch: pytest.MonkeyPatch):
+    """As DirectML did: github.com/microsoft/DirectML/issues/398."""
     qr = torch.linalg.qr
 
     def rounded(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ def test_float64_that_is_computed_in_float32_is_noticed(monkeypatch: pytest.Monk
         assert float64_device(torch.device("cuda", 0)) == CPU
 
 
-def test_a_full_device_is_asked_again():
+def test_a_device_that_was_full_is_probed_again():
     full = [True]
 
     def before(operator: str) -> None:
@@ -94,7 +94,7 @@ def test_a_full_device_is_asked_again():
         assert float64_device(torch.device("cuda", 0)) == torch.device("cuda", 0)
 
 
-def test_a_device_that_isn_t_there_says_so():
+def test_probing_a_missing_device_raises_torch_s_error():
     with StandIn(LIMITS["cuda"]), pytest.raises(RuntimeError, match="no device"):
         float64_device(torch.device("xpu", 3))
 
@@ -111,7 +111,7 @@ def test_a_type_that_a_device_lacks_is_converted_before_it_is_moved(limits: Limi
         assert torch.equal(on_cpu(there.float(), dtype), numbers(5, 3).to(dtype))
 
 
-def test_a_norm_is_exact_enough_without_float64(limits: Limits):
+def test_a_norm_is_accurate_without_float64(limits: Limits):
     for scale in (1.0, 1e-30, 1e30, 3e37):
         block = numbers(40, 3000) * scale
         expected = float(block.double().square().sum())
@@ -147,7 +147,7 @@ OTHERS = [
 ]
 
 
-def test_out_of_memory_is_known_by_its_words():
+def test_out_of_memory_is_recognised_by_its_message():
     for text in MEMORY:
         assert is_out_of_memory(RuntimeError(text)), text
     for text in OTHERS:
@@ -155,15 +155,15 @@ def test_out_of_memory_is_known_by_its_words():
     assert is_out_of_memory(MemoryError())
 
 
-def test_the_probe_needs_all_that_exact_algebra_uses():
-    """What lowrank.py runs on float64_device, and a device may lack, one at a time."""
+def test_the_probe_uses_every_operator_of_exact_algebra():
+    """Each operator that numerics/ runs on float64_device and that a device may lack, one at a time."""
     for operator in ("linalg_qr", "linalg_cholesky_ex", "linalg_solve_triangular", "mm"):
         with StandIn(replace(LIMITS["cuda"], lacks=frozenset({operator}))):
             assert float64_device(torch.device("cuda", 0)) == CPU, operator
 
 
-def test_every_kind_that_a_device_may_be_is_held_to_the_table():
-    """What devices.py knows without asking is no more than the table of limits allows."""
+def test_devices_py_agrees_with_the_table_of_limits():
+    """What devices.py takes for granted about a device must be allowed by limits.py."""
     for limits in LIMITS.values():
         kind = limits.device.type
         stored = devices._STORED.get(kind, devices._STORED_EVERYWHERE)

@@ -1,4 +1,4 @@
-"""Memory that runs out anywhere in an operation: what was raised comes out, nothing is left, the next run is right."""
+"""Running out of memory at any point of an operation: the error, what it leaves behind, and the next run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ERRORS = (
     # its name before torch 2.5
     lambda: getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)("CUDA out of memory."),
 )
-# How many of an operation's torch calls fail in turn, besides the first and last ones.
+# How many of an operation's torch calls fail in turn, in addition to the first and last ones.
 POINTS = 8
 
 INPUTS = three_loras("3x3")
@@ -53,7 +53,7 @@ def tensors_alive() -> int:
 
 
 def assert_recovers(work: Callable[[], object], clean: Callable[[], object] = lambda: None) -> None:
-    """`work` gives the same again after each failure and leaves no tensor; `clean` looks at what else it may leave."""
+    """After each failure `work` gives the same result and leaves no tensor; `clean` checks for other leftovers."""
     expected = work()
     never = Fault()
     with never.in_operators():
@@ -66,7 +66,7 @@ def assert_recovers(work: Callable[[], object], clean: Callable[[], object] = la
         with pytest.raises((type(error), LoraError)) as caught, Fault(error, at=n).in_operators():
             work()
         if caught.value is not error:
-            assert "The memory is not enough for module" in str(caught.value), caught.value
+            assert "Not enough memory for module" in str(caught.value), caught.value
         del error, caught
         clean()
     assert work() == expected
@@ -74,25 +74,25 @@ def assert_recovers(work: Callable[[], object], clean: Callable[[], object] = la
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_operation(operation: str):
+def test_an_operation_recovers(operation: str):
     inputs = [fingerprint(lora) for lora in INPUTS]
     assert_recovers(lambda: fingerprint(OPERATIONS[operation]()))
     assert [fingerprint(lora) for lora in INPUTS] == inputs
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pt"])
-def test_loading(ending: str, tmp_path: Path):
+def test_loading_recovers(ending: str, tmp_path: Path):
     path = tmp_path / f"a{ending}"
     if ending == ".pt":
         torch.save(state_dict(make_lora(1)), path)
     else:
         save(make_lora(1), path)
     assert_recovers(lambda: fingerprint(load(path)))
-    path.unlink()  # which Windows refuses for a file that is still open
+    path.unlink()  # on Windows this fails for a file that is still open
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16])
-def test_saving(dtype: torch.dtype | None, tmp_path: Path):
+def test_saving_recovers(dtype: torch.dtype | None, tmp_path: Path):
     path, lora = tmp_path / "a.safetensors", make_lora(1)
 
     def work() -> bytes:

@@ -1,4 +1,4 @@
-"""Products in full float32, whatever another pack allows for the whole process; and its switches as it left them."""
+"""Products in full float32, whatever another pack has set for the process, and its switches restored afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def set_new(owner: Any, value: str) -> None:
     owner.fp32_precision = value
 
 
-# What another pack may have set, in the order in which it set it.
+# What another pack may have set, in order.
 REDUCED: dict[str, list[Callable[[], None]]] = {
     "high": [lambda: torch.set_float32_matmul_precision("high")],
     "medium": [lambda: torch.set_float32_matmul_precision("medium")],
@@ -45,7 +45,7 @@ SETTINGS = REDUCED | (NEW if HAS_NEW else {})
 
 
 def switches() -> list[str]:
-    """All of them; torch raises an error for the old ones where the new ones say something else."""
+    """All switches; torch raises an error for the old ones where the new ones disagree."""
     found = []
     for read in (torch.get_float32_matmul_precision, lambda: CUDA.allow_tf32):
         try:
@@ -73,14 +73,14 @@ def as_it_was() -> Iterator[None]:
 
 @pytest.fixture(params=SETTINGS)
 def reduced(request: pytest.FixtureRequest) -> list[str]:
-    """The switches, with reduced precision allowed."""
+    """The switches as another pack has set them."""
     for step in SETTINGS[request.param]:
         step()
     assert not is_full()
     return switches()
 
 
-def test_full_inside_and_as_before_after_it(reduced: list[str]):
+def test_full_precision_inside_and_the_old_switches_afterwards(reduced: list[str]):
     with full_precision():
         assert is_full()
         with full_precision():
@@ -89,20 +89,20 @@ def test_full_inside_and_as_before_after_it(reduced: list[str]):
     assert switches() == reduced
 
 
-def test_nothing_is_touched_where_it_is_full_already():
+def test_full_precision_already_set_is_not_touched():
     before = switches()
     with full_precision():
         assert switches() == before
     assert switches() == before
 
 
-def test_the_switches_come_back_after_an_error(reduced: list[str]):
+def test_the_switches_are_restored_after_an_error(reduced: list[str]):
     with pytest.raises(KeyboardInterrupt), full_precision():
         raise KeyboardInterrupt
     assert switches() == reduced
 
 
-def test_a_pack_that_reduces_it_meanwhile_is_overruled_at_the_next_step():
+def test_precision_reduced_meanwhile_is_raised_again_at_the_next_step():
     with full_precision():
         torch.set_float32_matmul_precision("high")
         with full_precision():
@@ -111,7 +111,7 @@ def test_a_pack_that_reduces_it_meanwhile_is_overruled_at_the_next_step():
     assert torch.get_float32_matmul_precision() == "high"
 
 
-def test_the_last_of_several_threads_brings_the_switches_back(reduced: list[str]):
+def test_the_last_of_several_threads_restores_the_switches(reduced: list[str]):
     inside, leave, seen = threading.Event(), threading.Event(), []
 
     def other() -> None:
@@ -159,8 +159,8 @@ def test_every_operation_runs_in_full_precision(reduced: list[str], operation: s
     assert switches() == reduced
 
 
-def test_the_switches_of_torch_before_2_9_and_of_intel_s_gpus(monkeypatch: pytest.MonkeyPatch):
-    """A torch with the old switch alone, and oneDNN's own one for Intel's GPUs."""
+def test_the_switches_of_torch_before_2_9_and_of_intel_gpus(monkeypatch: pytest.MonkeyPatch):
+    """A torch that has only the old switch, and oneDNN's switch for Intel's GPUs."""
     state = {"precision": "medium"}
     onednn = SimpleNamespace(allow_tf32=True)
     old = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""Whoever stops an operation, at whatever point: it ends at once, leaves nothing, and the next run is as the first."""
+"""Cancelling an operation at any point: it stops at once, leaves nothing behind, and the next run gives the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPERATIONS: dict[str, Callable[[CancelCheck], Lora]] = {
 
 
 def assert_stops_anywhere(work: Callable[[CancelCheck], object], after: Callable[[], object] = lambda: None) -> int:
-    """Stops `work` at each of its calls of check in turn; `after` looks at what each stop leaves. Counts the calls."""
+    """Stop `work` at each of its calls of check in turn, and call `after` after each. Returns the number of calls."""
     never, again = Fault(), Fault()
     expected = work(never)
     for n in range(1, never.calls + 1):
@@ -42,7 +42,7 @@ def assert_stops_anywhere(work: Callable[[CancelCheck], object], after: Callable
         with pytest.raises(Stopped) as caught:
             work(check)
         assert caught.value is stop
-        assert check.calls == n, "nobody asks again after the stop"
+        assert check.calls == n, "check was called again after the stop"
         after()
     assert work(again) == expected
     assert again.calls == never.calls
@@ -51,7 +51,7 @@ def assert_stops_anywhere(work: Callable[[CancelCheck], object], after: Callable
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_merge_or_a_resize(operation: str):
+def test_a_merge_or_resize_can_be_cancelled_anywhere(operation: str):
     inputs = [fingerprint(lora) for lora in INPUTS]
     total = assert_stops_anywhere(lambda check: fingerprint(OPERATIONS[operation](check)))
     assert total >= len(INPUTS[0].modules)
@@ -59,8 +59,8 @@ def test_a_merge_or_a_resize(operation: str):
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pt"])
-def test_a_load(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    # how often it looks while it waits for the hash depends on the time
+def test_a_load_can_be_cancelled_anywhere(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # the number of checks while waiting for the hash depends on timing
     monkeypatch.setattr("lora_pack.merge.io.hashing.WAIT_SECONDS", 60)
     path, lora = tmp_path / f"a{ending}", make_lora(1)
     if ending == ".pt":
@@ -74,7 +74,7 @@ def test_a_load(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_save(overwrite: bool, tmp_path: Path):
+def test_a_save_can_be_cancelled_anywhere(overwrite: bool, tmp_path: Path):
     path, lora = tmp_path / "a.safetensors", make_lora(1, shapes={LINEAR: (14, 11), TEXT: (12, 8)})
     before, inputs = save(make_lora(2), path).read_bytes(), fingerprint(lora)
     new = tmp_path / ("a.safetensors" if overwrite else "a_00002.safetensors")
@@ -97,13 +97,13 @@ def test_a_save(overwrite: bool, tmp_path: Path):
     assert fingerprint(lora) == inputs
 
 
-# How often it is asked
+# How often check is called
 
 
 class Pauses:
-    """A check that measures the longest time between two of its calls: this thread's own, other programs' not counted.
+    """A cancel check that measures the longest CPU time of this thread between two of its calls.
 
-    Time in LAPACK doesn't count: a call can't be stopped on its way.
+    LAPACK calls don't count, because they can't be interrupted.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
@@ -127,7 +127,7 @@ class Pauses:
 
 
 @pytest.mark.parametrize("mode", ["ties_svd", "dare_ties_svd", "ties", "add_svd"])
-def test_a_merge_of_a_large_module_asks_within_a_second(mode: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_merge_of_a_large_module_calls_check_every_second(mode: str, monkeypatch: pytest.MonkeyPatch):
     loras = [make_lora(seed, shapes={LINEAR: (4096, 4096)}, ranks=[16]) for seed in (1, 2)]
     pauses = Pauses(monkeypatch)
     merge(mode, loras, 0.5, rank=16, compute=Compute(check=pauses))
@@ -136,7 +136,7 @@ def test_a_merge_of_a_large_module_asks_within_a_second(mode: str, monkeypatch: 
     assert pauses.longest < 1
 
 
-def test_a_load_and_a_save_of_a_large_file_ask_within_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_loading_and_saving_a_large_file_call_check_every_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     lora = make_lora(1, shapes={f"lora_unet_{n}": (4096, 4096) for n in range(8)}, ranks=[256])
     pauses = Pauses(monkeypatch)
     path = save(lora, tmp_path / "a.safetensors", check=pauses)

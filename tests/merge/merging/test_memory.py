@@ -1,4 +1,4 @@
-"""What a merge needs beside its inputs and its output: a few of the largest delta, and none where it is exact."""
+"""Memory that a merge takes in addition to inputs and output: a few dense deltas at most, none in exact modes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class Largest(TorchDispatchMode):
-    """Sees every tensor that torch makes; `elements` is the size of the largest."""
+    """Watches every tensor that torch creates; `elements` is the size of the largest."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,21 +67,21 @@ EXACT: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("work", EXACT.values(), ids=EXACT)
-def test_exact_work_never_forms_a_delta(work: Callable[[], object]):
+def test_exact_operations_never_form_a_delta(work: Callable[[], object]):
     with largest_tensor() as seen:
         work()
     assert seen.elements < SMALLEST_DELTA / 2
 
 
-def test_an_exact_sum_of_very_many_holds_no_more_than_their_delta():
-    """Their factors side by side, and all their products with each other, would be larger."""
+def test_an_exact_sum_of_very_many_loras_takes_no_more_than_their_delta():
+    """Their stacked factors and Gram matrices would be larger."""
     loras = [make_lora(seed, shapes={LINEAR: (200, 180)}) for seed in range(100)]
     with largest_tensor() as seen:
         merge("add_svd", loras, rank=3, conv_rank=3)
     assert seen.elements <= 200 * 180
 
 
-def test_the_measure_sees_a_delta():
+def test_the_watch_sees_a_dense_delta():
     with largest_tensor() as seen:
         merge("ties_svd", two_loras(), 0.5, rank=3, conv_rank=3)
     assert seen.elements >= 200 * 180
@@ -117,7 +117,7 @@ print(status("VmHWM") - before - output)
 
 
 def peak(mode: str, loras: int, rows: int, columns: int, modules: int) -> int:
-    """Bytes that a merge needs at most beside its inputs and its output, in a process of its own."""
+    """Peak memory in bytes of a merge, without its inputs and its output, in a process of its own."""
     arguments = json.dumps([mode, loras, rows, columns, 4, modules])
     command = [sys.executable, "-c", MEASURE, arguments]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -131,7 +131,7 @@ def peak(mode: str, loras: int, rows: int, columns: int, modules: int) -> int:
     ("mode", "modules", "most"),
     [("add_svd", 3, 0.5), ("ties_svd", 2, 3.0), ("dare_linear_svd", 1, 3.0), ("magnitude_prune_svd", 1, 3.0)],
 )
-def test_the_peak_of_a_merge(mode: str, modules: int, most: float):
-    """Six LoRAs, with deltas of 42 MB: three of them at most are in memory, not one for each LoRA."""
+def test_the_peak_memory_of_a_merge_does_not_grow_with_the_loras(mode: str, modules: int, most: float):
+    """Six LoRAs with deltas of 42 MB: at most three deltas are in memory, not one for each LoRA."""
     rows, columns = 4096, 2560
     assert peak(mode, 6, rows, columns, modules) / (rows * columns * 4) < most

@@ -1,4 +1,4 @@
-"""Both mergers against the float64 oracle: every mode on every kind of weight, which LoRAs meet, what is refused."""
+"""Both mergers against the float64 oracle: every mode on every kind of weight, grouping, strengths, bad settings."""
 
 from __future__ import annotations
 
@@ -61,22 +61,22 @@ def test_every_mode_on_every_kind_of_weight(kind: str, mode: str, density: float
 
 @pytest.mark.parametrize("density", [0.1, 0.29, 0.5, 0.9])
 @pytest.mark.parametrize("mode", ["ties", "magnitude_prune", "ties_svd", "magnitude_prune_svd"])
-def test_of_tied_magnitudes_the_first_stay(mode: str, density: float):
-    """Whole numbers and scales of 2: products are exact, so the very elements of the oracle have to stay."""
+def test_pruning_keeps_the_first_of_tied_magnitudes(mode: str, density: float):
+    """With whole numbers and scales of 2 products are exact, so exactly the oracle's elements must be kept."""
     loras = [at(make_lora(s, ranks=[3, 4], alphas=[6.0, 8.0], whole=True), s - 1.5) for s in (1, 2)]
     assert_merged(merge(mode, loras, density), mode, loras, density)
 
 
 @pytest.mark.parametrize("first, second", [("float16", "float16"), ("bfloat16", "float16"), ("float16", "float32")])
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_inputs_enter_at_the_precision_of_their_file(mode: str, first: str, second: str):
-    """The sums are those of the very numbers in the files, computed in float32 or better."""
+def test_inputs_are_not_rounded_before_the_merge(mode: str, first: str, second: str):
+    """The values of the files are merged in float32 or better, not rounded to a common type first."""
     loras = [at(make_lora(s, dtype=getattr(torch, d), ranks=[2, 3]), 0.6 * s) for s, d in ((1, first), (2, second))]
     assert_merged(merge(mode, loras, 0.5), mode, loras, 0.5)
 
 
-def test_pruning_counts_at_a_loras_own_rank():
-    """Half of a rank-1 up of four values is two values, not half of the eight that it is padded to."""
+def test_a_lora_is_pruned_at_its_own_rank_before_padding():
+    """Half of a rank-1 up of four values is two values, not half of the eight it is padded to."""
     one = of_modules(
         [LoraModule.of(LINEAR, torch.tensor([[4.0], [3], [2], [1]]), torch.tensor([[1.0, 2]]), 1.0)], "one"
     )
@@ -87,8 +87,8 @@ def test_pruning_counts_at_a_loras_own_rank():
     assert torch.equal(down_of(module), torch.tensor([[5.0, 2], [0, 6]]))
 
 
-def test_the_sign_of_a_strength_goes_into_the_down():
-    """PEFT's split: ups count sqrt|g|, downs sign(g) sqrt|g|."""
+def test_the_sign_of_a_strength_goes_into_down():
+    """PEFT's split: ups are scaled by sqrt|w|, downs by sign(w) sqrt|w|."""
     module = LoraModule.of(LINEAR, torch.tensor([[2.0], [3.0]]), torch.tensor([[5.0, -1.0]]), 2.0)
     for mode in FACTOR_MODES:
         merged = merge_factors([at(of_modules([module]), -8.0)], mode).modules[LINEAR]
@@ -96,7 +96,7 @@ def test_the_sign_of_a_strength_goes_into_the_down():
         assert torch.equal(down_of(merged), torch.tensor([[-20.0, 4.0]]))
 
 
-def test_a_negative_strength_subtracts_and_does_not_turn_the_vote():
+def test_a_negative_strength_subtracts_without_changing_the_election():
     one = of_modules([LoraModule.of(LINEAR, torch.tensor([[3.0]]), torch.tensor([[1.0, -2.0]]), 1.0)], "one")
     two = of_modules([LoraModule.of(LINEAR, torch.tensor([[1.0]]), torch.tensor([[-1.0, 3.0]]), 1.0)], "two")
     # deltas [3, -6] and [-1, 3]: [2, -3] elects plus and minus, whatever the strengths
@@ -105,8 +105,8 @@ def test_a_negative_strength_subtracts_and_does_not_turn_the_vote():
         assert np.allclose(oracle.module_delta(module), [[3 * weights[0], -6 * weights[0]]], rtol=1e-6)
 
 
-def test_a_lora_whose_alpha_is_larger_has_the_larger_say_on_deltas_alone():
-    """The vote is on the deltas, alphas in them; on factors alphas are weights and don't vote."""
+def test_alphas_count_in_the_election_on_deltas_but_not_on_factors():
+    """Deltas include alpha, so a larger alpha outvotes. On factors alpha is a weight, and weights don't vote."""
     one = of_modules([LoraModule.of(LINEAR, torch.tensor([[1.0]]), torch.tensor([[2.0]]), 1.0)], "one")
     two = of_modules([LoraModule.of(LINEAR, torch.tensor([[1.0]]), torch.tensor([[-1.0]]), 4.0)], "two")
     on_deltas = merge_deltas([one, two], "ties_svd").modules[LINEAR]
@@ -115,12 +115,12 @@ def test_a_lora_whose_alpha_is_larger_has_the_larger_say_on_deltas_alone():
     assert np.allclose(oracle.module_delta(on_factors), [[3.0]], rtol=1e-6)  # up (1 + 2) / 2, down 2
 
 
-# Which modules meet
+# Grouping by weight
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_a_module_that_one_lora_alone_has_is_pruned_too(mode: str):
-    """PEFT takes a single adapter for linear; here a mode acts on every module."""
+def test_a_module_of_only_one_lora_is_pruned_too(mode: str):
+    """PEFT falls back to linear for a single adapter; here the mode acts on every module."""
     first = make_lora(1, shapes={LINEAR: (14, 11), CONV3: (8, 5, 3, 3)})
     second = make_lora(2, shapes={LINEAR: (14, 11)})
     for loras in ([first, second], [first]):
@@ -128,7 +128,7 @@ def test_a_module_that_one_lora_alone_has_is_pruned_too(mode: str):
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_modules_come_in_order_of_first_appearance(mode: str):
+def test_modules_are_in_order_of_first_appearance(mode: str):
     first = make_lora(1, shapes={TEXT: (4, 3), LINEAR: (5, 4)})
     second = make_lora(2, shapes={CONV3: (3, 2, 3, 3), LINEAR: (5, 4), CONV1: (4, 4, 1, 1)})
     assert list(merge(mode, [first, second]).modules) == [TEXT, LINEAR, CONV3, CONV1]
@@ -145,19 +145,19 @@ def test_modules_come_in_order_of_first_appearance(mode: str):
         ("lora_te_text_model_encoder_layers_0_mlp_fc1", "text_encoder.text_model.encoder.layers.0.mlp.fc1", 0),
     ],
 )
-def test_spellings_of_one_weight_meet(one: str, other: str, written: int):
-    """Side by side in one file, ComfyUI would load the last of them and drop the rest."""
+def test_different_names_of_one_weight_are_merged(one: str, other: str, written: int):
+    """If both were in one file, ComfyUI would load the last one and drop the other."""
     first, second = (of_modules([make_module(name, (9, 7), 3, s)], f"l{s}") for s, name in ((1, one), (2, other)))
     merged = merge_factors([first, second], "concat")
     (module,) = merged.modules.values()
     expected = oracle.module_delta(first.modules[one]) + oracle.module_delta(second.modules[other])
     assert oracle.distance(oracle.module_delta(module), expected) <= EXACT
-    name = (one, other)[written]  # the first LoRA's, or kohya's where ComfyUI maps the first's to nothing
+    name = (one, other)[written]  # the first LoRA's, or kohya's if ComfyUI does not map the first LoRA's
     assert set(to_state_dict(merged)) == {f"{name}.lora_up.weight", f"{name}.lora_down.weight", f"{name}.alpha"}
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_a_1x1_convolution_keeps_its_form_beside_a_matrix(mode: str):
+def test_a_1x1_convolution_merged_with_a_matrix_stays_a_convolution(mode: str):
     conv = make_lora(1, shapes={CONV1: (9, 12, 1, 1)})
     matrix = each_module(make_lora(2, shapes={CONV1: (9, 12, 1, 1)}), as_matrix)
     for loras in ([conv, matrix], [matrix, conv]):
@@ -175,11 +175,11 @@ def test_a_1x1_convolution_keeps_its_form_beside_a_matrix(mode: str):
         ((9, 12), (12, 12)),
         ((8, 5, 3, 3), (8, 5, 1, 1)),
         ((8, 6, 3), (8, 6, 5)),
-        ((8, 2, 3, 3), (8, 3, 2, 3)),  # as many numbers
+        ((8, 2, 3, 3), (8, 3, 2, 3)),  # of equal size
         ((8, 18, 1, 1), (8, 2, 3, 3)),
     ],
 )
-def test_shapes_that_disagree(mode: str, one: tuple[int, ...], other: tuple[int, ...]):
+def test_merge_refuses_loras_with_different_shapes(mode: str, one: tuple[int, ...], other: tuple[int, ...]):
     first, second = (make_lora(s, name=n, shapes={CONV1: x}) for s, n, x in ((1, "sd15", one), (2, "sdxl", other)))
     with pytest.raises(LoraError) as caught:
         merge(mode, [make_lora(3, shapes={LINEAR: (5, 5)}), first, second])
@@ -187,7 +187,7 @@ def test_shapes_that_disagree(mode: str, one: tuple[int, ...], other: tuple[int,
         assert word in str(caught.value), word
 
 
-def test_shapes_that_disagree_stop_a_merge_before_it_starts():
+def test_different_shapes_are_refused_before_any_work():
     first = make_lora(1, shapes={LINEAR: (8, 8), CONV1: (9, 12)})
     second = make_lora(2, shapes={LINEAR: (8, 8), CONV1: (9, 11)})
     done: list[int] = []
@@ -200,8 +200,8 @@ def test_shapes_that_disagree_stop_a_merge_before_it_starts():
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_strength_0_drops_a_lora_from_a_part(mode: str):
-    """It doesn't vote, doesn't count and gives no rank; modules that it alone has don't appear."""
+def test_strength_0_drops_a_lora_from_one_part_of_the_model(mode: str):
+    """It has no vote and adds no rank, and modules that only it has are left out."""
     shapes = {LINEAR: (14, 11), TEXT: (12, 8)}
     first, second = make_lora(1, shapes=shapes, ranks=[2]), make_lora(2, shapes=shapes, ranks=[4])
     extra = make_lora(3, shapes={CONV3: (8, 5, 3, 3), TEXT: (12, 8)}, ranks=[3])
@@ -216,7 +216,7 @@ def test_strength_0_drops_a_lora_from_a_part(mode: str):
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_nothing_left_is_an_empty_lora(mode: str):
+def test_a_merge_at_strength_0_is_an_empty_lora(mode: str):
     lora = make_lora(1)
     for loras in ([at(lora, 0.0)], [at(lora, 0.0), at(lora, -0.0)], [of_modules([], "empty")]):
         merged = merge(mode, loras)
@@ -225,8 +225,8 @@ def test_nothing_left_is_an_empty_lora(mode: str):
 
 
 @pytest.mark.parametrize("mode", ["dare_linear", "dare_ties_svd"])
-def test_a_mask_counts_the_inputs_before_any_is_dropped(mode: str):
-    """Turning a LoRA off must not change what the others lose."""
+def test_switching_a_lora_off_does_not_change_the_masks_of_the_others(mode: str):
+    """Masks depend on the input index before LoRAs at strength 0 are dropped."""
     loras = [make_lora(s, shapes={LINEAR: (14, 11)}) for s in (1, 2, 3)]
     off = [loras[0], at(loras[1], 0.0), loras[2]]
     merged = merge(mode, off, 0.5, seed=4)
@@ -251,12 +251,12 @@ def test_block_weights_multiply_the_strength(mode: str):
 
 @pytest.mark.parametrize("mode", ["concat", "ties", "add_svd", "ties_svd"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_strength_that_is_no_number_is_refused(mode: str, bad: float):
+def test_a_nan_or_infinite_strength_is_refused(mode: str, bad: float):
     with pytest.raises(LoraError, match="odd"):
         merge(mode, [at(make_lora(1, name="odd"), bad)])
 
 
-# Settings and odd values
+# Settings and unusual values
 
 
 @pytest.mark.parametrize("density", [-0.01, 1.01, math.nan, math.inf])
@@ -281,7 +281,7 @@ def test_unknown_delta_modes_are_refused(mode: str):
 
 
 @pytest.mark.parametrize("mode", DELTA_MODES)
-def test_delta_modes_take_the_plain_spelling_too(mode: str):
+def test_delta_modes_work_without_their_suffix(mode: str):
     loras = three_loras("linear")
     short, long = (merge_deltas(loras, m, 0.5, rank=3) for m in (plain(mode), mode))
     assert all(torch.equal(up_of(short.modules[name]), up_of(long.modules[name])) for name in long.modules)
@@ -308,7 +308,7 @@ def test_density_1_changes_nothing(mode: str):
 
 @pytest.mark.parametrize("mode", ALL_MODES)
 @pytest.mark.parametrize("side", ["up", "down"])
-def test_a_lora_of_zeros(mode: str, side: str):
+def test_a_zero_lora_gives_zeros(mode: str, side: str):
     lora = each_module(
         make_lora(1), lambda m: with_factors(m, **{side: torch.zeros_like(getattr(m, side).materialize())})
     )
@@ -320,8 +320,8 @@ def test_a_lora_of_zeros(mode: str, side: str):
 
 @pytest.mark.parametrize("mode", ALL_MODES)
 @pytest.mark.parametrize("alpha", [0.0, -0.0, -4.0, 1e-3])
-def test_odd_alphas(mode: str, alpha: float):
-    """Zero and negative ones are valid: the one adds nothing, the other subtracts."""
+def test_unusual_alphas_are_valid(mode: str, alpha: float):
+    """Alpha 0 adds nothing, a negative alpha subtracts."""
     loras = [make_lora(1, alphas=[alpha]), at(make_lora(2), 0.5)]
     merged = merge(mode, loras, 0.6)
     for name, module in merged.modules.items():
@@ -329,8 +329,8 @@ def test_odd_alphas(mode: str, alpha: float):
         assert oracle.distance(oracle.module_delta(module), expected) <= FACTORS, name
 
 
-def test_large_singular_values_fit_half_precision():
-    """Factors that share the singular values evenly hold 1e5 in float16; an up of U * S would be infinite."""
+def test_large_singular_values_fit_into_half_precision():
+    """A singular value of 1e5 fits into float16 if up and down each carry its root; U * S would be infinite."""
     lora = spectral_lora((30, 20), [1e5, 3e4, 1e3], 1)
     half = merge_deltas([lora], "add_svd", rank=2, compute=Compute(dtype=torch.float16)).modules[LINEAR]
     assert torch.isfinite(up_of(half)).all() and torch.isfinite(down_of(half)).all()
@@ -339,7 +339,7 @@ def test_large_singular_values_fit_half_precision():
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_factors_with_gaps_between_their_numbers(mode: str):
+def test_non_contiguous_factors_are_merged(mode: str):
     module = make_module(LINEAR, (14, 11), 4, 1)
     strided = with_factors(
         module,
@@ -351,8 +351,8 @@ def test_factors_with_gaps_between_their_numbers(mode: str):
     assert_merged(merge(mode, loras), mode, loras, 0.6)
 
 
-def test_two_spellings_lose_the_same_elements():
-    """The mask is drawn for the weight's canonical name."""
+def test_two_names_of_one_weight_have_the_same_mask():
+    """The mask depends on the weight's canonical name."""
     one, other = "lora_unet_mid_block_attentions_0_proj_in", "unet.mid_block.attentions.0.proj_in"
     assert canonical(one) == canonical(other)
     module = make_module(one, (9, 7), 3, 1)
@@ -365,7 +365,7 @@ def test_two_spellings_lose_the_same_elements():
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_the_metadata_says_how_it_was_made_and_not_when_or_where(mode: str):
+def test_the_metadata_has_the_recipe_and_nothing_that_varies(mode: str):
     loras = three_loras("linear")
     first, second = merge(mode, loras), merge(mode, loras)
     assert dict(first.metadata) == dict(second.metadata)

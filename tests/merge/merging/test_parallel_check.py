@@ -1,4 +1,4 @@
-"""Nearly parallel LoRAs are named where a mode on factors multiplies them with each other; and that costs little."""
+"""The warning about nearly parallel LoRAs in modes that multiply them with each other, and what the check costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lora_pack.merge.merging.parallel_check import (
     FREE_WORK,
     MOST_COMPARED,
     NEAR_PARALLEL,
-    WORK_PER_NUMBER,
+    WORK_PER_ELEMENT,
     ParallelCheck,
 )
 from lora_pack.merge.methods.registry import FACTOR_MODES
@@ -33,12 +33,12 @@ from lora_pack.tests.support.makers import (
     with_factors,
 )
 
-# those that add the LoRAs' factors
+# modes that add the LoRAs' factors
 ADDING = ("add", "dare_linear", "magnitude_prune")
 
 
 def noisy(lora: Lora, noise: float, seed: int, name: str) -> Lora:
-    """A later epoch of a LoRA: its factors with noise of this relative size."""
+    """The same LoRA some epochs later: its factors with noise of this relative size."""
     other = make_lora(seed, ranks=[4])
 
     def changed(module: LoraModule) -> LoraModule:
@@ -54,7 +54,7 @@ def noisy(lora: Lora, noise: float, seed: int, name: str) -> Lora:
 
 
 def cosine(a: Lora, b: Lora) -> float:
-    """In float64, of the deltas of all weights that both have."""
+    """The cosine over all weights that both have, in float64."""
     first, second = oracle.parts([a]), oracle.parts([b])
     both = [(oracle.delta(x[0]), oracle.delta(second[name][0])) for name, x in first.items() if name in second]
     inner, one, other = (
@@ -70,20 +70,22 @@ def note_of(merged: Lora) -> str:
 
 @examples(100)
 @given(lora_lists())
-def test_inner_products_are_those_of_the_deltas(loras: list[Lora]):
+def test_delta_gram_gives_the_inner_products_of_the_deltas(loras: list[Lora]):
     for name, adapters in oracle.parts(loras).items():
         ups = [torch.from_numpy(part.up).float() for part in adapters]
         downs = [torch.from_numpy(part.down).float() for part in adapters]
-        gains = [part.strength * part.scale for part in adapters]
+        weights = [part.strength * part.scale for part in adapters]
         deltas = np.stack([part.strength * oracle.delta(part) for part in adapters]).reshape(len(adapters), -1)
         expected = deltas @ deltas.T
         scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal())) + 1e-300
-        assert np.abs(delta_gram(ups, downs, gains).numpy() - expected).max() <= 1e-5 * scale.max(), name
+        assert np.abs(delta_gram(ups, downs, weights).numpy() - expected).max() <= 1e-5 * scale.max(), name
 
 
 @pytest.mark.parametrize("mode", ADDING)
 @pytest.mark.parametrize("strengths", [(1.0, 1.0), (0.5, -0.5), (0.1, 2.0)])
-def test_epochs_of_one_training_are_named(mode: str, strengths: tuple[float, float], caplog: pytest.LogCaptureFixture):
+def test_epochs_of_one_training_are_warned_about(
+    mode: str, strengths: tuple[float, float], caplog: pytest.LogCaptureFixture
+):
     first = make_lora(1, name="epoch 8")
     loras = [at(first, strengths[0]), at(noisy(first, 0.1, 2, "epoch 9"), strengths[1])]
     note = note_of(merge_factors(loras, mode, 1.0))
@@ -93,18 +95,18 @@ def test_epochs_of_one_training_are_named(mode: str, strengths: tuple[float, flo
 
 
 @pytest.mark.parametrize("mode", sorted(set(FACTOR_MODES) - set(ADDING)))
-def test_modes_without_cross_terms_or_that_average_say_nothing(mode: str):
+def test_modes_without_cross_terms_and_averaging_modes_do_not_warn(mode: str):
     first = make_lora(1)
     assert not note_of(merge_factors([first, noisy(first, 0.1, 2, "later")], mode, 1.0))
 
 
-def test_unrelated_loras_say_nothing():
+def test_unrelated_loras_cause_no_warning():
     assert not note_of(merge_factors([make_lora(1), make_lora(2), make_lora(3)], "add"))
     assert not note_of(merge_factors([make_lora(1)], "add"))
     assert not note_of(merge_factors([], "add"))
 
 
-def test_the_threshold_is_held_from_both_sides():
+def test_the_warning_starts_at_the_threshold():
     first = make_lora(1, name="first")
     found = {True: 0, False: 0}
     for noise in np.linspace(0.2, 1.0, 41):
@@ -117,7 +119,7 @@ def test_the_threshold_is_held_from_both_sides():
     assert min(found.values()) > 5
 
 
-def test_how_much_too_strong_the_result_is_stands_there():
+def test_the_warning_says_how_much_too_strong_the_result_is():
     lora = make_lora(1, name="same")
     for count in (2, 3):
         merged = merge_factors([lora] * count, "add")
@@ -127,7 +129,7 @@ def test_how_much_too_strong_the_result_is_stands_there():
     assert "times as strong" not in note_of(merge_factors([lora, at(other, -0.5)], "add"))
 
 
-def test_the_most_parallel_pair_is_named():
+def test_the_warning_names_the_most_parallel_pair():
     first = make_lora(1, name="a")
     loras = [
         make_lora(5, name="x"),
@@ -139,7 +141,7 @@ def test_the_most_parallel_pair_is_named():
     assert note_of(merge_factors(loras, "add")).startswith("a and c are nearly parallel")
 
 
-def test_what_only_one_lora_has_does_not_count():
+def test_weights_of_only_one_lora_do_not_count():
     first = make_lora(1, name="a")
     few = dict(list(first.modules.items())[:2])
     second = replace(first, name="b", modules=few)
@@ -148,25 +150,25 @@ def test_what_only_one_lora_has_does_not_count():
     assert not note_of(merge_factors([second, apart], "add"))
 
 
-def test_of_many_loras_the_first_are_compared():
+def test_only_the_first_of_many_loras_are_compared():
     lora, others = make_lora(1, name="a"), [make_lora(n) for n in range(10, 10 + MOST_COMPARED)]
     assert note_of(merge_factors([lora, *others[2:], replace(lora, name="b")], "add"))
     assert not note_of(merge_factors([lora, *others, replace(lora, name="b")], "add"))
 
 
 @pytest.mark.parametrize("rank", [8, 32, 64])
-def test_looking_is_a_small_part_of_the_work_and_spread_over_all_weights(rank: int):
+def test_the_check_is_cheap_and_compares_weights_all_over_the_model(rank: int):
     width, count = 1280, 1000
     up, down = torch.ones(1, 1).expand(width, rank), torch.ones(1, 1).expand(rank, width)
     modules = {f"layer{n}": LoraModule.of(f"layer{n}", up, down, 1.0) for n in range(count)}
     loras = [Lora(name, modules) for name in "ab"]
     groups = group_by_weight(loras, resolver_for(loras))
     chosen = ParallelCheck(loras, groups)._chosen
-    numbers = 2 * width * 2 * rank
-    assert len(chosen) * numbers * 2 * rank <= 1.2 * (WORK_PER_NUMBER * count * numbers + FREE_WORK)
+    elements = 2 * width * 2 * rank
+    assert len(chosen) * elements * 2 * rank <= 1.2 * (WORK_PER_ELEMENT * count * elements + FREE_WORK)
     places = [n for n, group in enumerate(groups) if group.weight in chosen]
     assert len(places) > 5 and np.diff([0, *places, count]).max() <= 4 * count / len(places)
-    assert len({n % 10 for n in places}) >= 5, "the same place in every block of ten"
+    assert len({n % 10 for n in places}) >= 5, "the same places in every block of ten"
 
 
 def test_zeros_are_parallel_to_nothing():

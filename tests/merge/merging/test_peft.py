@@ -1,4 +1,4 @@
-"""The same numbers as PEFT's: its merge_utils on fixed tensors, and add_weighted_adapter on a small model."""
+"""Parity with PEFT: merge_utils on fixed tensors, and add_weighted_adapter on a small model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 peft = pytest.importorskip("peft")
 merge_utils = pytest.importorskip("peft.utils.merge_utils")
 
-# PEFT's int(density * n) is one short at some sizes (0.29 of 100); at these both keep as many.
+# PEFT's int(density * n) is one too few at some sizes (0.29 of 100), but not at these.
 SHAPES = [(7, 31), (16, 16), (3, 5, 3, 3)]
 DENSITIES = [0.1, 0.29, 0.5, 1.0]
 WEIGHTS = [0.7, -1.3, 0.4]
@@ -45,14 +45,14 @@ SVD_TYPES = {
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """PEFT warns that a density of 1 prunes nothing, and of adapters it has merged."""
+    """PEFT warns about densities of 1 and about merged adapters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def feed(masks: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have PEFT draw these masks, in this order."""
+    """Make PEFT use these masks, in this order."""
 
     def bernoulli(probabilities: Tensor) -> Tensor:
         mask = masks.pop(0)
@@ -70,7 +70,9 @@ def drawn(seed: int, weight: str, number: int, side: str, size: int, density: fl
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("mode", PEFT_MODES)
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_merge_utils(mode: str, shape: tuple[int, ...], density: float, count: int, monkeypatch: pytest.MonkeyPatch):
+def test_modes_equal_peft_s_merge_utils(
+    mode: str, shape: tuple[int, ...], density: float, count: int, monkeypatch: pytest.MonkeyPatch
+):
     noise = torch.Generator().manual_seed(0)
     tensors = [torch.randn(shape, generator=noise) for _ in range(count)]
     size = tensors[0].numel()
@@ -88,7 +90,7 @@ def test_merge_utils(mode: str, shape: tuple[int, ...], density: float, count: i
 
 
 class Small(nn.Module):
-    """The smaller side of every weight is 9: at rank 9 an SVD cuts nothing."""
+    """The smaller side of every weight is 9, so an SVD at rank 9 truncates nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +125,7 @@ def layer(model: Any, target: str) -> Any:
 
 
 def as_lora(model: Any, name: str) -> Lora:
-    """The LoRA of an adapter: PEFT's A is down, its B is up."""
+    """An adapter as a LoRA: PEFT's A is down, its B is up."""
     modules = []
     for target in TARGETS:
         at_target = layer(model, target)
@@ -145,7 +147,7 @@ SEED = 3
 
 
 def feed_factor_masks(adapters: list[str], density: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PEFT goes through the modules in the model's order, and in each through all A before all B."""
+    """PEFT visits the modules in the model's order, and in each all A before all B."""
     sizes = {"wide": (4 * 9, 18 * 4), "tall": (4 * 18, 9 * 4), "conv": (4 * 6 * 9, 9 * 4)}
     masks = [
         drawn(SEED, f"lora_unet_{target}", number, side, sizes[target][i], density)
@@ -159,7 +161,7 @@ def feed_factor_masks(adapters: list[str], density: float, monkeypatch: pytest.M
 @pytest.mark.parametrize("density", DENSITIES)
 @pytest.mark.parametrize("mode", ["add", "ties", "dare_linear", "dare_ties", "magnitude_prune"])
 @pytest.mark.parametrize("weights", [{"a": 0.7, "b": -1.3}, {"a": 1.0, "b": 0.5, "c": -0.25}])
-def test_add_weighted_adapter_on_factors(
+def test_factor_modes_equal_add_weighted_adapter(
     mode: str, density: float, weights: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ):
     model = peft_model({name: ADAPTERS[name] for name in weights})
@@ -176,7 +178,7 @@ def test_add_weighted_adapter_on_factors(
         assert found.modules[name].scale == module.scale
 
 
-def test_concat_is_peft_s_cat():
+def test_concat_equals_peft_s_cat():
     weights = {"a": 0.7, "b": -1.3}
     model = peft_model({"a": (4, 8), "b": (3, 2)})
     loras = [at(as_lora(model, name), weight) for name, weight in weights.items()]
@@ -188,7 +190,7 @@ def test_concat_is_peft_s_cat():
 
 
 def scales_twice() -> bool:
-    """Whether this PEFT's *_svd count alpha / r twice (fixed by its pull request 3111); seen by what it does."""
+    """Whether the *_svd types of this PEFT apply alpha / r twice (fixed by its pull request 3111)."""
     model = peft_model({"a": (4, 8), "b": (4, 8)})
     delta = layer(model, "wide").get_delta_weight("a").detach().double().numpy()
     found = combined(model, {"a": 1.0, "b": 1e-12}, "svd", 1.0, FULL_RANK)
@@ -209,11 +211,11 @@ def feed_delta_masks(adapters: list[str], density: float, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("density", DENSITIES)
 @pytest.mark.parametrize("mode", SVD_TYPES)
-@pytest.mark.parametrize("alphas", [(4, 4), (8, 2)], ids=["alpha is the rank", "alphas of their own"])
-def test_add_weighted_adapter_on_deltas(
+@pytest.mark.parametrize("alphas", [(4, 4), (8, 2)], ids=["alpha is the rank", "different alphas"])
+def test_delta_modes_equal_add_weighted_adapter(
     mode: str, density: float, alphas: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ):
-    """At full rank, where the SVD changes nothing; the strengths are what PEFT would have to be told."""
+    """At full rank, where the SVD changes nothing; strengths make up for a PEFT that applies alpha twice."""
     twice = scales_twice()
     model = peft_model({"a": (4, alphas[0]), "b": (4, alphas[1])})
     weights = {"a": 0.7, "b": -1.3}

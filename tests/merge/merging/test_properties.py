@@ -1,4 +1,4 @@
-"""What holds for every merge, whatever the LoRAs: tried on drawn ones with hypothesis."""
+"""Properties of every merge, tested on random LoRAs with hypothesis."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from lora_pack.tests.support.merging import (
     ALL_MODES,
     EXACT,
     SUMS,
-    assert_cut_well,
     assert_deltas,
     assert_factors,
+    assert_truncated_well,
     merge,
 )
 
@@ -49,7 +49,7 @@ svd_without_dare = st.sampled_from([mode for mode in DELTA_MODES if "dare" not i
 densities = st.sampled_from([0.0, 0.1, 0.29, 0.5, 0.75, 1.0])
 seeds = st.integers(0, 2**64 - 1)
 
-# Two ways to one result differ by float32's rounding alone.
+# Two ways of computing one result differ only by float32 rounding.
 ROUNDING = 5e-6
 
 
@@ -58,7 +58,7 @@ def deltas(lora: Lora) -> dict[str, np.ndarray]:
 
 
 def assert_same(got: Lora, expected: dict[str, np.ndarray], within: float = ROUNDING, size: Lora | None = None) -> None:
-    """Equal deltas; errors are relative to the expected ones, or where given to those of `size`."""
+    """Equal deltas; errors are relative to the expected ones, or to those of `size` if given."""
     found = deltas(got)
     assert set(found) == set(expected)
     for name, delta in expected.items():
@@ -80,13 +80,13 @@ def test_delta_modes_equal_the_oracle(inputs: list[Lora], mode: str, density: fl
 
 @examples(150)
 @given(lora_lists(), st.sampled_from(DELTA_MODES), densities, st.integers(0, 6), st.integers(0, 6))
-def test_delta_modes_are_cut_well(inputs: list[Lora], mode: str, density: float, rank: int, conv_rank: int):
-    assert_cut_well(merge(mode, inputs, density, rank, conv_rank), mode, inputs, density)
+def test_delta_modes_are_truncated_well(inputs: list[Lora], mode: str, density: float, rank: int, conv_rank: int):
+    assert_truncated_well(merge(mode, inputs, density, rank, conv_rank), mode, inputs, density)
 
 
 @examples(40)
 @given(lora_lists(), modes, densities, st.integers(0, 8), st.sampled_from([torch.float32, torch.float16]))
-def test_what_every_result_is(inputs: list[Lora], mode: str, density: float, rank: int, dtype: torch.dtype):
+def test_results_are_well_formed(inputs: list[Lora], mode: str, density: float, rank: int, dtype: torch.dtype):
     shapes = {name: m.weight_shape for lora in reversed(inputs) for name, m in lora.modules.items()}
     merged = merge(mode, inputs, density, rank, rank, compute=Compute(dtype=dtype))
     assert (merged.strength_model, merged.strength_clip) == (1.0, 1.0)
@@ -104,12 +104,12 @@ def test_what_every_result_is(inputs: list[Lora], mode: str, density: float, ran
             assert not tensor.requires_grad
     tensors = [tensor for module in merged.modules.values() for tensor in (up_of(module), down_of(module))]
     held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    assert sum(held.values()) <= 4 * sum(tensor.nbytes + 64 for tensor in tensors), "no view of something larger"
+    assert sum(held.values()) <= 4 * sum(tensor.nbytes + 64 for tensor in tensors), "a tensor is a view of a larger one"
 
 
 @examples(25)
 @given(lora_lists(), modes, densities)
-def test_inputs_stay_as_they_are(inputs: list[Lora], mode: str, density: float):
+def test_inputs_are_not_changed(inputs: list[Lora], mode: str, density: float):
     before = [fingerprint(lora) for lora in inputs]
     merge(mode, inputs, density)
     resize(inputs[0], 2)
@@ -119,7 +119,7 @@ def test_inputs_stay_as_they_are(inputs: list[Lora], mode: str, density: float):
 @examples(25)
 @given(lora_lists(), modes, densities)
 def test_results_share_no_memory_with_their_inputs(inputs: list[Lora], mode: str, density: float):
-    """Whoever wrote into one would write into the other, and both are in ComfyUI's cache."""
+    """Both are in ComfyUI's cache, so writing into one must not change the other."""
     made = [merge(mode, inputs, density), resize(inputs[0], 50, 50)]
     own = {
         t.untyped_storage().data_ptr() for lora in inputs for m in lora.modules.values() for t in (up_of(m), down_of(m))
@@ -145,7 +145,7 @@ def test_strengths_scale_the_result(inputs: list[Lora], mode: str, density: floa
 def test_delta_modes_are_linear_in_each_strength(
     inputs: list[Lora], mode: str, density: float, strengths: Sequence[float]
 ):
-    """merge(v) + merge(w) = merge(v + w): the masks and the election know nothing of the strengths."""
+    """merge(v) + merge(w) = merge(v + w), because masks and election don't depend on the strengths."""
     v, w = strengths[:2], [0.37 * strength for strength in strengths[2:]]
     first, second, both = (
         merge(mode, [at(lora, x) for lora, x in zip(inputs, xs, strict=False)], density)
@@ -194,12 +194,12 @@ def untied(factor: torch.Tensor) -> torch.Tensor:
 
 @examples(30)
 @given(lora_lists(), svd_without_dare, densities, st.integers(0, 1000))
-def test_svd_modes_do_not_see_the_gauge(inputs: list[Lora], mode: str, density: float, seed: int):
+def test_svd_modes_do_not_depend_on_the_factorisation(inputs: list[Lora], mode: str, density: float, seed: int):
     """(B G, G^-1 A) is the same LoRA."""
     inputs = [
         each_module(lora, lambda m: with_factors(m, up=up_of(m).float(), down=down_of(m).float())) for lora in inputs
     ]
-    # no ties of magnitudes: rounding would resolve them one way or the other
+    # avoid ties of magnitudes, which rounding would resolve one way or the other
     inputs = [
         each_module(lora, lambda m: with_factors(m, up=untied(up_of(m)), down=untied(down_of(m)))) for lora in inputs
     ]
@@ -220,7 +220,7 @@ LINEAR_MODES = [*FACTOR_MODES, "add_svd", "dare_linear_svd", "magnitude_prune_sv
 
 @examples(30)
 @given(lora_lists(), st.sampled_from(LINEAR_MODES), densities)
-def test_twice_the_alpha_is_twice_the_strength(inputs: list[Lora], mode: str, density: float):
+def test_doubling_alpha_equals_doubling_the_strength(inputs: list[Lora], mode: str, density: float):
     by_alpha = merge(mode, [doubled_alpha(inputs[0]), *inputs[1:]], density)
     by_strength = merge(mode, [inputs[0].with_strengths(2, 2), *inputs[1:]], density)
     assert_same(by_alpha, deltas(by_strength))
@@ -228,14 +228,16 @@ def test_twice_the_alpha_is_twice_the_strength(inputs: list[Lora], mode: str, de
 
 @examples(30)
 @given(loras(), modes, densities)
-def test_twice_the_alpha_is_twice_the_strength_of_one_lora_in_any_mode(lora: Lora, mode: str, density: float):
+def test_doubling_alpha_equals_doubling_the_strength_of_a_single_lora_in_any_mode(
+    lora: Lora, mode: str, density: float
+):
     by_strength = merge(mode, [lora.with_strengths(2, 2)], density)
     assert_same(merge(mode, [doubled_alpha(lora)], density), deltas(by_strength))
 
 
 @examples(40)
 @given(loras(), modes)
-def test_one_lora_at_a_strength_is_that_much_of_its_delta(lora: Lora, mode: str):
+def test_a_single_lora_is_merged_to_its_delta_times_its_strength(lora: Lora, mode: str):
     expected = {
         name: lora.strength_of(m) * oracle.module_delta(replace(m, block_weight=1.0))
         for name, m in lora.modules.items()
@@ -253,7 +255,7 @@ def test_density_0_leaves_zeros_of_rank_1(lora: Lora, mode: str):
 
 @examples(30)
 @given(lora_lists(), lora_lists(2), st.sampled_from(["concat", "add_svd"]), STRENGTHS, STRENGTHS)
-def test_a_merge_of_merges_is_the_merge(first: list[Lora], second: list[Lora], mode: str, v: float, w: float):
+def test_exact_merges_can_be_nested(first: list[Lora], second: list[Lora], mode: str, v: float, w: float):
     nested = merge(mode, [at(merge(mode, first), v, w), merge(mode, second)])
     flat = [*(lora.with_strengths(v, w) for lora in first), *second]
     for name, delta in deltas(nested).items():
@@ -265,7 +267,7 @@ def test_a_merge_of_merges_is_the_merge(first: list[Lora], second: list[Lora], m
 
 @examples(30)
 @given(lora_lists())
-def test_concat_is_what_stacked_loaders_add_up_to(inputs: list[Lora]):
+def test_concat_equals_loading_the_loras_one_after_the_other(inputs: list[Lora]):
     merged = merge("concat", inputs)
     for name, delta in deltas(merged).items():
         parts = oracle.parts(inputs)[name]
@@ -289,7 +291,7 @@ def test_the_same_merge_gives_the_same_bytes(mode: str):
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_other_threads_give_the_same(mode: str):
+def test_the_number_of_threads_does_not_change_the_result(mode: str):
     inputs = [make_lora(s, shapes={**SHAPES, "lora_unet_large": (90, 130)}) for s in (1, 2)]
     threads = torch.get_num_threads()
     try:
@@ -306,7 +308,7 @@ def test_other_threads_give_the_same(mode: str):
 
 @pytest.mark.parametrize("mode", ALL_MODES)
 def test_the_order_of_the_modules_does_not_matter(mode: str):
-    """A mask hangs on the weight's name, not on how many came before it."""
+    """A mask depends on the weight's name, not on its position."""
     inputs = [make_lora(s) for s in (1, 2)]
     turned = [replace(lora, modules=dict(reversed(lora.modules.items()))) for lora in inputs]
     expected, merged = (merge(mode, loras, 0.5, rank=3, seed=8) for loras in (inputs, turned))
@@ -317,7 +319,7 @@ def test_the_order_of_the_modules_does_not_matter(mode: str):
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_a_module_is_merged_as_if_it_were_alone(mode: str):
+def test_a_module_does_not_depend_on_the_other_modules(mode: str):
     inputs = [make_lora(s) for s in (1, 2)]
     merged = merge(mode, inputs, 0.5, rank=3, seed=8)
     for name, module in merged.modules.items():
@@ -334,14 +336,14 @@ def test_another_seed_gives_another_result(mode: str):
 
 
 @pytest.mark.parametrize("mode", [mode for mode in ALL_MODES if "dare" not in mode])
-def test_a_seed_is_for_dare_alone(mode: str):
+def test_only_dare_modes_depend_on_the_seed(mode: str):
     inputs = [make_lora(s) for s in (1, 2)]
     first, second = (merge(mode, inputs, 0.5, rank=3, seed=seed) for seed in (0, 12345))
     assert fingerprint(first) == fingerprint(second)
 
 
 @pytest.mark.parametrize("operation", [*ALL_MODES, "resize"])
-def test_global_random_states_stay_as_they_are(operation: str):
+def test_global_random_states_are_not_changed(operation: str):
     def states() -> tuple[bytes, str, str]:
         return torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), repr(random.getstate())
 
@@ -356,8 +358,8 @@ def test_global_random_states_stay_as_they_are(operation: str):
 
 
 @pytest.mark.parametrize("mode", ALL_MODES)
-def test_work_under_inference_mode_gives_the_same(mode: str):
-    """ComfyUI runs nodes so."""
+def test_inference_mode_does_not_change_the_result(mode: str):
+    """ComfyUI runs nodes in inference mode."""
     inputs = [make_lora(s) for s in (1, 2)]
     expected = merge(mode, inputs, 0.5, rank=3)
     with torch.inference_mode():

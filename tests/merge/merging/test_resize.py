@@ -1,4 +1,4 @@
-"""Changing the rank: the best approximation there is, and of the sv_* methods the smallest rank that will do."""
+"""Changing the rank: the least possible error, and the smallest rank that meets the criterion of an sv_* method."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SV_METHODS = ("sv_ratio", "sv_cumulative", "sv_fro")
 
 
 def assert_resized_well(resized: Lora, lora: Lora) -> None:
-    """Each module is the best approximation at its rank; what is not the delta's stays."""
+    """Each module is the best approximation at its rank, and everything else about it is unchanged."""
     assert list(resized.modules) == list(lora.modules)
     for name, module in resized.modules.items():
         old = lora.modules[name]
@@ -59,7 +59,7 @@ def ranks(lora: Lora) -> list[int]:
 
 
 def brute_force_rank(values: np.ndarray, method: str, value: float) -> int:
-    """The smallest rank from 1 on that meets the criterion."""
+    """The smallest rank that meets the criterion, tried one after the other."""
     total, squares = values.sum(), np.square(values).sum()
     for k in range(1, len(values) + 1):
         met = {
@@ -73,12 +73,12 @@ def brute_force_rank(values: np.ndarray, method: str, value: float) -> int:
     return len(values)
 
 
-def test_the_methods_are_the_designs():
+def test_the_methods_are_those_promised_to_users():
     assert list(METHODS) == ["fixed", "sv_ratio", "sv_cumulative", "sv_fro"]
 
 
 @pytest.mark.parametrize("rank, conv_rank", [(1, 1), (3, 0), (3, 2), (4, 7), (6, 6), (100, 100), (2, 100)])
-def test_a_fixed_rank(rank: int, conv_rank: int):
+def test_fixed_gives_the_new_rank_or_the_modules_own_if_lower(rank: int, conv_rank: int):
     lora = make_lora(1, ranks=[6, 4], alphas=[3.0, None, -2.0])
     resized = resize(lora, rank, conv_rank)
     assert_resized_well(resized, lora)
@@ -87,14 +87,15 @@ def test_a_fixed_rank(rank: int, conv_rank: int):
         assert module.rank == min(wanted, lora.modules[name].rank), name
 
 
-def test_a_1x1_convolution_stored_as_a_matrix():
+def test_a_1x1_convolution_stored_as_a_matrix_is_resized():
     lora = each_module(make_lora(1, shapes={CONV1: SHAPES[CONV1]}, ranks=[5]), as_matrix)
     resized = resize(lora, 3, 1)
     assert_resized_well(resized, lora)
     assert ranks(resized) == [3]
 
 
-# The next value is at most the largest / value; the share of the sum; of the norm. The edges are in test_lowrank.py.
+# The criteria: next singular value at most the largest / value; share of the sum; share of the norm. The exact edges
+# are in test_rank_rules.py.
 SMALLEST = [
     ("sv_ratio", 1.5, 1),
     ("sv_ratio", 3.0, 2),
@@ -119,7 +120,7 @@ def test_the_smallest_rank_that_meets_the_criterion(method: str, value: float, r
     assert ranks(resize(lora, 32, method=method, value=value)) == [rank]
     assert brute_force_rank(np.array(VALUES), method, value) == rank
     scaled = each_module(lora, lambda m: with_factors(m, alpha=-0.001, up=up_of(m) * 50))
-    assert ranks(resize(scaled, 32, method=method, value=value)) == [rank], "the criteria know no scale"
+    assert ranks(resize(scaled, 32, method=method, value=value)) == [rank], "the criteria don't depend on the scale"
 
 
 @examples(80)
@@ -157,7 +158,7 @@ def test_ranks_grow_with_the_value(method: str):
 
 
 @pytest.mark.parametrize("method", SV_METHODS)
-def test_each_module_has_a_rank_of_its_own(method: str):
+def test_the_criterion_is_met_in_each_module_on_its_own(method: str):
     flat = spectral_lora((12, 10), [1.0] * 6, 1).modules[LINEAR]
     steep = replace(spectral_lora((12, 10), [0.1**i for i in range(6)], 2).modules[LINEAR], name=TEXT)
     resized = resize(of_modules([flat, steep]), 32, method=method, value=5.0 if method == "sv_ratio" else 0.9)
@@ -165,8 +166,8 @@ def test_each_module_has_a_rank_of_its_own(method: str):
     assert resized.modules[TEXT].rank == 1
 
 
-def test_a_rank_above_a_modules_own_leaves_it_as_it_is():
-    """Nothing is padded, no noise is added; the delta is what it was."""
+def test_a_rank_above_that_of_a_module_does_not_change_its_delta():
+    """Nothing is padded and no noise added."""
     lora = make_lora(1, ranks=[3, 5], alphas=[1.0, 10.0, None])
     for method in METHODS:
         resized = resize(lora, 64, 64, method, 1e9 if method == "sv_ratio" else 1.0)
@@ -176,8 +177,8 @@ def test_a_rank_above_a_modules_own_leaves_it_as_it_is():
             assert oracle.distance(oracle.module_delta(module), expected) < 1e-6
 
 
-def test_a_rank_that_is_spent_on_nothing_goes():
-    """A LoRA beside itself has twice the rank and no more in it."""
+def test_redundant_ranks_are_removed():
+    """A LoRA concatenated with itself has twice the rank, but its delta has not."""
     module = make_lora(1, shapes={LINEAR: (14, 11)}, ranks=[3]).modules[LINEAR]
     doubled = with_factors(
         module,
@@ -190,7 +191,7 @@ def test_a_rank_that_is_spent_on_nothing_goes():
     assert_resized_well(resized, of_modules([doubled]))
 
 
-def test_alphas_count_per_module_and_end_in_the_factors():
+def test_alphas_move_into_the_factors():
     lora = make_lora(1, ranks=[4], alphas=[1.0, 8.0, -2.0, 4.0, 0.5, 100.0])
     resized = resize(lora, 2)
     assert_resized_well(resized, lora)
@@ -205,7 +206,7 @@ def test_alpha_0_gives_zeros():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_module_of_zeros_has_rank_1(method: str):
+def test_a_zero_module_gets_rank_1(method: str):
     lora = each_module(make_lora(1, ranks=[3]), lambda m: with_factors(m, up=torch.zeros_like(up_of(m))))
     resized = resize(lora, 2, method=method, value=2.0 if method == "sv_ratio" else 0.9)
     for name, module in resized.modules.items():
@@ -214,7 +215,7 @@ def test_a_module_of_zeros_has_rank_1(method: str):
         assert not np.any(oracle.module_delta(module))
 
 
-def test_strengths_and_block_weights_are_carried():
+def test_strengths_and_block_weights_are_kept():
     lora = each_module(at(make_lora(1), 0.3, -2.0), lambda m: replace(m, block_weight=0.5 if m.name == TEXT else 1.5))
     resized = resize(lora, 2)
     assert (resized.strength_model, resized.strength_clip) == (0.3, -2.0)
@@ -224,13 +225,13 @@ def test_strengths_and_block_weights_are_carried():
     }
 
 
-def test_strength_0_is_carried_too():
+def test_strength_0_is_kept_too():
     resized = resize(at(make_lora(1), 0.0), 2)
     assert len(resized.modules) == len(SHAPES)
     assert (resized.strength_model, resized.strength_clip) == (0.0, 0.0)
 
 
-def test_modules_keep_their_order_and_the_input_its_bits():
+def test_modules_keep_their_order_and_the_input_is_not_changed():
     lora = make_lora(1)
     turned = replace(lora, modules=dict(reversed(lora.modules.items())))
     before = fingerprint(turned)
@@ -238,19 +239,19 @@ def test_modules_keep_their_order_and_the_input_its_bits():
     assert fingerprint(turned) == before
 
 
-def test_the_gauge_does_not_matter():
+def test_badly_conditioned_factors_are_resized_well():
     gauge = rotation(4, 1) @ torch.diag(torch.logspace(-3, 3, 4, dtype=torch.float64)) @ rotation(4, 2)
     lora = each_module(make_lora(1), lambda m: regauged(m, gauge))
     assert_resized_well(resize(lora, 2), lora)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_inputs_of_other_precisions(dtype: torch.dtype):
+def test_every_input_precision_is_resized_well(dtype: torch.dtype):
     lora = make_lora(1, dtype=dtype)
     assert_resized_well(resize(lora, 2), lora)
 
 
-def test_the_same_resize_gives_the_same_bytes():
+def test_a_resize_is_reproducible_and_has_its_recipe():
     lora = make_lora(1)
     assert fingerprint(resize(lora, 2)) == fingerprint(resize(lora, 2))
     text = " ".join(resize(lora, 2, method="sv_fro", value=0.75).metadata.values())
@@ -276,6 +277,6 @@ def test_values_out_of_their_range_are_refused(method: str, value: float):
         resize(make_lora(1), 2, method=method, value=value)
 
 
-def test_a_single_number_in_a_matrix():
+def test_a_1x1_matrix_is_resized():
     module = LoraModule.of(LINEAR, torch.tensor([[3.0]]), torch.tensor([[-2.0]]), 1.0)
     assert np.allclose(oracle.module_delta(resize(of_modules([module]), 1).modules[LINEAR]), [[-6.0]])

@@ -1,5 +1,4 @@
-"""How a tensor lies in memory must not change what becomes of it: views, transposes and expanded tensors merge as their
-contiguous copies do."""
+"""Strides must not change a result: views, transposes and expanded tensors merge like their contiguous copies."""
 
 from __future__ import annotations
 
@@ -19,15 +18,15 @@ from torch import Tensor
 
 
 def whole_numbers(*shape: int, seed: int = 0) -> Tensor:
-    """Between -3 and 3, so that many magnitudes tie."""
+    """From -3 to 3, so that many magnitudes tie."""
     return torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed)).float()
 
 
 LAYOUTS: dict[str, Callable[[], Tensor]] = {
     "transposed": lambda: whole_numbers(11, 14).T,
-    "a part of columns": lambda: whole_numbers(14, 30)[:, 4:15],
-    "each second row": lambda: whole_numbers(28, 11)[::2],
-    "each second column": lambda: whole_numbers(14, 22)[:, ::2],
+    "some of the columns": lambda: whole_numbers(14, 30)[:, 4:15],
+    "every second row": lambda: whole_numbers(28, 11)[::2],
+    "every second column": lambda: whole_numbers(14, 22)[:, ::2],
     "one row repeated": lambda: whole_numbers(1, 11).expand(14, 11),
     "one column repeated": lambda: whole_numbers(14, 1).expand(14, 11),
     "permuted": lambda: whole_numbers(11, 7, 2).permute(1, 2, 0),
@@ -37,7 +36,7 @@ LAYOUTS: dict[str, Callable[[], Tensor]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("sparsify", [keep_all, prune_magnitude, dropout_rescale])
-def test_a_sparsifier_sees_numbers_and_not_strides(sparsify: Sparsifier, layout: str):
+def test_strides_do_not_change_what_a_sparsifier_keeps(sparsify: Sparsifier, layout: str):
     strided = LAYOUTS[layout]()
     for density in (0.0, 0.1, 0.37, 0.5, 0.9, 1.0):
         for rows in (3, 14):
@@ -49,7 +48,7 @@ def test_a_sparsifier_sees_numbers_and_not_strides(sparsify: Sparsifier, layout:
 
 
 class Contiguous(Adapter):
-    """An adapter whose factors and delta are copied into row order."""
+    """An adapter with contiguous copies of its factors and delta."""
 
     def __init__(self, whole: Adapter) -> None:
         self.whole = whole
@@ -97,8 +96,8 @@ def with_ties(state: State) -> State:
 
 @pytest.mark.parametrize("mode", ALL_MODES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_merge_sees_numbers_and_not_strides(family: str, mode: str):
-    """LoHa's and LoKr's Tucker forms give transposed factors."""
+def test_strides_do_not_change_a_merge(family: str, mode: str):
+    """Factors of LoHa and LoKr with a Tucker core are transposed views."""
     read = [from_state_dict(with_ties(FAMILIES[family](seed)), f"lora{seed}") for seed in (1, 40)]
     if (
         mode in ALL_MODES[:6]
@@ -113,8 +112,8 @@ def test_a_merge_sees_numbers_and_not_strides(family: str, mode: str):
     assert numbers(merge(mode, read, 0.5, 3, 3)) == numbers(merge(mode, copied, 0.5, 3, 3))
 
 
-def test_pruning_a_tucker_loha_keeps_the_share_it_promises():
-    """Its up is a transpose: the zeros were written into a copy, and 79 of 96 numbers stayed instead of 48."""
+def test_pruning_a_tucker_loha_keeps_the_share_it_should():
+    """Its up is a transposed view; once the zeros went into a copy, and 79 of 96 elements were kept instead of 48."""
     state = with_ties(tucker_loha(1))
     lora = from_state_dict(state, "lora")
     (adapter,) = lora.modules.values()
@@ -128,8 +127,8 @@ def test_pruning_a_tucker_loha_keeps_the_share_it_promises():
 
 
 @pytest.mark.parametrize("operation", [*ALL_MODES, "resize"])
-def test_a_lora_of_strided_tensors_merges_as_its_copy(operation: str):
-    """As a caller with tensors of its own may give them."""
+def test_a_lora_of_strided_tensors_merges_like_its_contiguous_copy(operation: str):
+    """A caller may pass tensors with any strides."""
     shapes = {LINEAR: (14, 11), CONV3: (8, 5, 3, 3)}
     states = [state_dict(make_lora(seed, shapes=shapes, whole=True)) for seed in (1, 2)]
     results = []
@@ -141,5 +140,5 @@ def test_a_lora_of_strided_tensors_merges_as_its_copy(operation: str):
 
 
 def strided(tensor: Tensor) -> Tensor:
-    """The same numbers with the first dimension's stride the smallest."""
+    """The same values with the smallest stride in the first dimension."""
     return tensor.movedim(0, -1).contiguous().movedim(-1, 0) if tensor.ndim > 1 else tensor

@@ -1,4 +1,4 @@
-"""The registry of modes: every mode of the design, each with what a user is told of it."""
+"""The registry of modes: every promised mode is there, with the texts that a user needs."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES, METHODS,
 FACTORS = {"add", "concat", "ties", "dare_linear", "dare_ties", "magnitude_prune"}
 
 
-def test_the_modes_are_the_designs():
+def test_the_modes_are_those_promised_to_users():
     assert set(FACTOR_MODES) == FACTORS and len(FACTOR_MODES) == len(FACTORS)
     assert set(DELTA_MODES) == {f"{mode}_svd" for mode in FACTORS - {"concat"}} and len(DELTA_MODES) == 5
     assert {method.name for method in METHODS} == FACTORS and len(METHODS) == len(FACTORS)
 
 
-def told(method: Method) -> str:
-    """All that a row says in words."""
+def texts(method: Method) -> str:
+    """All texts of a row."""
     values = (getattr(method, field.name) for field in dataclasses.fields(method))
     return " ".join(value for value in values if isinstance(value, str))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_a_row_says_what_a_user_needs(method: Method):
+def test_a_row_has_the_texts_that_a_user_needs(method: Method):
     assert method.label and method.reference.startswith("https://")
-    assert len(told(method)) > 100
+    assert len(texts(method)) > 100
     assert method.uses_density == (method.name not in ("add", "concat"))
     assert method.uses_seed == ("dare" in method.name)
 
 
-def test_add_says_where_the_true_sum_is():
-    assert "concat" in told(factor_method("add")) and "add_svd" in told(factor_method("add"))
+def test_add_says_which_mode_gives_the_true_sum():
+    assert "concat" in texts(factor_method("add")) and "add_svd" in texts(factor_method("add"))
 
 
-def test_look_up():
+def test_methods_are_found_by_mode():
     assert [factor_method(mode).name for mode in FACTOR_MODES] == list(FACTOR_MODES)
     assert [delta_method(mode).name for mode in DELTA_MODES] == [mode.removesuffix("_svd") for mode in DELTA_MODES]
     assert [delta_method(mode.removesuffix("_svd")) for mode in DELTA_MODES] == [delta_method(m) for m in DELTA_MODES]

@@ -1,4 +1,4 @@
-"""Memory that is lent again, and results side by side in large pieces."""
+"""The reusable buffer, and the arena that packs tensors into large chunks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from lora_pack.merge.numerics.buffers import Arena, ReusableBuffer
 from lora_pack.tests.support.makers import CONV3, LINEAR, make_lora
 
 
-def test_the_same_memory_is_lent_again():
+def test_the_buffer_lends_the_same_memory_again():
     lent = ReusableBuffer(12)
     first = lent.floats(12)
     assert first.dtype == torch.float32 and len(first) == 12
     assert lent.floats(5).data_ptr() == first.data_ptr() and len(lent.floats(5)) == 5
 
 
-def test_no_memory_is_taken_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+def test_the_buffer_is_allocated_at_first_use(monkeypatch: pytest.MonkeyPatch):
     taken = []
 
     def floats(count: int) -> torch.Tensor:
@@ -33,8 +33,8 @@ def test_no_memory_is_taken_before_it_is_asked_for(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_kept_tensors_are_copies_that_keep_out_of_each_others_way(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
-    """Odd sizes, one larger than a piece, several pieces."""
+def test_copies_in_the_arena_do_not_overlap(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    """Odd sizes, one larger than a chunk, several chunks."""
     monkeypatch.setattr(buffers, "LARGEST_CHUNK", 1000)
     arena, noise = Arena(), torch.Generator().manual_seed(1)
     shapes = [(3, 5), (7, 1), (1,), (40, 40), (2, 3, 3, 3), (9, 11), (0, 4)]
@@ -49,13 +49,13 @@ def test_kept_tensors_are_copies_that_keep_out_of_each_others_way(dtype: torch.d
     assert all(bool((copy == number).all()) for number, copy in enumerate(kept))
 
 
-def test_what_is_not_contiguous_is_kept_as_if_it_were():
+def test_the_arena_makes_contiguous_copies():
     matrix = torch.arange(12.0).reshape(3, 4)
     copy = Arena().copy(matrix.mT)
     assert copy.is_contiguous() and torch.equal(copy, matrix.mT)
 
 
-def test_small_tensors_share_a_piece_and_large_ones_have_their_own():
+def test_small_tensors_share_a_chunk_and_large_ones_have_their_own():
     arena = Arena()
     small = [arena.copy(torch.ones(10)) for _ in range(100)]
     assert len({tensor.untyped_storage().data_ptr() for tensor in small}) < 8
@@ -63,15 +63,15 @@ def test_small_tensors_share_a_piece_and_large_ones_have_their_own():
     assert large.untyped_storage().nbytes() == large.nbytes
 
 
-def test_little_more_memory_is_taken_than_the_tensors_need():
+def test_the_arena_takes_little_more_memory_than_its_tensors():
     arena = Arena()
     kept = [arena.copy(torch.ones(100_000)) for _ in range(200)]
-    pieces = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
-    assert len(pieces) < 12 and sum(pieces.values()) < sum(tensor.nbytes for tensor in kept) + buffers.LARGEST_CHUNK
+    chunks = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
+    assert len(chunks) < 12 and sum(chunks.values()) < sum(tensor.nbytes for tensor in kept) + buffers.LARGEST_CHUNK
 
 
-def test_a_merge_of_many_modules_reuses_its_memory():
-    """Two modules of different sizes: neither's factors change when the other is merged after it."""
+def test_modules_merged_in_one_buffer_do_not_overwrite_each_other():
+    """Two modules of different sizes are merged to the same factors together and alone."""
     shapes = {LINEAR: (50, 40), CONV3: (12, 10, 3, 3)}
     loras = [make_lora(seed, shapes=shapes) for seed in (1, 2)]
     both = merge_deltas(loras, "ties_svd", 0.5, rank=3, conv_rank=3)

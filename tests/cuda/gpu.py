@@ -1,4 +1,4 @@
-"""The device under test: whether it is there, its name, its clock and its memory."""
+"""The device under test: is it there, what is it called, how long does work take on it and how much memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ KINDS = ("cuda", "xpu", "mps")
 
 
 def first_device() -> str | None:
-    """The kind of the first accelerator here."""
+    """The kind of the first accelerator on this machine."""
     return next((kind for kind in KINDS if why_missing(kind) is None), None)
 
 
 def why_missing(name: str) -> str | None:
-    """Why a device can't be used here, in a sentence; None if it can."""
+    """A sentence on why a device can't be used on this machine; None if it can."""
     try:
         torch.ones(2, device=name).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -26,8 +26,8 @@ def why_missing(name: str) -> str | None:
     return None
 
 
-class Card:
-    """A device. What a kind has no function for is None, and the checks that need it say so."""
+class Gpu:
+    """A device. Where torch can't measure or limit its memory, the checks that need that are skipped and say so."""
 
     def __init__(self, name: str) -> None:
         self.device = torch.device(name)
@@ -45,7 +45,7 @@ class Card:
         return f"{self.device.type} on {platform.machine()}, {platform.system()}"
 
     def wait(self) -> None:
-        """Until the device has done what it was told."""
+        """Wait until the device has finished its queue."""
         if self.device.type in ("cuda", "xpu"):
             getattr(torch, self.device.type).synchronize(self.device)
         elif self.device.type == "mps":
@@ -59,12 +59,12 @@ class Card:
         return time.perf_counter() - start
 
     @property
-    def can_tell_peak(self) -> bool:
+    def can_measure_peak(self) -> bool:
         return self.device.type in ("cuda", "xpu")
 
     def peak(self, work: Callable[[], object]) -> int | None:
-        """The most bytes that torch had allocated on the device during the work, beyond those before."""
-        if not self.can_tell_peak:
+        """The most bytes that torch allocated on the device during the work, in addition to those before it."""
+        if not self.can_measure_peak:
             work()
             return None
         module = getattr(torch, self.device.type)
@@ -82,12 +82,12 @@ class Card:
         return known and hasattr(self._module, "set_per_process_memory_fraction")
 
     def limit(self, allowed: int | None) -> None:
-        """Let torch allocate no more bytes than that on the device; None: as many as there are."""
+        """Let torch allocate at most this many bytes on the device; None lifts the limit."""
         assert self._module is not None
         self.wait()
         self._module.empty_cache()
         fraction = 1.0 if allowed is None else allowed / self._total()
-        if self.device.type == "mps":  # of the recommended size; takes no device
+        if self.device.type == "mps":  # a fraction of the recommended size; takes no device
             self._module.set_per_process_memory_fraction(fraction)
         else:
             self._module.set_per_process_memory_fraction(fraction, self.device)

@@ -6,28 +6,28 @@ import os
 
 import pytest
 from lora_pack.tests.cuda import memory, results
-from lora_pack.tests.cuda.card import KINDS, Card, first_device, why_missing
+from lora_pack.tests.cuda.gpu import KINDS, Gpu, first_device, why_missing
 
 pytestmark = pytest.mark.cuda
 
 
 @pytest.fixture(scope="module")
-def card() -> Card:
+def gpu() -> Gpu:
     name = os.environ.get("TEST_DEVICE") or first_device()
     if name is None:
         pytest.skip(f"no accelerator here ({', '.join(KINDS)})")
     missing = why_missing(name)
     if missing:
         pytest.skip(missing)
-    return Card(name)
+    return Gpu(name)
 
 
 @pytest.mark.parametrize("operation", results.OPERATIONS)
-def test_the_card_gives_the_cpu_s_result(card: Card, operation: str):
-    found = results.compare(operation, card.device)
+def test_the_gpu_agrees_with_the_cpu(gpu: Gpu, operation: str):
+    found = results.compare(operation, gpu.device)
     assert found.good, found
 
 
-def test_memory_that_runs_out_and_the_room_that_is_asked_for(card: Card):
-    bad = [check for check in memory.checks(card) if not check.good]
+def test_running_out_of_memory_and_peak_memory(gpu: Gpu):
+    bad = [check for check in memory.checks(gpu) if not check.good]
     assert not bad

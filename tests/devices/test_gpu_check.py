@@ -1,4 +1,4 @@
-"""The checks for a real card, on a stand-in: a good device passes them, a bad one doesn't."""
+"""The checks of tests/cuda on a stand-in: a good device passes, a faulty one fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from lora_pack.merge.methods.mask_stream import MaskStream
 from lora_pack.merge.numerics import conditioning
 from lora_pack.tests.cuda import check, memory, results, speed
-from lora_pack.tests.cuda.card import Card, why_missing
+from lora_pack.tests.cuda.gpu import Gpu, why_missing
 from lora_pack.tests.devices.limits import LIMITS
 from lora_pack.tests.devices.stand_in import StandIn
 from torch import Tensor
@@ -24,8 +24,8 @@ def few_samples(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(results, "SAMPLES", {name: results.SAMPLES[name] for name in FEW})
 
 
-class FakeCard(Card):
-    """A card of the stand-in: it runs out of memory as long as fewer than ``needed`` bytes are allowed."""
+class FakeGpu(Gpu):
+    """A GPU of the stand-in that runs out of memory as long as fewer than ``needed`` bytes are allowed."""
 
     needed = 2**26
 
@@ -65,17 +65,17 @@ def test_a_good_device_passes(operation: str):
     assert found.good, found
 
 
-def test_a_device_that_multiplies_in_tf32_does_not_pass(monkeypatch: pytest.MonkeyPatch):
-    """Rounds the inputs of products to 10 bits, as TF32 does."""
+def test_a_device_that_multiplies_in_tf32_fails(monkeypatch: pytest.MonkeyPatch):
+    """TF32 rounds the inputs of products to 10 bits."""
 
     def rounded(factor: Tensor) -> Tensor:
         mantissa, exponent = torch.frexp(factor.cpu())
         return torch.ldexp((mantissa * 2**11).round() / 2**11, exponent)
 
-    whole = conditioning.float32_factors
+    original = conditioning.float32_factors
 
     def factors(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-        up, down = whole(up, down)
+        up, down = original(up, down)
         if up.device.type == "cpu":
             return up, down
         return rounded(up).to(CUDA), rounded(down).to(CUDA)
@@ -86,7 +86,7 @@ def test_a_device_that_multiplies_in_tf32_does_not_pass(monkeypatch: pytest.Monk
     assert not found.good and found.distance > results.EXACT
 
 
-def test_a_device_that_keeps_other_elements_does_not_pass(monkeypatch: pytest.MonkeyPatch):
+def test_a_device_with_other_random_masks_fails(monkeypatch: pytest.MonkeyPatch):
     integers = MaskStream.integers
     calls = [0]
 
@@ -103,7 +103,7 @@ def test_a_device_that_keeps_other_elements_does_not_pass(monkeypatch: pytest.Mo
     assert not found.good and found.flipped > 0
 
 
-def test_modules_that_a_device_leaves_to_the_cpu_are_noticed():
+def test_a_device_that_leaves_modules_to_the_cpu_fails():
     lacking = LIMITS["cuda"].__class__(CUDA, lacks=frozenset({"masked_fill"}))
     with StandIn(lacking):
         found = results.compare("ties_svd", CUDA)
@@ -111,17 +111,17 @@ def test_modules_that_a_device_leaves_to_the_cpu_are_noticed():
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
+def small(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     monkeypatch.setattr(memory, "ROWS", 120)
     monkeypatch.setattr(memory, "COLUMNS", 90)
-    return FakeCard()
+    return FakeGpu()
 
 
-def test_the_checks_of_memory_pass_where_it_runs_out(small: FakeCard, monkeypatch: pytest.MonkeyPatch):
+def test_a_device_that_runs_out_of_memory_properly_passes(small: FakeGpu, monkeypatch: pytest.MonkeyPatch):
     original = torch.empty
 
     def empty(*shape, **options):
-        """The ballast: a stand-in has no memory of its own to fill."""
+        """For the ballast, since a stand-in has no memory of its own to fill."""
         if options.get("dtype") == torch.uint8:
             small.allowed = 0
             return original(1)
@@ -130,35 +130,35 @@ def test_the_checks_of_memory_pass_where_it_runs_out(small: FakeCard, monkeypatc
     monkeypatch.setattr(torch, "empty", empty)
     with small.standing_in():
         found = memory.checks(small)
-    assert [one.what for one in found][-2:] == ["a device that stays full", "a device that is given room"]
+    assert [one.what for one in found][-2:] == ["a device that stays full", "a device whose memory is freed in time"]
     assert all(one.good for one in found), found
     assert "does not fit into the memory of cuda:0" in found[-2].seen
 
 
-def test_a_device_that_never_runs_out_does_not_pass(small: FakeCard):
+def test_a_device_whose_memory_limit_has_no_effect_fails(small: FakeGpu):
     small.needed = 0
     with small.standing_in():
-        assert not memory.stays_full(small).good
+        assert not memory.check_full(small).good
 
 
-def test_more_memory_than_was_asked_for_does_not_pass(small: FakeCard, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(FakeCard, "peak", lambda self, work: (work(), 2**40)[1])
+def test_taking_more_memory_than_was_asked_for_fails(small: FakeGpu, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FakeGpu, "peak", lambda self, work: (work(), 2**40)[1])
     with small.standing_in():
-        assert not any(one.good for one in memory.peaks(small))
+        assert not any(one.good for one in memory.check_peaks(small))
 
 
-def test_a_table_of_times_is_made():
+def test_every_operation_is_timed():
     modules = [("lora_unet_mid_block_attentions_0_proj_in", 24, 20, False), ("lora_unet_x", 30, 20, False)]
-    card = FakeCard()
-    with card.standing_in():
-        found = speed.times(card, 60.0, modules)
-        dense = speed.dense_svd(card, 60.0, modules)
+    gpu = FakeGpu()
+    with gpu.standing_in():
+        found = speed.times(gpu, 60.0, modules)
+        dense = speed.dense_svd(gpu, 60.0, modules)
     assert [one.work for one in found] == list(speed.WORKS)
     assert all(0 < one.merging < one.load_to_save and one.sample == one.count == 2 for one in found)
     assert dense.seconds and dense.measured == dense.shapes == 2
 
 
-def test_a_device_that_isn_t_there_is_said_plainly(capsys: pytest.CaptureFixture[str]):
+def test_a_missing_device_is_reported(capsys: pytest.CaptureFixture[str]):
     assert why_missing("cpu") is None
     assert check.main(["--device", "xpu:77"]) == 1
     assert "There is no device xpu:77 for torch" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Compute.report_cut: what each module lost when it was cut to a rank."""
+"""Compute.report_truncation: the norms of each module before and after it was truncated."""
 
 from __future__ import annotations
 
@@ -28,30 +28,32 @@ def dense(merged: Lora) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("mode", ["add_svd", "ties_svd"])
-def test_the_norms_before_and_after_the_cut(mode: str):
-    loras, cuts = [lora("a", 1), lora("b", 2)], []
-    watched = replace(CPU, report_truncation=lambda kept, total: cuts.append((kept, total)))
-    cut = merge_deltas(loras, mode, 0.7, rank=2, compute=watched)
+def test_the_norms_before_and_after_truncation_are_reported(mode: str):
+    loras, reported = [lora("a", 1), lora("b", 2)], []
+    compute = replace(CPU, report_truncation=lambda kept, total: reported.append((kept, total)))
+    truncated = merge_deltas(loras, mode, 0.7, rank=2, compute=compute)
     whole = merge_deltas(loras, mode, 0.7, rank=16)
-    assert len(cuts) == 2
-    for (kept, total), after, before in zip(cuts, dense(cut), dense(whole), strict=True):
+    assert len(reported) == 2
+    for (kept, total), after, before in zip(reported, dense(truncated), dense(whole), strict=True):
         assert kept == pytest.approx(float(after.square().sum()), rel=1e-5)
         assert total == pytest.approx(float(before.square().sum()), rel=1e-5)
         lost = float((before - after).square().sum())
         assert total - kept == pytest.approx(lost, rel=1e-3)
 
 
-def test_nothing_is_reported_where_nothing_is_cut():
-    cuts = []
-    watched = replace(CPU, report_truncation=lambda kept, total: cuts.append((kept, total)))
-    merge_factors([lora("a", 1), lora("b", 2)], "concat", compute=watched)
-    assert cuts == []
+def test_concat_reports_no_truncation():
+    reported = []
+    compute = replace(CPU, report_truncation=lambda kept, total: reported.append((kept, total)))
+    merge_factors([lora("a", 1), lora("b", 2)], "concat", compute=compute)
+    assert reported == []
 
 
-def test_the_result_is_the_same_whoever_listens():
+def test_reporting_does_not_change_the_result():
     loras = [lora("a", 1), lora("b", 2)]
-    heard = merge_deltas(loras, "add_svd", rank=2, compute=replace(CPU, report_truncation=lambda kept, total: None))
-    unheard = merge_deltas(loras, "add_svd", rank=2)
-    assert heard.metadata == unheard.metadata
-    for (name, a), (other, b) in zip(to_state_dict(heard).items(), to_state_dict(unheard).items(), strict=True):
+    with_report = merge_deltas(
+        loras, "add_svd", rank=2, compute=replace(CPU, report_truncation=lambda kept, total: None)
+    )
+    without = merge_deltas(loras, "add_svd", rank=2)
+    assert with_report.metadata == without.metadata
+    for (name, a), (other, b) in zip(to_state_dict(with_report).items(), to_state_dict(without).items(), strict=True):
         assert name == other and torch.equal(a, b)
