@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 
 def no_progress(done: int, total: int) -> None:
-    """No-op: nobody watches."""
+    """No-op: progress is not shown."""
 
 
 def no_report(kept: float, total: float) -> None:

@@ -27,8 +27,8 @@ from .truncated import Truncated, energy
 RTOL_FLOAT32 = 1e-7
 # Iterations before the Gram matrix takes over.
 MAX_ITERATIONS = 16
-# The iteration has settled when the gain to expect is at most this share of the remaining squared error. On masked,
-# flat and falling spectra what really remained was at most twice the expected gain, so this costs up to 0.5 % of error.
+# The iteration stops when the expected further gain is at most this share of the remaining squared error. On masked,
+# flat and falling spectra the true further gain was at most twice the expected one, which is 0.5 % of the error.
 MAX_EXPECTED_GAIN = 5e-3
 # Below this share of the squared norm, the rounding of float32 products is no longer small against the error.
 MIN_ERROR_FOR_FLOAT32 = 1e-5

@@ -192,8 +192,8 @@ def test_values_that_can_t_overflow_are_not_checked_when_saved(monkeypatch: pyte
         checked.append(tensor.numel())
         return original(tensor)
 
-    halves = [read(as_dtype(state_of(seed), HALF)) for seed in (1, 2)]
-    strong = merge("concat", [lora.with_strengths(0.5, 0.5) for lora in halves])
+    in_half = [read(as_dtype(state_of(seed), HALF)) for seed in (1, 2)]
+    strong = merge("concat", [lora.with_strengths(0.5, 0.5) for lora in in_half])
     bare = make_lora(3, dtype=SHORT)
     weak = read(as_dtype(FAMILIES["full difference"](1), HALF)).with_strengths(0.5, 0.5)
     monkeypatch.setattr(finite, "is_finite", noted)

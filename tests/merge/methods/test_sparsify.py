@@ -165,7 +165,7 @@ def test_dropout_is_unbiased_over_seeds():
     assert float(((mean - matrix).abs() / deviation).max()) < 5
 
 
-def test_densities_of_0_and_1_and_next_to_them():
+def test_dropout_is_exact_at_density_0_and_1_and_finite_near_them():
     matrix = torch.randn(9, 9)
     assert torch.equal(sparse(dropout_rescale, matrix, 1.0), matrix)
     zeros = sparse(dropout_rescale, matrix, 0.0)
