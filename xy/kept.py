@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..merge.adapters.base import Lora
+from ..merge.lazy import LazyTensor
 from .cell import Cell
 
 # The last two merges are always kept, older ones only while all of them together fit in this many bytes.
@@ -45,5 +46,7 @@ class KeptMerges:
 
 
 def _size(lora: Lora) -> int:
+    """The bytes of its tensors in memory; those in files count nothing."""
     fields = (field for module in lora.modules.values() for field in vars(module).values())
-    return sum(field.nbytes for field in fields if isinstance(field, Tensor))
+    tensors = (field.held if isinstance(field, LazyTensor) else field for field in fields)
+    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))

@@ -113,7 +113,8 @@ def _by_gram(dense: Tensor, rule: RankRule, total: float, check: CancelCheck) ->
     squares = squares.flip(0).clamp_min(0)
     wanted = rule(squares[squares > squares[0] * RTOL_FLOAT32**2].sqrt())
     directions = vectors.flip(1)[:, :wanted].to(float64_device(dense.device))
-    return _project(dense, directions, rule, total, check)
+    # the rule has chosen: asked again about the values kept, a rule for a share of their sum would drop more
+    return _project(dense, directions, fixed_rank(wanted), total, check)
 
 
 def _project(dense: Tensor, directions: Tensor, rule: RankRule, total: float, check: CancelCheck) -> Truncated:

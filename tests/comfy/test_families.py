@@ -310,7 +310,7 @@ def test_weight_dependent_modules_are_refused_by_name_and_saved_unchanged(family
             operation()
     again = to_state_dict(load(save(loaded, tmp_path / "out.safetensors")))
     assert again.keys() == named(state).keys()
-    with pytest.raises(LoraError, match="only be written at strength 1"):
+    with pytest.raises(LoraError, match="only be saved at strength 1"):
         save(loaded.with_strengths(0.5, 0.5), tmp_path / "half.safetensors")
 
 

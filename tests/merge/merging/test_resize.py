@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lora_pack.merge.adapters.base import Lora, LoraModule
+from lora_pack.merge.adapters.base import Difference, Lora, LoraModule
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.merging.resize import METHODS, resize
 from lora_pack.tests.support import oracle
@@ -280,3 +280,12 @@ def test_values_out_of_their_range_are_refused(method: str, value: float):
 def test_a_1x1_matrix_is_resized():
     module = LoraModule.of(LINEAR, torch.tensor([[3.0]]), torch.tensor([[-2.0]]), 1.0)
     assert np.allclose(oracle.module_delta(resize(of_modules([module]), 1).modules[LINEAR]), [[-6.0]])
+
+
+@pytest.mark.parametrize(("method", "value"), [("sv_fro", 0.8), ("sv_cumulative", 0.5), ("sv_ratio", 3.0)])
+def test_a_full_difference_gets_the_rank_that_a_lora_of_the_same_delta_gets(method: str, value: float):
+    lora = make_lora(3, shapes={LINEAR: (40, 30)}, ranks=[24])
+    delta = lora.modules[LINEAR].dense()
+    difference = replace(lora, modules={LINEAR: Difference.of(LINEAR, delta)})
+    ranks = [resize(one, 30, method=method, value=value).modules[LINEAR].rank for one in (lora, difference)]
+    assert ranks[0] == ranks[1] < 24
