@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lora_pack.merge.io import safetensors_file
+from lora_pack.merge.lazy import LazyTensor
 from lora_pack.tests.comfy.events import Events
 from lora_pack.tests.comfy.test_nodes import files_under, loader, merger, run_and_save, saver, svd_merger
 from lora_pack.tests.comfy.xy_prompts import grid, modes
@@ -26,8 +27,8 @@ def large_loras(server: Server):
     paths = []
     for seed, links in enumerate(FILES.values()):
         noise = torch.Generator().manual_seed(seed)
-        up = torch.randn(SIZE, RANK, generator=noise).half()
-        down = torch.randn(RANK, SIZE, generator=noise).half()
+        up = LazyTensor.of(torch.randn(SIZE, RANK, generator=noise).half())
+        down = LazyTensor.of(torch.randn(RANK, SIZE, generator=noise).half())
         tensors = {}
         for number in range(MODULES):
             tensors[f"lora_unet_large_{number}.lora_up.weight"] = up
