@@ -4,7 +4,7 @@
     python run.py demo [FILE ...]     merge two generated LoRAs, or the given ones, in a real ComfyUI
     python run.py comfyui [ARGS ...]  start ComfyUI with the pack and print its address
     python run.py test                lint, check types, run every test
-    python run.py test --core         only the core, within a minute: no lint, no ComfyUI, no browser
+    python run.py test --core         only the core, in about a minute: no lint, no ComfyUI, no browser
     python run.py test ARGS ...       only pytest, with these arguments
     python run.py test --efficiency PATH   test the XY nodes with this copy of efficiency-nodes-comfyui
     python run.py test --device cuda       check the core on this machine's GPU (or mps, xpu): results, memory, times;
