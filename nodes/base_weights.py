@@ -50,9 +50,6 @@ class ResolvedModule(Adapter):
     def rank(self) -> int:
         return min(self.shape[0], math.prod(self.shape[1:]))
 
-    def factors(self) -> None:
-        return None
-
     def dense(self) -> Tensor:
         return self.compute().flatten(1)
 

@@ -69,12 +69,12 @@ class Adapter(ABC):
     def has_factors(self) -> bool:
         return False
 
-    @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor] | None:
         """Matrices up (out, r) and down (r, in * kh * kw): ``scale * up @ down`` is exactly the delta.
 
         None if the family has no factors, or if their rank is so large that the dense delta is cheaper.
         """
+        return None
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -178,10 +178,7 @@ class Difference(Adapter):
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        return tuple(self.value.shape)
-
-    def factors(self) -> None:
-        return None
+        return self.value.shape
 
     def dense(self) -> Tensor:
         return self.rows()(0, self.value.shape[0])
@@ -214,14 +211,34 @@ class Replacement(Adapter):
     def weight_shape(self) -> tuple[int, ...]:
         return tuple(self.value.shape)
 
-    def factors(self) -> None:
-        return None
-
     def dense(self) -> Tensor:
         raise LoraError(f"Module {self.name} replaces the model's weight and can't be merged with a change of it.")
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         yield ".set_weight", LazyTensor.of(self.value)
+
+
+class WeightDependentAdapter(Adapter):
+    """An adapter whose delta takes the model's own weight; without it, it can be saved and applied at strength 1."""
+
+    @property
+    def is_weight_dependent(self) -> bool:
+        return True
+
+    @property
+    def rank(self) -> int:
+        return 0
+
+    def dense(self) -> Tensor:
+        raise LoraError(needs_model_message(self))
+
+    def require_full_strength(self) -> None:
+        """Raise LoraError if the block weight isn't 1: the change isn't proportional to it."""
+        if self.block_weight != 1:
+            raise LoraError(
+                f"{self.family} module {self.name} can only be saved at strength 1, because its change isn't "
+                "proportional to the strength. Merge it with a model connected, or apply it instead of saving it."
+            )
 
 
 def worth_factors(adapter: Adapter) -> bool:
@@ -298,12 +315,4 @@ def needs_model_message(module: Adapter) -> str:
     return (
         f"The change of {module.family} module {module.name} depends on the model's own weight. Connect the model and "
         "clip that the LoRA is for to the model and clip inputs of PM Merge LoRA SVD or PM Resize LoRA."
-    )
-
-
-def full_strength_message(module: Adapter) -> str:
-    """The message for saving such a module at a strength other than 1."""
-    return (
-        f"{module.family} module {module.name} can only be saved at strength 1, because its change isn't proportional "
-        "to the strength. Merge it with a model connected, or apply it instead of saving it."
     )

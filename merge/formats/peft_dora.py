@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..adapters.base import Adapter, LoraModule, full_strength_message, needs_model_message
+from ..adapters.base import LoraModule, WeightDependentAdapter
 from ..adapters.combine import unscaled
 from ..errors import DAMAGED, LoraError
 from ..lazy import LazyTensor
@@ -28,7 +28,7 @@ UP, DOWN = ".lora_B.weight", ".lora_A.weight"
 
 
 @dataclass(frozen=True, eq=False)
-class PeftDora(Adapter):
+class PeftDora(WeightDependentAdapter):
     """``direction`` is the LoRA that is added before each row is rescaled to its ``magnitude`` (out,)."""
 
     family: str = field(default=NAME, init=False)
@@ -38,22 +38,8 @@ class PeftDora(Adapter):
     block_weight: float = 1.0
 
     @property
-    def is_weight_dependent(self) -> bool:
-        return True
-
-    @property
     def weight_shape(self) -> tuple[int, ...]:
         return self.direction.weight_shape
-
-    @property
-    def rank(self) -> int:
-        return 0
-
-    def factors(self) -> None:
-        return None
-
-    def dense(self) -> Tensor:
-        raise LoraError(needs_model_message(self))
 
     def in_peft(self) -> PeftDora:
         return replace(self, direction=unscaled(self.direction))
@@ -63,8 +49,7 @@ class PeftDora(Adapter):
         return change(weight, *self.direction.factors(), self.direction.scale, self.magnitude)
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
-        if self.block_weight != 1:
-            raise LoraError(full_strength_message(self))
+        self.require_full_strength()
         yield UP, self.direction.up
         yield DOWN, self.direction.down
         if self.direction.scale != 1:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..adapters.base import Adapter, full_strength_message, needs_model_message
+from ..adapters.base import WeightDependentAdapter
 from ..errors import INCOMPLETE, LoraError
 from ..lazy import LazyTensor
 from . import loha, lokr, lora
@@ -26,7 +26,7 @@ SUFFIXES = (DORA, *GLORA, *OFT)
 
 
 @dataclass(frozen=True, eq=False)
-class WeightDependentModule(Adapter):
+class WeightDependentModule(WeightDependentAdapter):
     """The tensors of one module as in the file, by suffix; ``family`` is DoRA, GLoRA, OFT or BOFT."""
 
     family: str
@@ -35,26 +35,11 @@ class WeightDependentModule(Adapter):
     block_weight: float = 1.0
 
     @property
-    def is_weight_dependent(self) -> bool:
-        return True
-
-    @property
     def weight_shape(self) -> tuple[int, ...]:
         return ()
 
-    @property
-    def rank(self) -> int:
-        return 0
-
-    def factors(self) -> None:
-        return None
-
-    def dense(self) -> Tensor:
-        raise LoraError(needs_model_message(self))
-
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
-        if self.block_weight != 1:
-            raise LoraError(full_strength_message(self))
+        self.require_full_strength()
         for suffix, tensor in self.stored.items():
             yield suffix, LazyTensor.of(tensor)
 

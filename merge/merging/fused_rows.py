@@ -23,8 +23,7 @@ import torch
 
 from ..adapters.base import Adapter, Replacement, with_block_weight
 from ..adapters.combine import join, same_weight, shape_text
-from ..adapters.retarget import retarget
-from ..adapters.row_slices import rows_of
+from ..adapters.retarget import retarget, rows_of
 from ..errors import LoraError
 from ..names import ALL_ROWS, Architecture, RowRange, Target, mapped_names, name_of_whole
 
