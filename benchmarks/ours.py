@@ -18,6 +18,7 @@ from merge.merging.merge_deltas import merge_deltas
 from merge.merging.merge_factors import merge_factors
 from merge.merging.resize import resize
 from merge.methods.blocked_matrix import Block, in_blocks
+from merge.methods.kernels import Settings
 from merge.methods.mask_stream import MaskStream
 from merge.methods.sparsify import dropout_rescale, kept_count
 
@@ -97,6 +98,6 @@ def masks(work: Work, module: Module, setting: Setting) -> Callable[[Tensor, int
             return largest(values, setting.density)
         stream = MaskStream(setting.seed, group.weight, index_in_merge[input_index], side)
         ones = torch.ones(values.shape, dtype=torch.float64)
-        return dropout_rescale(in_blocks(ones), setting.density, stream)(Block(ones))
+        return dropout_rescale(in_blocks(ones), Settings(setting.density), stream)(Block(ones))
 
     return mask

@@ -50,7 +50,7 @@ class Cell:
         # weight-dependent modules can be checked only with a model, when the cell is sampled
         known = [replace(lora, modules=_without_base(lora)) for lora in loras]
         groups = group_by_weight(known, resolver_for(known))
-        if not self.on_deltas and self.method.consensus is not None:
+        if not self.on_deltas and self.method.kernel is not None:
             require_factors(groups, self.mode)
 
     def merge(self, a: Lora, b: Lora, seed: int, compute: Compute, model: ModelNames | None = None) -> Lora:

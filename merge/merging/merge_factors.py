@@ -11,17 +11,22 @@ from torch import Tensor
 from ..adapters.base import Adapter, Lora, LoraModule
 from ..adapters.combine import low_rank, marked_finite, side_by_side
 from ..compute.context import CPU, Compute
-from ..compute.devices import on_device
 from ..compute.precision import full_precision
 from ..errors import LoraError
-from ..methods.consensus import Consensus, weighted_sum
+from ..methods.blocked_matrix import Block, in_blocks
+from ..methods.kernels import Elementwise
 from ..methods.registry import factor_method
-from ..numerics.dense_svd import truncate_dense_by_rule
-from ..numerics.rank_rules import fixed_rank
+from ..numerics.gram import delta_gram
+from .delta_routes import factored
+from .delta_rows import factors_on
 from .key_resolver import ModelNames, resolver_for
 from .matching import WeightGroup, group_by_weight
-from .merge_loop import MergeSettings, factors_on, merge_groups, merged_lora, names_for_recipe
+from .merge_loop import merge_groups, merged_lora, names_for_recipe
+from .options import DEFAULTS, MergeOptions
 from .parallel_check import ParallelCheck
+from .settings import MergeSettings
+from .strength_rules import StrengthRule
+from .weight_rules import with_weights
 
 
 @full_precision()
@@ -32,6 +37,7 @@ def merge_factors(
     seed: int = 0,
     compute: Compute = CPU,
     model: ModelNames | None = None,
+    options: MergeOptions = DEFAULTS,
 ) -> Lora:
     """PM Merge LoRA: the mode acts on the factors, as PEFT's add_weighted_adapter does; ``concat`` is exact.
 
@@ -41,22 +47,25 @@ def merge_factors(
     0 to 1 and LoRAs with different shapes of one weight.
     """
     method = factor_method(mode)
-    settings = MergeSettings(method, density, seed)
+    settings = MergeSettings(method, density, seed, options)
     resolver = resolver_for(loras, model)
-    groups = group_by_weight(loras, resolver)
-    if method.consensus is not None:
+    groups = group_by_weight(with_weights(loras, options.weights, compute), resolver)
+    kernel = method.kernel
+    if kernel is not None:
         require_factors(groups, mode)
-    parallel = ParallelCheck(loras, groups) if method.consensus is weighted_sum else None
+    parallel = ParallelCheck(loras, groups) if kernel is not None and method.is_sum else None
+    rule = StrengthRule(options.strength_rule, is_sum=kernel is None)
 
     def merge_matrices(group: WeightGroup, compute: Compute) -> Adapter:
-        if method.consensus is None:
-            return _concatenated(group, compute)
-        return _merged_factors(group, settings, method.consensus, parallel, compute)
+        if kernel is None:
+            return _concatenated(group, rule, compute)
+        assert isinstance(kernel, Elementwise)  # others have no form on factors
+        return _merged_factors(group, kernel, settings, rule, parallel, compute)
 
-    modules = merge_groups(groups, settings, merge_matrices, _lacks_factors, compute)
-    note = parallel.note(mode) if parallel is not None else None
-    for_recipe = {"mode": mode, **settings.for_recipe(), **names_for_recipe(resolver)}
-    return merged_lora("merge", for_recipe, loras, groups, modules, resolver, compute, [note] if note else [])
+    modules = merge_groups(groups, settings, rule, merge_matrices, _lacks_factors, compute)
+    notes = [note for note in (parallel and parallel.note(mode), rule.note()) if note]
+    for_recipe = {"mode": mode, **settings.for_recipe(rule.applied), **names_for_recipe(resolver)}
+    return merged_lora("merge", for_recipe, loras, groups, modules, resolver, compute, notes)
 
 
 def require_factors(groups: Sequence[WeightGroup], mode: str) -> None:
@@ -75,17 +84,18 @@ def _lacks_factors(group: WeightGroup) -> bool:
     return not all(contribution.adapter.has_factors for contribution in group.contributions)
 
 
-def _concatenated(group: WeightGroup, compute: Compute) -> LoraModule:
+def _concatenated(group: WeightGroup, rule: StrengthRule, compute: Compute) -> LoraModule:
     terms: list[tuple[Adapter, float]] = []
+    factor = rule.factor(group, None, compute)
     for contribution in group.contributions:
         if contribution.effective_weight == 0:
             continue
         if contribution.adapter.has_factors:
-            terms.append((contribution.adapter, contribution.effective_weight))
+            terms.append((contribution.adapter, factor * contribution.effective_weight))
             continue
-        factored = _factored(group, contribution.adapter, compute)
-        if factored is not None:
-            terms.append((factored, contribution.strength))
+        full = _factored(group, contribution.adapter, compute)
+        if full is not None:
+            terms.append((full, factor * contribution.strength))
     if not terms:
         return group.zero(compute.dtype)
     module = side_by_side(group.name, terms, group.weight_shape, group.reshape, compute.dtype)
@@ -97,13 +107,17 @@ def _concatenated(group: WeightGroup, compute: Compute) -> LoraModule:
 
 def _factored(group: WeightGroup, adapter: Adapter, compute: Compute) -> LoraModule | None:
     """An adapter without factors as a LoRA of full rank; None when its delta is zero."""
-    dense = on_device(adapter.dense(), compute.device)
-    exact = truncate_dense_by_rule(dense, fixed_rank(min(group.rows, group.columns)), compute.check)
+    exact = factored(group, adapter, compute)
     return None if exact is None else low_rank(group.name, exact.up.cpu(), exact.down.cpu(), group.weight_shape)
 
 
 def _merged_factors(
-    group: WeightGroup, settings: MergeSettings, consensus: Consensus, parallel: ParallelCheck | None, compute: Compute
+    group: WeightGroup,
+    kernel: Elementwise,
+    settings: MergeSettings,
+    rule: StrengthRule,
+    parallel: ParallelCheck | None,
+    compute: Compute,
 ) -> LoraModule:
     factors = [factors_on(compute.device, contribution) for contribution in group.contributions]
     ups, downs = [up.float() for up, _ in factors], [down.float() for _, down in factors]
@@ -112,24 +126,35 @@ def _merged_factors(
         math.copysign(root, contribution.effective_weight)
         for root, contribution in zip(on_up, group.contributions, strict=True)
     ]
-    up = consensus(_sparsified(group, settings, ups, "up"), on_up)
+    up = kernel.consensus(_sparsified(group, kernel, settings, ups, "up"), on_up)
     compute.check()
-    down = consensus(_sparsified(group, settings, downs, "down"), on_down)
+    down = kernel.consensus(_sparsified(group, kernel, settings, downs, "down"), on_down)
     compute.check()
     if parallel is not None:
         parallel.add(group, ups, downs, up, down)
+    if rule.scales:
+        root = math.sqrt(rule.factor(group, _squared_norm(up, down, compute), compute))
+        up, down = up * root, down * root
     if not up.any() or not down.any():
         return group.zero(compute.dtype)
     return group.module(up, down, compute.dtype)
 
 
-def _sparsified(group: WeightGroup, settings: MergeSettings, factors: Sequence[Tensor], side: str) -> list[Tensor]:
+def _squared_norm(up: Tensor, down: Tensor, compute: Compute) -> float:
+    """|up @ down|^2 in float64."""
+    place = compute.float64_device
+    return float(delta_gram([up.to(place).double()], [down.to(place).double()], [1.0]))
+
+
+def _sparsified(
+    group: WeightGroup, kernel: Elementwise, settings: MergeSettings, factors: Sequence[Tensor], side: str
+) -> list[Tensor]:
     """The factors of one side, each sparsified at its LoRA's own rank, then padded with zeros to the largest."""
     axis = 1 if side == "up" else 0
     rank = max(factor.shape[axis] for factor in factors)
     sparse = []
-    for contribution, factor in zip(group.contributions, factors, strict=True):
-        kept = settings.sparsified(factor, group.weight, contribution.input_index, side)
+    for stream, factor in zip(settings.streams(group, side), factors, strict=True):
+        kept = kernel.sparsify(in_blocks(factor), settings.of_method, stream)(Block(factor))
         missing = rank - factor.shape[axis]
         padding = (0, missing) if side == "up" else (0, 0, 0, missing)
         sparse.append(torch.nn.functional.pad(kept, padding) if missing else kept)

@@ -4,71 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
-from ..adapters.base import Adapter, Difference, Lora, LoraModule, by_key, with_block_weight
+from ..adapters.base import Adapter, Lora, LoraModule, by_key, with_block_weight
 from ..compute.context import Compute, attempt
-from ..compute.devices import on_cpu, on_device
-from ..errors import LoraError
 from ..formats import embeddings
 from ..lazy import LazyTensor
-from ..methods.blocked_matrix import Block, BlockedMatrix, Mask, in_blocks
-from ..methods.consensus import weighted_sum
-from ..methods.mask_stream import MaskStream
-from ..methods.registry import Method
 from ..numerics.blocking import GPU_BLOCK_ELEMENTS
 from ..numerics.buffers import Arena
 from ..provenance import metadata, recipe
 from . import name_notes
-from .fused_rows import Contribution
 from .key_resolver import KeyResolver
 from .matching import WeightGroup
+from .merge_vectors import merge_vectors
+from .settings import MergeSettings
+from .strength_rules import StrengthRule
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class MergeSettings:
-    """A merge method with its settings. Raises LoraError for a density outside 0 to 1."""
-
-    method: Method
-    density: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.density <= 1:
-            raise LoraError(f"The density is {self.density}; it must be between 0 and 1.")
-
-    @property
-    def keeps_all(self) -> bool:
-        """Whether nothing is sparsified."""
-        return not self.method.uses_density or self.density >= 1
-
-    def mask(self, matrix: BlockedMatrix, weight: str, input_index: int, side: str) -> Mask:
-        """The mask of one LoRA's up, down or delta of a weight."""
-        return self.method.sparsify(matrix, self.density, MaskStream(self.seed, weight, input_index, side))
-
-    def sparsified(self, tensor: Tensor, weight: str, input_index: int, side: str) -> Tensor:
-        """A tensor in memory with its mask applied."""
-        return self.mask(in_blocks(tensor), weight, input_index, side)(Block(tensor))
-
-    def for_recipe(self) -> dict[str, object]:
-        """The settings that the method uses; the others had no part in the result."""
-        used: dict[str, object] = {}
-        if self.method.uses_density:
-            used["density"] = self.density
-        if self.method.uses_seed:
-            used["seed"] = self.seed
-        return used
 
 
 def merge_groups(
     groups: Sequence[WeightGroup],
     settings: MergeSettings,
+    rule: StrengthRule,
     merge_matrices: Callable[[WeightGroup, Compute], Adapter],
     forms_delta: Callable[[WeightGroup], bool],
     compute: Compute,
@@ -87,7 +48,7 @@ def merge_groups(
         if group.is_replacement:  # all LoRAs replace it by the same values, whatever their strengths
             return with_block_weight(group.contributions[0].adapter, 1.0)
         if group.is_vector:
-            return _merge_vectors(group, settings, compute)
+            return merge_vectors(group, settings, rule, compute)
         try:
             module = merge_matrices(group, compute)
         except OverflowError:
@@ -104,19 +65,6 @@ def merge_groups(
     return modules
 
 
-def _merge_vectors(group: WeightGroup, settings: MergeSettings, compute: Compute) -> Difference:
-    """Biases and norms have no rank: the mode acts on their deltas, and concatenation becomes their sum."""
-    sparse = []
-    for contribution in group.contributions:
-        delta = on_device(contribution.adapter.dense(), compute.device)
-        sparse.append(settings.sparsified(delta, group.weight, contribution.input_index, "delta"))
-    consensus = settings.method.consensus or weighted_sum
-    merged = consensus(sparse, [contribution.strength for contribution in group.contributions])
-    value = on_cpu(merged, compute.dtype)
-    group.require_finite(compute.dtype, value)
-    return Difference.of(group.name, value, group.contributions[0].adapter.parameter)
-
-
 def _bytes_needed(group: WeightGroup, forms_delta: bool) -> int:
     """About the most memory that a group takes on its device, besides its result: the factors in float64; for a dense
     delta also three matrices of its size, one more for each input without factors, and a few blocks of rows."""
@@ -129,13 +77,6 @@ def _bytes_needed(group: WeightGroup, forms_delta: bool) -> int:
     without_factors = len(group.contributions) - len(with_factors)
     blocks = (len(group.contributions) + 4) * min(elements, GPU_BLOCK_ELEMENTS)
     return factors + 4 * ((3 + without_factors) * elements + blocks)
-
-
-def factors_on(device: torch.device, contribution: Contribution) -> tuple[Tensor, Tensor]:
-    """A contribution's up (m, r) and down (r, n) on a device, in their own precision if the device has it."""
-    factors = contribution.adapter.factors()
-    assert factors is not None
-    return on_device(factors[0], device), on_device(factors[1], device)
 
 
 def merged_lora(

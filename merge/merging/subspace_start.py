@@ -8,8 +8,8 @@ from torch import Tensor
 from ..methods.mask_stream import MaskStream
 from ..numerics.dense_svd import SMALLEST_FLOAT
 from ..numerics.stacking import stack
+from .delta_rows import factors_on
 from .matching import WeightGroup
-from .merge_loop import factors_on
 
 # Columns that the iteration has in addition to the rank.
 MIN_OVERSAMPLING = 16

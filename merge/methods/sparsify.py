@@ -1,6 +1,6 @@
 """Sparsifiers: which elements of a LoRA's matrix take part in a merge.
 
-Each gets the matrix in blocks of rows, the density and the random stream, and returns a mask for its blocks. The rules
+Each gets the matrix in blocks of rows, the settings and the random stream, and returns a mask for its blocks. The rules
 are PEFT's (peft/utils/merge_utils.py: prune) with three fixes: floor(density * n) without float error, ties resolved by
 position, and zeros at density 0 instead of 0/0.
 """
@@ -8,37 +8,34 @@ position, and zeros at density 0 instead of 0/0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .blocked_matrix import Block, BlockedMatrix, Mask
+from .kernels import Settings, keep_values
 from .mask_stream import MaskStream
-from .threshold import pruning_threshold
-
-Sparsifier = Callable[[BlockedMatrix, float, MaskStream], Mask]
+from .threshold import select_largest
 
 
-def keep_all(matrix: BlockedMatrix, density: float, stream: MaskStream) -> Mask:
-    """No sparsification; the density is not used."""
-    return _all
-
-
-def prune_magnitude(matrix: BlockedMatrix, density: float, stream: MaskStream) -> Mask:
+def prune_magnitude(matrix: BlockedMatrix, settings: Settings, stream: MaskStream) -> Mask:
     """Keep the kept_count(density, count) elements of largest magnitude; of tied ones the first in row order.
 
     PEFT's magnitude_based_pruning (topk of the absolute values), arXiv 2306.01708 section 3.
     """
-    k = kept_count(density, matrix.count)
+    return keep_largest(matrix, kept_count(settings.density, matrix.count))
+
+
+def keep_largest(matrix: BlockedMatrix, k: int) -> Mask:
+    """Keep the k elements of largest magnitude; of tied ones the first in row order."""
     if k == matrix.count:
-        return _all
+        return keep_values
     if k == 0:
         return _none
-    threshold, first_dropped = pruning_threshold(matrix, k)
+    threshold, first_dropped = select_largest(matrix, k)
     if threshold == 0:  # fewer than k elements are nonzero
-        return _all
+        return keep_values
     # hardshrink keeps what is above its bound
     below = float(np.nextafter(np.float32(threshold), np.float32(0)))
 
@@ -56,13 +53,14 @@ def prune_magnitude(matrix: BlockedMatrix, density: float, stream: MaskStream) -
     return mask
 
 
-def dropout_rescale(matrix: BlockedMatrix, density: float, stream: MaskStream) -> Mask:
+def dropout_rescale(matrix: BlockedMatrix, settings: Settings, stream: MaskStream) -> Mask:
     """Keep each element with probability ``density`` and divide it by the density (DARE, arXiv 2311.03099).
 
     PEFT's random_pruning with rescale.
     """
+    density = settings.density
     if density >= 1:
-        return _all
+        return keep_values
     limit = min(round(density * 2**32), 2**32 - 1)
     if limit <= 0:
         return _none
@@ -78,10 +76,6 @@ def dropout_rescale(matrix: BlockedMatrix, density: float, stream: MaskStream) -
 def kept_count(density: float, n: int) -> int:
     """How many of n elements a density keeps. PEFT's int(0.29 * 100) is 28; the small addend makes it 29."""
     return min(n, math.floor(density * n + 1e-9))
-
-
-def _all(block: Block) -> Tensor:
-    return block.values
 
 
 def _none(block: Block) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -9,19 +11,29 @@ from ..compute.devices import has_fast_bincount
 from .blocked_matrix import BlockedMatrix
 
 
-def pruning_threshold(matrix: BlockedMatrix, k: int) -> tuple[float, int]:
-    """The k-th largest magnitude (1 <= k < count), and the position from which elements of exactly that magnitude are
-    dropped, so that k elements remain."""
+class Selection(NamedTuple):
+    """The elements of a matrix above a threshold, and those of exactly that magnitude before a position."""
+
+    threshold: float
+    first_dropped: int
+
+
+def select_largest(matrix: BlockedMatrix, k: int) -> Selection:
+    """Select the k elements (0 <= k <= count) of largest magnitude; of tied ones, also zeros, the first in row order."""
+    if k == 0:
+        return Selection(float("inf"), 0)
+    if k == matrix.count:
+        return Selection(0.0, matrix.count)
     search = kth_by_digits if has_fast_bincount(matrix.device) else kth_by_partition
     threshold, kept, tied = search(matrix, k)
-    if tied == kept or threshold == 0:
-        return threshold, matrix.count
+    if tied == kept:
+        return Selection(threshold, matrix.count)
     for block in matrix.blocks():
         places = (block.values.abs().reshape(-1) == threshold).cpu().nonzero().reshape(-1)
         if len(places) > kept:
-            return threshold, block.start + int(places[kept])
+            return Selection(threshold, block.start + int(places[kept]))
         kept -= len(places)
-    return threshold, matrix.count
+    return Selection(threshold, matrix.count)
 
 
 def kth_by_partition(matrix: BlockedMatrix, k: int) -> tuple[float, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,13 @@ class Truncated:
 
     def transposed(self) -> Truncated:
         return Truncated(self.down.mT, self.up.mT, self.kept, self.total)
+
+    def scaled(self, factor: float) -> Truncated:
+        """The same times a positive factor, still balanced."""
+        if factor == 1.0:
+            return self
+        root = math.sqrt(factor)
+        return Truncated(self.up * root, self.down * root, self.kept * factor**2, self.total * factor**2)
 
     def to(self, device: torch.device) -> Truncated:
         return Truncated(self.up.to(device), self.down.to(device), self.kept, self.total)

@@ -6,8 +6,9 @@ import math
 
 import torch
 from lora_pack.merge.methods.blocked_matrix import in_blocks
+from lora_pack.merge.methods.kernels import Settings, Sparsifier
 from lora_pack.merge.methods.mask_stream import MaskStream
-from lora_pack.merge.methods.sparsify import Sparsifier, dropout_rescale
+from lora_pack.merge.methods.sparsify import dropout_rescale
 from torch import Tensor
 
 STREAM = MaskStream(seed=1, weight="model:x", input_index=1, side="delta")
@@ -18,7 +19,7 @@ def sparse(
 ) -> Tensor:
     """The sparsified matrix, worked in blocks of so many rows."""
     blocked = in_blocks(matrix, rows)
-    mask = sparsify(blocked, density, stream)
+    mask = sparsify(blocked, Settings(density), stream)
     return torch.cat([mask(block) for block in blocked.blocks()])
 
 

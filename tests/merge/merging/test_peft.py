@@ -11,6 +11,7 @@ import pytest
 import torch
 from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.methods.blocked_matrix import Block, in_blocks
+from lora_pack.merge.methods.kernels import Elementwise, Settings
 from lora_pack.merge.methods.mask_stream import MaskStream
 from lora_pack.merge.methods.registry import factor_method
 from lora_pack.merge.names.prefixes import canonical
@@ -79,13 +80,11 @@ def test_modes_equal_peft_s_merge_utils(
     streams = [MaskStream(5, "model:x", number, "delta") for number in range(1, count + 1)]
     feed([drawn(5, "lora_unet_x", stream.input_index, "delta", size, density) for stream in streams], monkeypatch)
     expected = PEFT_MODES[mode](tensors, torch.tensor(WEIGHTS[:count]), density)
-    method = factor_method(mode)
-    assert method.consensus is not None
-    sparse = []
-    for tensor, stream in zip(tensors, streams, strict=True):
-        matrix = tensor.flatten(1)
-        sparse.append(method.sparsify(in_blocks(matrix), density, stream)(Block(matrix)))
-    found = method.consensus(sparse, WEIGHTS[:count]).reshape(shape)
+    kernel = factor_method(mode).kernel
+    assert isinstance(kernel, Elementwise)
+    matrices = [tensor.flatten(1) for tensor in tensors]
+    merge_blocks = kernel.fit([in_blocks(one) for one in matrices], WEIGHTS[:count], Settings(density), streams)
+    found = merge_blocks([Block(one) for one in matrices]).reshape(shape)
     assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 

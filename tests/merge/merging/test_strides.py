@@ -9,7 +9,8 @@ import torch
 from lora_pack.merge.adapters.base import Adapter, Lora, LoraModule
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.merging.resize import resize
-from lora_pack.merge.methods.sparsify import Sparsifier, dropout_rescale, keep_all, kept_count, prune_magnitude
+from lora_pack.merge.methods.kernels import Sparsifier, keep_all
+from lora_pack.merge.methods.sparsify import dropout_rescale, kept_count, prune_magnitude
 from lora_pack.tests.support.families import FAMILIES, State, tucker_loha
 from lora_pack.tests.support.makers import CONV3, LINEAR, make_lora, state_dict
 from lora_pack.tests.support.masking import sparse

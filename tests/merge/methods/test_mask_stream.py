@@ -85,10 +85,11 @@ def test_a_mask_is_the_same_in_another_process():
         "import numpy as np, torch\n"
         "from merge.methods.blocked_matrix import Block, in_blocks\n"
         "from merge.methods.mask_stream import MaskStream\n"
+        "from merge.methods.kernels import Settings\n"
         "from merge.methods.sparsify import dropout_rescale\n"
         "np.random.seed(5); random.seed(5); torch.manual_seed(5); torch.rand(3)\n"
         "ones = torch.ones(123, 45)\n"
-        "mask = dropout_rescale(in_blocks(ones), 0.3, MaskStream(42, 'model:mid_block', 2, 'down'))\n"
+        "mask = dropout_rescale(in_blocks(ones), Settings(0.3), MaskStream(42, 'model:mid_block', 2, 'down'))\n"
         "print(hashlib.sha256(np.packbits((mask(Block(ones)) != 0).numpy()).tobytes()).hexdigest())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lora_pack.merge.methods.blocked_matrix import in_blocks
+from lora_pack.merge.methods.kernels import Sparsifier, keep_all
 from lora_pack.merge.methods.mask_stream import MaskStream
-from lora_pack.merge.methods.sparsify import Sparsifier, dropout_rescale, keep_all, kept_count, prune_magnitude
+from lora_pack.merge.methods.sparsify import dropout_rescale, kept_count, prune_magnitude
 from lora_pack.merge.methods.threshold import kth_by_digits, kth_by_partition
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.makers import examples

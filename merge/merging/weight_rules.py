@@ -1,0 +1,61 @@
+"""Changes the strengths of LoRAs before they are merged.
+
+    average        w_t / sum of |w_t|, for the model and the text encoder apart
+    equal energy   w_t * n / N_t, where N_t is the norm of the whole LoRA at strength 1 and n their geometric mean
+
+Block weights are multiplied in afterwards: they are no part of the sum of strengths, but count in a LoRA's norm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..adapters.base import Adapter, Lora, Replacement
+from ..compute.context import Compute
+from ..compute.devices import in_float64, on_device
+from ..numerics.blocking import row_blocks
+from ..numerics.gram import delta_gram
+from .delta_rows import delta_rows
+from .options import AS_GIVEN, AVERAGE
+
+
+def with_weights(loras: Sequence[Lora], rule: str, compute: Compute) -> list[Lora]:
+    """The LoRAs with the strengths that a rule of options.WEIGHT_RULES gives them."""
+    if rule == AS_GIVEN:
+        return list(loras)
+    if rule == AVERAGE:
+        model = sum(abs(lora.strength_model) for lora in loras) or 1.0
+        clip = sum(abs(lora.strength_clip) for lora in loras) or 1.0
+        return [lora.with_strengths(1 / model, 1 / clip) for lora in loras]
+    used = [lora for lora in loras if lora.strength_model or lora.strength_clip]
+    norms = {id(lora): lora_norm(lora, compute) for lora in used}
+    logs = [math.log(norm) for lora in used if (norm := norms[id(lora)]) > 0]
+    mean = math.exp(sum(logs) / len(logs)) if logs else 1.0
+    factors = [mean / norms[id(lora)] if norms.get(id(lora), 0.0) > 0 else 1.0 for lora in loras]
+    return [lora.with_strengths(factor, factor) for lora, factor in zip(loras, factors, strict=True)]
+
+
+def lora_norm(lora: Lora, compute: Compute) -> float:
+    """sqrt(sum of |D|^2) over all modules of a LoRA at strength 1, block weights included; in float64.
+
+    Modules that replace a parameter have no delta and don't count.
+    """
+    total = 0.0
+    for module in lora.modules.values():
+        compute.check()
+        if not isinstance(module, Replacement):
+            total += module.block_weight**2 * _squared_norm(module, compute)
+    return math.sqrt(total)
+
+
+def _squared_norm(module: Adapter, compute: Compute) -> float:
+    """|D|^2 of one module, not counting its block weight."""
+    if module.has_factors:
+        factors = module.factors()
+        assert factors is not None
+        up, down = (on_device(factor, compute.float64_device).double() for factor in factors)
+        return float(delta_gram([up], [down], [module.scale]))
+    rows, shape = delta_rows(module, compute.device), module.weight_shape
+    blocks = row_blocks(shape[0], math.prod(shape[1:]), compute.device)
+    return sum((float(in_float64(rows(start, stop)).square().sum()) for start, stop in blocks), 0.0)

@@ -1,0 +1,110 @@
+"""Several low-rank deltas in common orthonormal bases, which don't depend on how their factors were trained.
+
+The SVD of each delta is D_t = U_t S_t V_t^T. The stacks [U_1 sqrt(S_1), U_2 sqrt(S_2), ...] and the same of V have the
+left singular vectors Q_B (m, a) and Q_A (n, b), and the cores M_t = Q_B^T D_t Q_A hold everything: D_t = Q_B M_t Q_A^T.
+The weights sqrt(S) matter: the stacked U_t of unrelated LoRAs alone have singular values that are all near 1, and so
+no determined singular vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .orthonormal_bases import OrthonormalBases, orthonormal_bases
+from .stacking import Term
+from .truncated import Truncated
+
+# Singular values of a delta below this share of its largest are rounding.
+RTOL_DELTA = 1e-12
+# A delta below this share of its factors' norms is the rounding of zero.
+RTOL_ZERO = 1e-15
+# Directions of a stack below this share of its largest singular value are left out: they are those in which LoRAs that
+# are equal, or nearly so, differ by rounding.
+RTOL_STACK = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class CoreDelta:
+    """A delta in the bases of its CoreSpace: u (a, r), s (r), v (b, r), and which of the terms it is."""
+
+    term: int
+    u: Tensor
+    s: Tensor
+    v: Tensor
+
+    @property
+    def core(self) -> Tensor:
+        """M_t (a, b)."""
+        return (self.u * self.s) @ self.v.mT
+
+
+@dataclass(frozen=True, eq=False)
+class CoreSpace:
+    """The deltas of one weight that aren't zero, in common bases; float64 on the CPU."""
+
+    left: Tensor  # Q_B (m, a)
+    right: Tensor  # Q_A (n, b)
+    deltas: Sequence[CoreDelta]
+
+    def sum(self) -> Tensor:
+        """The core (a, b) of the sum of the deltas."""
+        return torch.stack([delta.core for delta in self.deltas]).sum(0)
+
+    def expand(self, core: Truncated, keeps_columns: bool = False) -> Truncated:
+        """A truncated core (a, b) as a delta (m, n); with ``keeps_columns``, the core is (a, n) already."""
+        down = core.down if keeps_columns else core.down @ self.right.mT
+        return Truncated(self.left @ core.up, down, core.kept, core.total)
+
+
+def core_space(terms: Sequence[Term]) -> CoreSpace | None:
+    """The deltas weight * up @ down of the terms in common bases; None where all of them are zero.
+
+    The factors may have any precision, on a device with float64. Raises OverflowError if a factor holds NaN or Inf.
+    """
+    bases = orthonormal_bases(terms)
+    if bases is None:
+        return None
+    found = [_canonical(bases, term) for term in range(len(terms))]
+    deltas = [delta for delta in found if delta is not None]
+    if not deltas:
+        return None
+    left = left_singular_vectors(torch.cat([delta.u * delta.s.sqrt() for delta in deltas], 1))
+    right = left_singular_vectors(torch.cat([delta.v * delta.s.sqrt() for delta in deltas], 1))
+    device = bases.left.device
+    left_basis, left = _with_fixed_signs(bases.from_left(left.to(device)).cpu(), left)
+    right_basis, right = _with_fixed_signs(bases.from_right(right.to(device).mT).mT.cpu(), right)
+    in_core = [CoreDelta(delta.term, left.mT @ delta.u, delta.s, right.mT @ delta.v) for delta in deltas]
+    return CoreSpace(left_basis, right_basis, in_core)
+
+
+def left_singular_vectors(stack: Tensor) -> Tensor:
+    """The left singular vectors (a, k) of a stack (a, R), without those of negligible singular values."""
+    vectors, values, _ = torch.linalg.svd(stack, full_matrices=False)
+    return vectors[:, values > RTOL_STACK * values[0]]
+
+
+def _canonical(bases: OrthonormalBases, term: int) -> CoreDelta | None:
+    """The SVD of one term in the bases of all; None where the term is zero."""
+    mine = bases.term_of == term
+    if not bool(mine.any()):
+        return None
+    x, y = bases.left[:, mine].cpu(), bases.right[mine].cpu()
+    p, left = torch.linalg.qr(x)
+    q, right = torch.linalg.qr(y.mT)
+    u, s, vh = torch.linalg.svd(left @ right.mT, full_matrices=False)
+    # factors that aren't zero may still have a product that is
+    if float(s[0]) <= RTOL_ZERO * float(torch.linalg.vector_norm(x) * torch.linalg.vector_norm(y)):
+        return None
+    kept = s > RTOL_DELTA * s[0]
+    return CoreDelta(term, p @ u[:, kept], s[kept], q @ vh[kept].mT)
+
+
+def _with_fixed_signs(basis: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    """A basis (m, k) and its coordinates (a, k), each column with the sign that makes its largest entry positive."""
+    largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
+    signs = torch.where(largest < 0, -1.0, 1.0).to(basis.dtype)
+    return basis * signs, coordinates * signs
