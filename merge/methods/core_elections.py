@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..numerics.core_space import CoreSpace
+from ..numerics.core_space import CoreSpace, left_singular_vectors
 from .blocked_matrix import Block, in_blocks
 from .kernels import Settings
 from .mask_stream import MaskStream
 from .sparsify import dropout_rescale, kept_count
 
-# Left singular vectors of KnOTS below this share of the largest value are left out.
-RTOL_KNOTS = 1e-6
 # A vote below this share of the values that were cast is the rounding of zero.
 RTOL_VOTE = 1e-13
 
 
 def core_ties(space: CoreSpace, settings: Settings, streams: Sequence[MaskStream]) -> Tensor:
     """Core Space merging with TIES (arXiv 2509.17786): the cores M_t are pruned, elected and summed, (a, b)."""
-    return elected_sum([largest(delta.core, settings.density) for delta in space.deltas])
+    return elected_sum([largest(delta.core, settings.density) for delta in space.with_fixed_signs().deltas])
 
 
 def core_dare_ties(space: CoreSpace, settings: Settings, streams: Sequence[MaskStream]) -> Tensor:
     """As core_ties, with DARE's random dropout of the cores' entries in place of pruning, (a, b)."""
     kept = []
-    for delta in space.deltas:
+    for delta in space.with_fixed_signs().deltas:
         core = delta.core.contiguous()
         kept.append(dropout_rescale(in_blocks(core), settings, streams[delta.term])(Block(core)))
     return elected_sum(kept)
@@ -40,10 +38,9 @@ def knots_ties(space: CoreSpace, settings: Settings, streams: Sequence[MaskStrea
     [D_1 D_2 ...] = U S [V_1^T V_2^T ...]: in the shared basis U, the blocks S V_t^T are pruned, elected and summed.
     """
     cores = [delta.core for delta in space.deltas]
-    basis, values, _ = torch.linalg.svd(torch.cat(cores, 1), full_matrices=False)
-    basis = basis[:, values > RTOL_KNOTS * values[0]]
-    columns = space.right.mT
-    return basis @ elected_sum([largest(basis.mT @ core @ columns, settings.density) for core in cores])
+    basis = left_singular_vectors(torch.cat(cores, 1))
+    columns = space.right_basis()
+    return basis @ elected_sum([largest((basis.mT @ core) @ columns, settings.density) for core in cores])
 
 
 def largest(values: Tensor, density: float) -> Tensor:
@@ -53,11 +50,15 @@ def largest(values: Tensor, density: float) -> Tensor:
     if k in (0, n):
         return values if k else torch.zeros_like(values)
     magnitudes = values.abs().reshape(-1).numpy()
-    threshold = np.partition(magnitudes, n - k)[n - k]
-    kept = magnitudes > threshold
-    tied = np.flatnonzero(magnitudes == threshold)
-    kept[tied[: k - int(kept.sum())]] = True
-    return torch.where(torch.from_numpy(kept).reshape(values.shape), values, 0.0)
+    magnitudes.partition(n - k)
+    threshold = float(magnitudes[n - k])
+    # hardshrink keeps what is above its bound
+    kept = torch.nn.functional.hardshrink(values, math.nextafter(threshold, 0.0))
+    if magnitudes[: n - k].max() == threshold and threshold > 0:
+        tied = (kept.abs() == threshold).reshape(-1).nonzero().reshape(-1)
+        surplus = int((kept != 0).sum()) - k
+        kept.view(-1)[tied[len(tied) - surplus :]] = 0.0
+    return kept
 
 
 def elected_sum(tensors: Sequence[Tensor]) -> Tensor:
@@ -65,7 +66,9 @@ def elected_sum(tensors: Sequence[Tensor]) -> Tensor:
 
     Not divided by the number that agree, so that LoRAs without conflicts give their plain sum.
     """
-    stacked = torch.stack(list(tensors))
-    votes = stacked.sum(0)
-    plus = votes >= -RTOL_VOTE * stacked.abs().sum(0)
-    return torch.where(plus, stacked.clamp_min(0), stacked.clamp_max(0)).sum(0)
+    votes, plus = tensors[0].clone(), tensors[0].clamp_min(0)
+    for tensor in tensors[1:]:
+        votes += tensor
+        plus += tensor.clamp_min(0)
+    minus = votes - plus
+    return minus.lerp_(plus, (votes >= RTOL_VOTE * (minus - plus)).to(plus.dtype))

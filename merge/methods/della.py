@@ -36,39 +36,36 @@ def drop_by_magnitude(matrix: BlockedMatrix, settings: Settings, stream: MaskStr
     def mask(block: Block) -> Tensor:
         values = block.values
         rows = values.reshape(len(values) if values.ndim > 1 else 1, -1)
-        n = rows.shape[1]
-        lowest, slope = (density - epsilon, 2 * epsilon / (n - 1)) if n > 1 else (density, 0.0)
-        ranks = _ranks(rows)
-        kept_from = _first_kept_rank(stream.integers(block.start, rows.numel()), lowest, slope, n)
-        kept = ranks >= torch.from_numpy(kept_from).reshape(rows.shape).to(rows.device)
-        probability = ranks.float().mul_(slope).add_(lowest)
-        return torch.where(kept, rows / probability, 0.0).reshape(values.shape)
+        limits = _by_magnitude(rows, _limits(rows.shape[1], density, epsilon))
+        drawn = stream.integers(block.start, rows.numel()).reshape(rows.shape)
+        kept = rows * (torch.from_numpy(drawn.astype(np.int64)).to(rows.device) < limits)
+        return kept.div_(limits.float().mul_(2.0**-32).clamp_min_(2.0**-32)).reshape(values.shape)
 
     return mask
 
 
-def _first_kept_rank(drawn: np.ndarray, lowest: float, slope: float, n: int) -> np.ndarray:
-    """The rank from which an element is kept: the least j with drawn / 2**32 < lowest + slope * j; n if there is none.
+def _limits(n: int, density: float, epsilon: float) -> Tensor:
+    """The probabilities of a row's elements by rising magnitude, as the 32-bit numbers below which they are kept.
 
-    Ranks are compared and not probabilities, so that rounding on a device can't change a mask.
+    They are whole numbers, so that rounding on a device can't change a mask.
     """
-    missing = drawn * 2.0**-32 - lowest
-    if slope == 0:
-        return np.where(missing < 0, 0, n).astype(np.int32)
-    return np.clip(np.floor(missing / slope) + 1, 0, n).astype(np.int32)
+    steps = np.arange(n) / (n - 1) if n > 1 else np.full(n, 0.5)
+    return torch.from_numpy(np.ceil((density - epsilon + 2 * epsilon * steps) * 2.0**32).astype(np.int64))
 
 
-def _ranks(rows: Tensor) -> Tensor:
-    """The place of each element in its row by rising magnitude, from 0; of equal ones the earlier is the larger."""
-    n = rows.shape[1]
-    # a float's bit pattern sorts like its magnitude; the position in the low bits breaks ties and finds the element
-    position = torch.arange(n - 1, -1, -1, device=rows.device)
-    keys = (rows.abs().view(torch.int32).long() << 32) | position
+def _by_magnitude(rows: Tensor, of_rank: Tensor) -> Tensor:
+    """For each element, the entry of ``of_rank`` at its place in its row by rising magnitude (m, n).
+
+    Of equal magnitudes the earlier counts as the larger.
+    """
+    # a float's bit pattern sorts like its magnitude, its complement the other way round; the position in the low bits
+    # breaks ties and finds the element
+    position = torch.arange(rows.shape[1], device=rows.device)
+    keys = rows.abs().view(torch.int32).bitwise_not_().long().bitwise_left_shift_(32).bitwise_or_(position)
     if rows.device.type == "cpu":
-        array = keys.numpy()
-        array.sort(axis=1)  # with vector instructions, which torch's sort has not
+        keys.numpy().sort(axis=1)  # numpy sorts with vector instructions, torch does not
     else:
         keys = keys.sort(dim=1).values
-    places = n - 1 - (keys & 0xFFFFFFFF)
-    ranks = torch.arange(n, device=rows.device, dtype=torch.int32).expand_as(places)
-    return torch.empty_like(ranks, memory_format=torch.contiguous_format).scatter_(1, places, ranks)
+    places = keys.bitwise_and_(0xFFFFFFFF)
+    falling = of_rank.flip(0).to(rows.device).expand_as(places)
+    return torch.empty_like(places).scatter_(1, places, falling)

@@ -13,6 +13,9 @@ from .mask_stream import MaskStream
 from .sparsify import kept_count
 from .threshold import Selection, select_largest
 
+# Keeps a weight that is divided by from being zero.
+SMALLEST_FLOAT = torch.finfo(torch.float32).tiny
+
 
 def select_by_variance(
     matrices: Sequence[BlockedMatrix], strengths: Sequence[float], settings: Settings, streams: Sequence[MaskStream]
@@ -26,7 +29,7 @@ def select_by_variance(
     first = matrices[0]
 
     def scaled(blocks: Sequence[Block]) -> list[Tensor]:
-        return [block.values * strength for block, strength in zip(blocks, strengths, strict=True)]
+        return [one.values * w if w != 1 else one.values for one, w in zip(blocks, strengths, strict=True)]
 
     def rows(start: int, stop: int) -> Tensor:
         return _spread(scaled([Block(matrix.rows(start, stop), start) for matrix in matrices]))
@@ -37,7 +40,7 @@ def select_by_variance(
     def kept(blocks: Sequence[Block]) -> list[Tensor]:
         values = scaled(blocks)
         chosen = _chosen(Block(_spread(values), blocks[0].first_row), selection)
-        return [torch.where(chosen, one, 0.0) for one in values]
+        return [one * chosen for one in values]
 
     energies = [0.0] * len(matrices)
     for blocks in zip(*(matrix.blocks() for matrix in matrices), strict=True):
@@ -63,11 +66,12 @@ def _spread(values: Sequence[Tensor]) -> Tensor:
 
 def _chosen(spread: Block, selection: Selection) -> Tensor:
     """Which elements of a block were selected."""
-    magnitudes = spread.values.abs().reshape(-1)
+    magnitudes = spread.values.abs()
     chosen = magnitudes >= selection.threshold
     late = slice(max(0, selection.first_dropped - spread.start), None)
-    chosen[late] &= magnitudes[late] > selection.threshold
-    return chosen.reshape(spread.values.shape)
+    if late.start < magnitudes.numel():
+        chosen.view(-1)[late] &= magnitudes.view(-1)[late] > selection.threshold
+    return chosen
 
 
 def _agreeing_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -75,10 +79,11 @@ def _agreeing_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tenso
     votes = tensors[0].clone()
     for tensor in tensors[1:]:
         votes += tensor
-    elected = torch.where(votes >= 0, 1.0, -1.0)
+    # the sum is -0 only where all elements are 0, which count for nothing at either sign
+    elected = torch.copysign(torch.ones((), dtype=votes.dtype, device=votes.device), votes)
     total, agreeing_weight = torch.zeros_like(votes), torch.zeros_like(votes)
     for tensor, weight in zip(tensors, weights, strict=True):
         agreeing = (tensor * elected).clamp_min_(0)
         total.add_(agreeing, alpha=weight)
         agreeing_weight.add_(agreeing.sign_(), alpha=weight)
-    return torch.where(agreeing_weight > 0, total / agreeing_weight, 0.0).mul_(elected)
+    return total.mul_(elected).div_(agreeing_weight.clamp_min_(SMALLEST_FLOAT))

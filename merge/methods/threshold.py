@@ -19,7 +19,7 @@ class Selection(NamedTuple):
 
 
 def select_largest(matrix: BlockedMatrix, k: int) -> Selection:
-    """Select the k elements (0 <= k <= count) of largest magnitude; of tied ones, also zeros, the first in row order."""
+    """Select the k (0 <= k <= count) elements of largest magnitude; of tied ones (zeros too) the first in row order."""
     if k == 0:
         return Selection(float("inf"), 0)
     if k == matrix.count:

@@ -9,7 +9,7 @@ no determined singular vectors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,20 +44,40 @@ class CoreDelta:
 
 @dataclass(frozen=True, eq=False)
 class CoreSpace:
-    """The deltas of one weight that aren't zero, in common bases; float64 on the CPU."""
+    """The deltas of one weight that aren't zero, in common bases. The cores are float64, on the CPU."""
 
-    left: Tensor  # Q_B (m, a)
-    right: Tensor  # Q_A (n, b)
     deltas: Sequence[CoreDelta]
+    bases: OrthonormalBases
+    # Q_B and Q_A in the coordinates of ``bases``
+    left: Tensor
+    right: Tensor
 
     def sum(self) -> Tensor:
         """The core (a, b) of the sum of the deltas."""
         return torch.stack([delta.core for delta in self.deltas]).sum(0)
 
+    def left_basis(self) -> Tensor:
+        """Q_B (m, a)."""
+        return self.bases.from_left(self.left.to(self.bases.left.device)).cpu()
+
+    def right_basis(self) -> Tensor:
+        """Q_A^T (b, n)."""
+        return self.bases.from_right(self.right.mT.to(self.bases.right.device)).cpu()
+
+    def with_fixed_signs(self) -> CoreSpace:
+        """The same space, each basis vector with the sign that makes its entry of largest magnitude positive."""
+        left, right = _signs(self.left_basis()), _signs(self.right_basis().mT)
+        deltas = [replace(one, u=left[:, None] * one.u, v=right[:, None] * one.v) for one in self.deltas]
+        return replace(self, deltas=deltas, left=self.left * left, right=self.right * right)
+
     def expand(self, core: Truncated, keeps_columns: bool = False) -> Truncated:
         """A truncated core (a, b) as a delta (m, n); with ``keeps_columns``, the core is (a, n) already."""
-        down = core.down if keeps_columns else core.down @ self.right.mT
-        return Truncated(self.left @ core.up, down, core.kept, core.total)
+        device = self.bases.left.device
+        up = self.bases.from_left((self.left @ core.up).to(device))
+        if keeps_columns:
+            return Truncated(up, core.down.to(device), core.kept, core.total)
+        down = self.bases.from_right((core.down @ self.right.mT).to(device))
+        return Truncated(up, down, core.kept, core.total)
 
 
 def core_space(terms: Sequence[Term]) -> CoreSpace | None:
@@ -74,17 +94,17 @@ def core_space(terms: Sequence[Term]) -> CoreSpace | None:
         return None
     left = left_singular_vectors(torch.cat([delta.u * delta.s.sqrt() for delta in deltas], 1))
     right = left_singular_vectors(torch.cat([delta.v * delta.s.sqrt() for delta in deltas], 1))
-    device = bases.left.device
-    left_basis, left = _with_fixed_signs(bases.from_left(left.to(device)).cpu(), left)
-    right_basis, right = _with_fixed_signs(bases.from_right(right.to(device).mT).mT.cpu(), right)
     in_core = [CoreDelta(delta.term, left.mT @ delta.u, delta.s, right.mT @ delta.v) for delta in deltas]
-    return CoreSpace(left_basis, right_basis, in_core)
+    return CoreSpace(in_core, bases, left, right)
 
 
 def left_singular_vectors(stack: Tensor) -> Tensor:
-    """The left singular vectors (a, k) of a stack (a, R), without those of negligible singular values."""
-    vectors, values, _ = torch.linalg.svd(stack, full_matrices=False)
-    return vectors[:, values > RTOL_STACK * values[0]]
+    """The left singular vectors (a, k) of a stack (a, R), largest first, without those of negligible singular values.
+
+    From the eigenvectors of stack @ stack^T, which see singular values down to 1e-8 of the largest.
+    """
+    squares, vectors = torch.linalg.eigh(stack @ stack.mT)
+    return vectors[:, squares > RTOL_STACK**2 * squares[-1]].flip(1)
 
 
 def _canonical(bases: OrthonormalBases, term: int) -> CoreDelta | None:
@@ -103,8 +123,6 @@ def _canonical(bases: OrthonormalBases, term: int) -> CoreDelta | None:
     return CoreDelta(term, p @ u[:, kept], s[kept], q @ vh[kept].mT)
 
 
-def _with_fixed_signs(basis: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
-    """A basis (m, k) and its coordinates (a, k), each column with the sign that makes its largest entry positive."""
-    largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
-    signs = torch.where(largest < 0, -1.0, 1.0).to(basis.dtype)
-    return basis * signs, coordinates * signs
+def _signs(basis: Tensor) -> Tensor:
+    """1 or -1 for each column (m, k) -> (k)."""
+    return torch.where(-basis.amin(0) > basis.amax(0), -1.0, 1.0).to(basis.dtype)
