@@ -29,6 +29,7 @@ ORDER = (
     "merge.files",
     "merge.merging",
     "merge.replay",
+    "merge.cli",
     "merge.__main__",
     "pictures",
     "nodes",
