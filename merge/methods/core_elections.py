@@ -20,16 +20,17 @@ RTOL_VOTE = 1e-13
 
 def core_ties(space: CoreSpace, settings: Settings, streams: Sequence[MaskStream]) -> Tensor:
     """Core Space merging with TIES (arXiv 2509.17786): the cores M_t are pruned, elected and summed, (a, b)."""
-    return elected_sum([largest(delta.core, settings.density) for delta in space.with_fixed_signs().deltas])
+    signs = space.signs()
+    return signs * elected_sum([largest(signs * delta.core, settings.density) for delta in space.deltas])
 
 
 def core_dare_ties(space: CoreSpace, settings: Settings, streams: Sequence[MaskStream]) -> Tensor:
     """As core_ties, with DARE's random dropout of the cores' entries in place of pruning, (a, b)."""
-    kept = []
-    for delta in space.with_fixed_signs().deltas:
-        core = delta.core.contiguous()
+    signs, kept = space.signs(), []
+    for delta in space.deltas:
+        core = signs * delta.core
         kept.append(dropout_rescale(in_blocks(core), settings, streams[delta.term])(Block(core)))
-    return elected_sum(kept)
+    return signs * elected_sum(kept)
 
 
 def knots_ties(space: CoreSpace, settings: Settings, streams: Sequence[MaskStream]) -> Tensor:

@@ -9,7 +9,7 @@ no determined singular vectors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -64,11 +64,12 @@ class CoreSpace:
         """Q_A^T (b, n)."""
         return self.bases.from_right(self.right.mT.to(self.bases.right.device)).cpu()
 
-    def with_fixed_signs(self) -> CoreSpace:
-        """The same space, each basis vector with the sign that makes its entry of largest magnitude positive."""
-        left, right = _signs(self.left_basis()), _signs(self.right_basis().mT)
-        deltas = [replace(one, u=left[:, None] * one.u, v=right[:, None] * one.v) for one in self.deltas]
-        return replace(self, deltas=deltas, left=self.left * left, right=self.right * right)
+    def signs(self) -> Tensor:
+        """What to multiply a core (a, b) by so that the entry of largest magnitude of each basis vector is positive.
+
+        Basis vectors have no sign of their own, which matters to elections that end in a draw.
+        """
+        return _signs(self.left_basis())[:, None] * _signs(self.right_basis().mT)
 
     def expand(self, core: Truncated, keeps_columns: bool = False) -> Truncated:
         """A truncated core (a, b) as a delta (m, n); with ``keeps_columns``, the core is (a, n) already."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
+from lora_pack.merge.adapters.base import Lora
+from lora_pack.merge.merging.key_resolver import resolver_for
 from lora_pack.merge.methods.blocked_matrix import in_blocks
 from lora_pack.merge.methods.kernels import Settings, Sparsifier
 from lora_pack.merge.methods.mask_stream import MaskStream
 from lora_pack.merge.methods.sparsify import dropout_rescale
+from lora_pack.tests.support import oracle
+from lora_pack.tests.support.makers import drawn_masks
 from torch import Tensor
 
 STREAM = MaskStream(seed=1, weight="model:x", input_index=1, side="delta")
@@ -25,6 +30,17 @@ def sparse(
 
 def random_mask(stream: MaskStream, density: float, shape: tuple[int, int], rows: int | None = None) -> Tensor:
     return sparse(dropout_rescale, torch.ones(shape), density, rows, stream) != 0
+
+
+def plain(mode: str) -> str:
+    return mode.removesuffix("_svd")
+
+
+def masks_for(mode: str, seed: int, loras: Sequence[Lora], name: str, density: float) -> oracle.Masks | None:
+    """The masks that DARE draws for a weight; None for other modes."""
+    if "dare" not in mode:
+        return None
+    return drawn_masks(seed, resolver_for(loras).resolve(name).weight, density)
 
 
 def sigmas(hits: float, n: int, p: float) -> float:

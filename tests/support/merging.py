@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.compute.context import CPU, Compute
-from lora_pack.merge.merging.key_resolver import resolver_for
 from lora_pack.merge.merging.merge_deltas import merge_deltas
 from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.methods.registry import DELTA_MODES, FACTOR_MODES
 from lora_pack.tests.support import oracle
-from lora_pack.tests.support.makers import CONV1, TEXT, as_matrix, at, drawn_masks, make_lora
+from lora_pack.tests.support.makers import CONV1, TEXT, as_matrix, at, make_lora
+from lora_pack.tests.support.masking import masks_for
+from lora_pack.tests.support.oracles import whole_loras
 
 # Allowed errors, relative to the norm of the expected result.
 EXACT = 5e-6
@@ -22,8 +23,10 @@ FACTORS = 1e-5
 NOTHING = 1e-6  # where the best possible error is zero
 
 ALL_MODES = (*FACTOR_MODES, *DELTA_MODES)
-SUMS = ("add_svd",)  # the modes of PM Merge LoRA SVD that are exact before truncation
-DENSE_MODES = tuple(mode for mode in DELTA_MODES if mode not in SUMS)
+# The modes of PM Merge LoRA SVD that form a dense delta; the others are exact before truncation.
+DENSE_MODES = ("ties_svd", "dare_linear_svd", "dare_ties_svd", "magnitude_prune_svd")
+DENSE_MODES += ("della_svd", "breadcrumbs_svd", "sce_svd")
+SUMS = tuple(mode for mode in DELTA_MODES if mode not in DENSE_MODES)
 FULL = 10_000  # above the rank of any matrix in the tests
 
 # kind of weight -> its shape
@@ -40,16 +43,6 @@ def three_loras(kind: str) -> list[Lora]:
     if kind == MIXED:
         second = replace(second, modules={**second.modules, CONV1: as_matrix(second.modules[CONV1])})
     return [at(first, 0.8, -0.5), at(second, -0.7, 1.25), at(third, 1.3)]
-
-
-def plain(mode: str) -> str:
-    return mode.removesuffix("_svd")
-
-
-def masks_for(mode: str, seed: int, loras: Sequence[Lora], name: str, density: float) -> oracle.Masks | None:
-    if "dare" not in mode:
-        return None
-    return drawn_masks(seed, resolver_for(loras).resolve(name).weight, density)
 
 
 def merge(
@@ -69,12 +62,11 @@ def merge(
 
 def expected_delta(mode: str, loras: Sequence[Lora], name: str, density: float, seed: int = 0) -> np.ndarray:
     """What the merge adds to one weight, before truncation."""
-    adapters = oracle.parts(loras)[name]
+    if mode in DELTA_MODES:
+        return whole_loras.expected_delta(mode, loras, name, density, seed)
     masks = masks_for(mode, seed, loras, name, density)
-    if mode in FACTOR_MODES:
-        up, down = oracle.merged_factors(mode, adapters, density, masks)
-        return up @ down
-    return oracle.merged_delta(plain(mode), adapters, density, masks)
+    up, down = oracle.merged_factors(mode, oracle.parts(loras)[name], density, masks)
+    return up @ down
 
 
 def assert_factors(merged: Lora, mode: str, loras: Sequence[Lora], density: float, seed: int = 0) -> None:

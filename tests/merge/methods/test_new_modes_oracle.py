@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.options import MergeOptions
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.makers import (
     CONV1,
@@ -49,8 +49,7 @@ def merge(
     seed: int = 7,
     parameters: Mapping[str, float] = NO_PARAMETERS,
 ) -> Lora:
-    options: dict[str, Any] = {"parameters": parameters} if parameters else {}
-    return merge_deltas(loras, mode, density, rank, rank, seed, **options)
+    return merge_deltas(loras, mode, density, rank, rank, seed, options=MergeOptions(parameters=parameters))
 
 
 def energy(loras: Sequence[Lora], name: str) -> float:

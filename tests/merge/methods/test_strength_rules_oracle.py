@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.merging.merge_deltas import merge_deltas
+from lora_pack.merge.merging.options import MergeOptions
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.makers import CONV3, LINEAR, TEXT, at, each_module, make_lora, up_of, with_factors
 from lora_pack.tests.support.merging import EXACT, FULL, NOTHING
@@ -31,8 +31,7 @@ def merge(
     weights: str = "as given",
     rank: int = FULL,
 ) -> Lora:
-    rules: dict[str, Any] = {"strength_rule": strength_rule, "weights": weights}
-    return merge_deltas(loras, mode, density, rank, rank, 3, **rules)
+    return merge_deltas(loras, mode, density, rank, rank, 3, options=MergeOptions(strength_rule, weights))
 
 
 def three() -> list[Lora]:
