@@ -13,7 +13,8 @@ from ..compute.context import Compute
 from ..compute.devices import in_float64
 from ..methods.kernels import Reweight
 from ..numerics.blocking import row_blocks
-from ..numerics.gram import delta_gram
+from ..numerics.finite import require_no_overflow
+from ..numerics.gram import term_gram
 from .delta_rows import delta_rows, factors_on
 from .matching import WeightGroup
 from .settings import MergeSettings
@@ -32,10 +33,11 @@ def unweighted_gram(group: WeightGroup, compute: Compute) -> Tensor:
     """As group_gram, at strength 1."""
     adapters = [one.adapter for one in group.contributions]
     if not group.is_vector and all(adapter.has_factors for adapter in adapters):
-        factors = [factors_on(compute.float64_device, one) for one in group.contributions]
-        ups, downs = ([factor.double() for factor in side] for side in zip(*factors, strict=True))
-        return delta_gram(ups, downs, [adapter.scale for adapter in adapters])
-    return _gram_of_rows(adapters, group, compute)
+        terms = [(*factors_on(compute.float64_device, one), one.adapter.scale) for one in group.contributions]
+        return term_gram(terms)
+    gram = _gram_of_rows(adapters, group, compute)
+    require_no_overflow(float(gram.sum()))
+    return gram
 
 
 def without_zeros(group: WeightGroup, compute: Compute) -> tuple[WeightGroup | None, Tensor]:

@@ -15,7 +15,7 @@ from ..adapters.base import Adapter, Lora, Replacement
 from ..compute.context import Compute
 from ..compute.devices import in_float64, on_device
 from ..numerics.blocking import row_blocks
-from ..numerics.gram import delta_gram
+from ..numerics.gram import term_gram
 from .delta_rows import delta_rows
 from .options import AS_GIVEN, AVERAGE
 
@@ -54,8 +54,8 @@ def _squared_norm(module: Adapter, compute: Compute) -> float:
     if module.has_factors:
         factors = module.factors()
         assert factors is not None
-        up, down = (on_device(factor, compute.float64_device).double() for factor in factors)
-        return float(delta_gram([up], [down], [module.scale]))
+        up, down = (on_device(factor, compute.float64_device) for factor in factors)
+        return float(term_gram([(up, down, module.scale)]))
     rows, shape = delta_rows(module, compute.device), module.weight_shape
     blocks = row_blocks(shape[0], math.prod(shape[1:]), compute.device)
     return sum((float(in_float64(rows(start, stop)).square().sum()) for start, stop in blocks), 0.0)

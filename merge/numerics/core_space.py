@@ -20,6 +20,9 @@ from .truncated import Truncated
 
 # Singular values of a delta below this share of its largest are rounding.
 RTOL_DELTA = 1e-12
+# The methods that use a core count all directions of a delta alike, also the weakest; so these must be accurate, to
+# 1e-10 of the largest.
+MAX_CONDITION = 1e3
 # A delta below this share of its factors' norms is the rounding of zero.
 RTOL_ZERO = 1e-15
 # Directions of a stack below this share of its largest singular value are left out: they are those in which LoRAs that
@@ -86,7 +89,7 @@ def core_space(terms: Sequence[Term]) -> CoreSpace | None:
 
     The factors may have any precision, on a device with float64. Raises OverflowError if a factor holds NaN or Inf.
     """
-    bases = orthonormal_bases(terms)
+    bases = orthonormal_bases(terms, MAX_CONDITION)
     if bases is None:
         return None
     found = [_canonical(bases, term) for term in range(len(terms))]

@@ -4,8 +4,8 @@ The stacked factors are up = P X and down = Y Q, where P (m, a) has orthonormal 
 so all that can be asked of the sum is in the small coordinates X (a, R) and Y (R, b):
 
     route      when                                     cost         accuracy
-    Cholesky   both factors' condition is up to 1e5     (m + n) R^2  1e-6 at that condition
-    QR         otherwise                                twice that   float64
+    Cholesky   both factors' condition is up to a bound  (m + n) R^2  1e-16 times its square
+    QR         otherwise                                 twice that   float64
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from .finite import require_no_overflow
 from .stacking import Term, concatenate
 
-# Cholesky of a Gram matrix loses precision as the square of the factor's condition; QR takes over above this.
+# Cholesky of a Gram matrix loses precision as the square of the factor's condition; QR takes over above this bound.
 MAX_CONDITION = 1e5
 
 
@@ -39,15 +39,16 @@ class OrthonormalBases:
     from_right: Callable[[Tensor], Tensor]  # y @ Q for y (k, b)
 
 
-def orthonormal_bases(terms: Sequence[Term]) -> OrthonormalBases | None:
+def orthonormal_bases(terms: Sequence[Term], max_condition: float = MAX_CONDITION) -> OrthonormalBases | None:
     """The bases of the sum of weight * up @ down, in float64 on the factors' device; None where every term is zero.
 
-    Raises OverflowError if a factor holds NaN or Inf.
+    ``max_condition`` is the bound on the factors' condition up to which Cholesky is used. Raises OverflowError if a
+    factor holds NaN or Inf.
     """
     product = _scaled_product(terms)
     if product is None:
         return None
-    left, right = _cholesky(product.left_gram), _cholesky(product.right_gram)
+    left, right = (_cholesky(gram, max_condition) for gram in (product.left_gram, product.right_gram))
     if left is None or right is None:
         return _by_qr(product)
     return _by_cholesky(product, left, right)
@@ -90,11 +91,11 @@ def _scaled_product(terms: Sequence[Term]) -> _ScaledProduct | None:
     return _ScaledProduct(up, down, up_scale, down_scale, left_gram, right_gram, term_of)
 
 
-def _cholesky(gram: Tensor) -> Tensor | None:
+def _cholesky(gram: Tensor, max_condition: float) -> Tensor | None:
     """L (R, R) with gram = L @ L^T, or None where the columns of the factor are too close to dependent."""
     triangle, failed = torch.linalg.cholesky_ex(gram)
     diagonal = triangle.diagonal()
-    if int(failed) != 0 or float(diagonal.min()) * MAX_CONDITION < float(diagonal.max()):
+    if int(failed) != 0 or float(diagonal.min()) * max_condition < float(diagonal.max()):
         return None
     return triangle
 

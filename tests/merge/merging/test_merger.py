@@ -33,6 +33,7 @@ from lora_pack.tests.support.makers import (
     up_of,
     with_factors,
 )
+from lora_pack.tests.support.masking import plain
 from lora_pack.tests.support.merging import (
     ALL_MODES,
     EXACT,
@@ -44,7 +45,6 @@ from lora_pack.tests.support.merging import (
     assert_merged,
     expected_delta,
     merge,
-    plain,
     three_loras,
 )
 
