@@ -10,8 +10,7 @@ from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.merging.key_resolver import resolver_for
 from lora_pack.merge.methods.mask_stream import MaskStream
 from lora_pack.tests.support import oracle
-from lora_pack.tests.support.makers import at
-from lora_pack.tests.support.merging import masks_for, plain
+from lora_pack.tests.support.makers import at, drawn_masks
 
 from . import modes
 from .canonical import Array, norm
@@ -50,7 +49,8 @@ def expected_delta(
         draw = stream(mode, loras, name, seed, [a.input_index for a in adapters])
         merged = modes.merge(mode, deltas, strengths, density=density, parameters=parameters, draw=draw)
     else:
-        merged = oracle.merged_delta(plain(mode), adapters, density, masks_for(mode, seed, loras, name, density))
+        masks = drawn_masks(seed, resolver_for(loras).resolve(name).weight, density) if "dare" in mode else None
+        merged = oracle.merged_delta(mode.removesuffix("_svd"), adapters, density, masks)
     return apply_strength_rule(strength_rule, merged, weighted_deltas(loras, name, weights))
 
 
