@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from lora_pack.tests.support.oracles import elementwise
-from lora_pack.tests.support.oracles.canonical import joint_bases
+from lora_pack.tests.support.oracles.canonical import canonical, joint_bases
 from lora_pack.tests.support.oracles.examples import NO_LOSS, Array, close, low_rank, merge
 
 
@@ -98,9 +98,28 @@ def test_the_basis_of_the_core_goes_by_how_much_the_loras_write_there():
 
 
 def test_core_dare_draws_over_the_core():
-    """Its first entry is the second axis (see above): the first LoRA keeps its 3, the second its -4, both doubled."""
-    draws = [[[0.5, 0], [0, 0.4]], [[0.1, 0], [0, 0.9]]]
-    assert close(merge("core_dare_ties_svd", DIAGONAL, density=0.5, draws=draws), np.diag([6, -8]))
+    """Its first entry is the second axis (see above): the first LoRA keeps its 3, the second its -4, times 1 / 0.4."""
+    draws = [[[0.4, 0], [0, 0.3]], [[0.1, 0], [0, 0.5]]]
+    assert close(merge("core_dare_ties_svd", DIAGONAL, density=0.4, draws=draws), np.diag([7.5, -10]))
+
+
+def test_a_sum_of_0_elects_plus():
+    """In a core by the sign of its bases: the largest entry of each direction is positive."""
+    assert close(merge("core_ties_svd", [np.diag([-3.0, 1]), np.diag([3.0, -1])]), np.diag([3, 1]))
+    assert close(merge("sce_svd", [[[1, -2]], [[-1, 2]]]), [[1, 2]])
+    assert close(merge("della_svd", [[[1, -2]], [[-1, 2]]]), [[1, 2]])
+
+
+def test_directions_count_down_to_1e_6_of_the_largest_and_singular_values_to_1e_12():
+    """Stacks hold roots of singular values: 1e-11 counts there, 1e-13 doesn't."""
+    for small, ranks in ((1e-11, 2), (1e-13, 1)):
+        assert canonical(np.diag([1.0, small])).s.size == ranks
+        deltas = [np.diag([1.0, 0]), np.diag([0, small])]
+        assert joint_bases(deltas)[0].shape == (2, ranks)
+        merged = merge(
+            "np_svd", [np.diag([1.0, 0, 0]), np.diag([0, small, 0]), [[0] * 3, [0] * 3, [1, 1, 1]]], np_mu=1000
+        )
+        assert close(merged[2], [0, 2 - ranks, 1])
 
 
 def test_iso_blends_the_spectrum_and_keeps_the_norm():
@@ -159,6 +178,20 @@ def test_sce_selects_by_variance_and_weighs_by_energy():
     assert close(merge("sce_svd", deltas, density=0.5), [[0, 4]])
     assert close(merge("sce_svd", deltas), [[56 / 30, 4]])  # mean squares 17 / 2 and 13 / 2
     assert close(merge("sce_svd", [[[1, -5, 3]]], density=0.7), [[0, -5, 3]])
+
+
+def test_energy_has_no_vote_in_sce():
+    """1 - 2 elects minus, although the first LoRA has twenty times the energy."""
+    assert close(merge("sce_svd", [[[10, 1]], [[1, -2]]]), [[(10 * 101 + 5) / 106, -2]])
+
+
+def test_of_equal_magnitudes_the_first_are_kept():
+    """All the twos and the first half of the ones."""
+    row = np.where(np.arange(100) % 2 == 0, 1.0, 2.0)[None]
+    kept = np.where((row == 2) | (np.arange(100) < 50), row, 0)
+    assert close(merge("breadcrumbs_svd", [row], density=0.75, breadcrumbs_gamma=0), kept)
+    assert close(merge("sce_svd", [row, -row], density=0.75), kept)
+    assert close(merge("knots_ties_svd", [-row], density=0.75), -kept)
 
 
 def test_sce_gives_0_where_nobody_has_the_elected_sign():
