@@ -11,6 +11,7 @@ from lora_pack.merge.merging.key_resolver import resolver_for
 from lora_pack.merge.methods.mask_stream import MaskStream
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.makers import at
+from lora_pack.tests.support.masking import masks_for, plain
 
 from . import modes
 from .canonical import Array, norm
