@@ -21,6 +21,7 @@ from .formats.trainer_scale import AS_BEFORE, CONFIG_HASH, AlphaFrom
 from .io.hashing import sha256_of
 from .merging.merge_deltas import merge_deltas
 from .merging.merge_factors import merge_factors
+from .merging.options import AS_GIVEN, OF_THE_MODE, MergeOptions
 from .merging.resize import resize
 from .names import Style
 from .names.recognition import architecture_named
@@ -133,14 +134,26 @@ def _result(recipe: Recipe, inputs: list[Lora], compute: Compute) -> Lora:
         return inputs[0]
     compute = replace(compute, dtype=DTYPES[recipe["dtype"]])
     if operation == "merge":
-        return merge_factors(inputs, recipe["mode"], recipe.get("density", 1.0), recipe.get("seed", 0), compute)
+        mode, density, seed = _mode(recipe)
+        return merge_factors(inputs, mode, density, seed, compute, options=_options(recipe))
     if operation == "merge_svd":
-        ranks = recipe["rank"], recipe["conv_rank"]
-        return merge_deltas(inputs, recipe["mode"], recipe.get("density", 1.0), *ranks, recipe.get("seed", 0), compute)
+        (mode, density, seed), ranks = _mode(recipe), (recipe["rank"], recipe["conv_rank"])
+        return merge_deltas(inputs, mode, density, *ranks, seed, compute, options=_options(recipe))
     if operation == "resize":
         ranks = recipe["rank"], recipe["conv_rank"]
         return resize(inputs[0], *ranks, recipe["method"], recipe.get("value", 0.9), compute)
     raise LoraError(f"The recipe has an operation that this version doesn't know: {operation}.")
+
+
+def _mode(recipe: Recipe) -> tuple[str, float, int]:
+    """The mode of a merge, its density and its seed; those that it doesn't use have no effect."""
+    return recipe["mode"], recipe.get("density", 1.0), recipe.get("seed", 0)
+
+
+def _options(recipe: Recipe) -> MergeOptions:
+    return MergeOptions(
+        recipe.get("strength_rule", OF_THE_MODE), recipe.get("weights", AS_GIVEN), recipe.get("parameters", {})
+    )
 
 
 # --- the inputs' files ---

@@ -10,14 +10,17 @@ from ..merging.merge_factors import merge_factors
 from ..methods.registry import DELTA_MODES, FACTOR_MODES, using_density
 from .arguments import add_alpha_from, add_family, add_result
 from .input_files import SYNTAX_HELP, of_family, parse_input
+from .merge_options import add_merge_options, merge_options
 from .output import computing, dtype_of, require_output, write
 
 NAME = "merge"
+_MODES = (*FACTOR_MODES, *DELTA_MODES)
 HELP = "merge LoRA files into one"
 EXAMPLES = (
     "merge a.safetensors b.safetensors -o sum.safetensors",
     "merge a.safetensors:0.8 b.safetensors:0.5:0 --mode add_svd --rank 32 -o small.safetensors",
     "merge a.safetensors:0.8:mid=0 b.safetensors:1:SD-OUT --mode ties_svd --density 0.5 -o out.safetensors",
+    "merge a.safetensors b.safetensors --mode iso_svd --set iso_blend=0.5 --strength-rule sum -o out.safetensors",
 )
 
 
@@ -30,11 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.6,
         help=f"share of each LoRA's values to keep, above 0 and up to 1, in the modes "
-        f"{', '.join(using_density(FACTOR_MODES))} and their _svd forms",
+        f"{', '.join(using_density(_MODES))}",
     )
     parser.add_argument("--rank", type=int, default=32, help="rank of the *_svd modes; 0: as the inputs")
     parser.add_argument("--conv-rank", type=int, default=0, help="rank for kernels larger than 1x1; 0: as the inputs")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the dare modes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the modes that drop values at random")
+    add_merge_options(parser)
     add_family(parser)
     add_alpha_from(parser)
     add_result(parser)
@@ -42,17 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     require_output(options.output)
-    if options.density == 0 and options.mode in using_density([*FACTOR_MODES, *DELTA_MODES]):
+    if options.mode not in _MODES:
+        raise LoraError(f"There is no merge mode {options.mode!r}. The modes are {', '.join(_MODES)}.")
+    if options.density == 0 and options.mode in using_density(_MODES):
         raise LoraError("With density 0 nothing would be left. Choose a density above 0, e.g. 0.6.")
+    chosen = merge_options(options)
     inputs = [parse_input(text) for text in options.loras]
     loras = [of_family(one.load(options.alpha_from), options.family) for one in inputs]
     with computing(options, dtype_of(options)) as compute:
         if options.mode in FACTOR_MODES:
-            merged = merge_factors(loras, options.mode, options.density, options.seed, compute)
-        elif options.mode in DELTA_MODES:
-            ranks = options.rank, options.conv_rank
-            merged = merge_deltas(loras, options.mode, options.density, *ranks, options.seed, compute)
+            merged = merge_factors(loras, options.mode, options.density, options.seed, compute, options=chosen)
         else:
-            known = ", ".join([*FACTOR_MODES, *DELTA_MODES])
-            raise LoraError(f"There is no merge mode {options.mode!r}. The modes are {known}.")
+            ranks = options.rank, options.conv_rank
+            merged = merge_deltas(loras, options.mode, options.density, *ranks, options.seed, compute, options=chosen)
     write(merged, options)

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import LoraError
-from . import info_command, merge_command, replay_command, resize_command
+from . import info_command, merge_command, methods_command, replay_command, resize_command
 
-COMMANDS = (merge_command, resize_command, replay_command, info_command)
+COMMANDS = (merge_command, resize_command, replay_command, info_command, methods_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,8 @@ A LoRA has its recipe in its metadata under KEY, as JSON:
 
 - `version`: of the pack
 - `operation`: "merge", "merge_svd" or "resize"; "load" for a file that was only read, given strengths, and saved
-- the settings of the operation
+- the settings of the operation that had a part in the result; for a merge also `strength_rule`, `weights` and
+  `parameters`, if they are not the defaults of every mode
 - `inputs`, a list. An input has
   - `name`, `strength_model` and `strength_clip`
   - `file`, `size` and `sha256` if it is a file

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from .recipe_text import parsed
 
 MAX_INPUTS = 12
+_RULES = {"strength_rule": "strength", "weights": "weights"}
 
 
 def summary_of(text: str | None) -> str:
@@ -30,7 +31,15 @@ def _operation(recipe: Mapping[str, object]) -> str:
     operation = str(recipe.get("operation", "unknown operation"))
     if operation == "resize":
         return f"resize to rank {recipe.get('rank')}"
-    return "" if operation == "load" else str(recipe.get("mode", operation))
+    return "" if operation == "load" else str(recipe.get("mode", operation)) + _options(recipe)
+
+
+def _options(recipe: Mapping[str, object]) -> str:
+    """The rules and parameters that had a part in a merge, in brackets."""
+    parameters = recipe.get("parameters")
+    parts = [f"{name} {value}" for name, value in parameters.items()] if isinstance(parameters, Mapping) else []
+    parts += [f"{name} {recipe[key]}" for key, name in _RULES.items() if key in recipe]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _input(entry: Mapping[str, object]) -> str:
