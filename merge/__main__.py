@@ -29,7 +29,8 @@ from .merging.merge_deltas import merge_deltas
 from .merging.merge_factors import merge_factors
 from .merging.resize import METHODS as RESIZE_METHODS
 from .merging.resize import resize
-from .methods.registry import DELTA_MODES, FACTOR_MODES
+from .methods.density import require_density
+from .methods.registry import DELTA_MODES, FACTOR_MODES, method_of
 from .names.prefixes import is_text_encoder
 from .names.recognition import architecture_named
 from .replay import replay
@@ -72,7 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     merging.add_argument("--mode", default="concat", help=", ".join([*FACTOR_MODES, *DELTA_MODES]))
     merging.add_argument(
-        "--density", type=float, default=1.0, help="fraction of the values to keep, 0 to 1 (default 1)"
+        "--density",
+        type=float,
+        default=1.0,
+        help="fraction of the values to keep, above 0 and at most 1 (default 1: drops nothing)",
     )
     merging.add_argument("--rank", type=int, default=32, help="rank of the *_svd modes; 0: as the inputs (default 32)")
     merging.add_argument(
@@ -155,6 +159,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
+    if options.mode in FACTOR_MODES or options.mode in DELTA_MODES:
+        require_density([method_of(options.mode)], options.density, "--density")
     loras = [_of_family(_load_weighted(text, options.alpha_from), options.family) for text in options.loras]
     with _progress(options) as compute:
         if options.mode in FACTOR_MODES:

@@ -8,7 +8,8 @@ from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
 from ..merge.merging.merge_deltas import merge_deltas
 from ..merge.merging.merge_factors import merge_factors
-from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES
+from ..merge.methods.density import require_density
+from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES, Method, delta_method, factor_method
 from . import comfy_bridge
 from .base_weights import model_names, with_base_weights
 from .inputs import (
@@ -68,11 +69,11 @@ class MergeLoras:
         lora_stack: object = None,
         **loras: object,
     ) -> dict:
-        summary = MergeSummary()
+        summary = _summary(factor_method(mode), density)
         compute = summary.observe(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
         merged = merge_factors(connected, mode, density, seed, compute, model_names(model, clip))
-        return {"ui": {"text": [summary.describe(merged)]}, "result": (merged,)}
+        return {"ui": {"text": [summary.describe(merged, connected)]}, "result": (merged,)}
 
 
 class MergeLorasSvd:
@@ -125,13 +126,19 @@ class MergeLorasSvd:
         lora_stack: object = None,
         **loras: object,
     ) -> dict:
-        summary = MergeSummary()
+        summary = _summary(delta_method(mode), density)
         compute = summary.observe(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
         merged = merge_deltas(
             connected, mode, density, svd_rank, svd_conv_rank, seed, compute, model_names(model, clip)
         )
-        return {"ui": {"text": [summary.describe(merged)]}, "result": (merged,)}
+        return {"ui": {"text": [summary.describe(merged, connected)]}, "result": (merged,)}
+
+
+def _summary(method: Method, density: float) -> MergeSummary:
+    """The summary of a merge that is about to begin. Raises LoraError for a density at which nothing would be left."""
+    require_density([method], density)
+    return MergeSummary(method, density)
 
 
 def _optional_inputs() -> GrowingInputs:

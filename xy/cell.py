@@ -11,7 +11,7 @@ from ..merge.merging.key_resolver import ModelNames, resolver_for
 from ..merge.merging.matching import group_by_weight
 from ..merge.merging.merge_deltas import merge_deltas
 from ..merge.merging.merge_factors import merge_factors, require_factors
-from ..merge.methods.registry import SVD_SUFFIX, Method, delta_method, factor_method
+from ..merge.methods.registry import SVD_SUFFIX, Method, method_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cell:
     @property
     def method(self) -> Method:
         """Raises LoraError for an unknown mode."""
-        return delta_method(self.mode) if self.on_deltas else factor_method(self.mode)
+        return method_of(self.mode)
 
     @property
     def on_deltas(self) -> bool:

@@ -117,6 +117,11 @@ def mode_tooltip(modes: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def method_of(mode: str) -> Method:
+    """The method of a mode of either merge node, by the mode's full name. Raises LoraError for an unknown mode."""
+    return delta_method(mode) if mode.endswith(SVD_SUFFIX) else factor_method(mode)
+
+
 def factor_method(mode: str) -> Method:
     """The method of a mode of PM Merge LoRA. Raises LoraError for an unknown mode."""
     if mode not in FACTOR_MODES:

@@ -137,6 +137,10 @@ ERRORS = {
     "a folder": (["info", "folder.safetensors"], "folder"),
     "a mode": (["merge", "a.safetensors", "--mode", "sum", "-o", "out.safetensors"], "sum"),
     "a density": (["merge", "a.safetensors", "--mode", "ties", "--density", "1.5", "-o", "out.safetensors"], "1.5"),
+    "density 0": (
+        ["merge", "a.safetensors", "--mode", "ties_svd", "--density", "0", "-o", "o.safetensors"],
+        "--density is 0",
+    ),
     "a rank": (["merge", "a.safetensors", "--mode", "ties_svd", "--rank", "-1", "-o", "out.safetensors"], "-1"),
     "a new rank": (["resize", "a.safetensors", "--rank", "0", "-o", "out.safetensors"], "0"),
     "a method": (["resize", "a.safetensors", "--method", "best", "-o", "out.safetensors"], "best"),
