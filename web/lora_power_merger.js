@@ -2,6 +2,7 @@
 // Registers the extension. The functions that change nodes are in the other modules of this folder.
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
+import { showCachedTexts } from './cached_text.js'
 import { tidy } from './growing.js'
 import { clearMessages, showError, showWarnings } from './messages.js'
 import { refreshFiles } from './new_files.js'
@@ -94,6 +95,7 @@ app.registerExtension({
 
   setup() {
     api.addEventListener('execution_start', clearMessages)
+    api.addEventListener('execution_cached', (/** @type {any} */ event) => showCachedTexts(event.detail))
     api.addEventListener('execution_error', (/** @type {any} */ event) => showError(event.detail))
   },
 

@@ -65,6 +65,12 @@ export function restoreText(node) {
 }
 
 /**
+ * Whether a node has a box without a text.
+ * @param {any} node
+ */
+export const lacksText = (node) => boxOf(node)?.value === ''
+
+/**
  * @param {any} node
  * @param {string} text
  * @param {string} whole
@@ -89,4 +95,4 @@ function growTo(node, width) {
 }
 
 /** @param {any} node */
-const boxOf = (node) => node.widgets?.find((/** @type {any} */ each) => each.name === NAME)
+const boxOf = (node) => node?.widgets?.find((/** @type {any} */ each) => each.name === NAME)

@@ -133,6 +133,14 @@ def test_results_survive_saving_opening_copying_and_a_cached_run(canvas: Canvas)
         canvas.until("pm.drawn(argument[0]).includes(argument[1])", [merger, texts[merger]])
     (copy,) = canvas.call("paste", [resize])
     assert result(canvas, copy) == texts[resize]
+    # the page as loaded anew, with a workflow from before the run: the server doesn't send the texts of cached nodes
+    canvas.page.evaluate(
+        "ids => ids.forEach(id => { delete pm.node(id).properties.result; pm.widget(id, 'result').value = '' })",
+        [merger, resize],
+    )
+    run(canvas)
+    for node in (merger, resize):
+        canvas.until("pm.widget(argument[0], 'result').value === argument[1]", [node, texts[node]])
     assert "result" not in canvas.prompt()[str(merger)]["inputs"]
 
 

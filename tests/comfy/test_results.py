@@ -124,6 +124,16 @@ def test_save_shows_the_path_below_the_loras_folder(server: Server):
     assert any(line.endswith(f"LoRA Power-Merger: Saved a as {server.loras / second['text'][0]}") for line in log)
 
 
+def test_lines_of_the_core_in_the_log_carry_the_packs_name_once(server: Server):
+    before = len(server.log())
+    save_file(
+        {f"net.odd.lora_{side}.weight": torch.ones(4, 4) for side in ("up", "down")}, server.loras / "odd.safetensors"
+    )
+    lines(server, {"a": loader("odd.safetensors"), "m": merger("a")}, "m")
+    (line,) = [line for line in server.log()[before:].splitlines() if "module names are unknown" in line]
+    assert line.count("LoRA Power-Merger: ") == 1 and "LoRA Power-Merger: 1 of 1 module names are unknown" in line
+
+
 def test_errors_carry_their_plain_name(server: Server):
     (server.loras / "no_lora.safetensors").write_bytes(b"no file of tensors")
     found = error(server, {"a": loader("no_lora.safetensors")}, "a")
