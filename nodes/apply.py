@@ -11,7 +11,7 @@ from typing import Any
 import comfy.sd
 import torch
 
-from ..merge.adapters.architecture import architecture_of
+from ..merge.adapters.architecture import architecture_of, architectures_of
 from ..merge.adapters.base import WEIGHT, Adapter, Lora, LoraModule
 from ..merge.compute.context import Progress, no_progress
 from ..merge.errors import LoraError
@@ -91,7 +91,10 @@ def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = no_progre
 def _require_its_model(model: Any, lora: Lora) -> None:
     """Raise LoraError if the LoRA and the model are both recognised and of different kinds (SDXL and SD 1.5)."""
     ours, theirs = architecture_of(lora), comfy_bridge.architecture_of_model(model)
-    if ours is not None and theirs is not None and not compatible(ours, theirs):
+    if ours is None or theirs is None:
+        return
+    # a small LoRA can fit more than the likeliest one
+    if not any(compatible(fitting, theirs) for fitting in architectures_of(lora)):
         raise LoraError(
             f"{lora.name} is for {ours.name}, but the connected model is {theirs.name}. "
             f"Connect a model of the kind {ours.name}, or choose a LoRA for {theirs.name}."

@@ -4,18 +4,18 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { nodeAt } from './messages.js'
-import { lacksText, showText } from './result_text.js'
+import { lacksResult, showText } from './result_text.js'
 
 const RUNS = 20 // how many runs to look back: each can be large
 
 /** @typedef {Record<string, {class_type: string, inputs: Record<string, any>}>} Prompt */
 
 /**
- * Fill the empty boxes of nodes that a run takes from the cache.
+ * Fill the boxes of nodes that a run takes from the cache, where they are empty or show an error.
  * @param {{nodes: (string | number)[], prompt_id: string}} cached the detail of ComfyUI's event execution_cached
  */
 export async function showCachedTexts({ nodes, prompt_id }) {
-  const ids = nodes.map(String).filter((id) => lacksText(nodeAt(app.rootGraph ?? app.graph, id)))
+  const ids = nodes.map(String).filter((id) => lacksResult(nodeAt(app.rootGraph ?? app.graph, id)))
   if (!ids.length) return
   const queue = await read('/queue')
   const history = (await read(`/history?max_items=${RUNS}`)) ?? {} // afterwards: a run is in one of the two
@@ -25,7 +25,7 @@ export async function showCachedTexts({ nodes, prompt_id }) {
   for (const id of ids) {
     const text = lastText(Object.values(history), id, origin(prompt, id))
     const node = nodeAt(app.rootGraph ?? app.graph, id)
-    if (text && lacksText(node)) showText(node, text)
+    if (lacksResult(node)) showText(node, text ?? []) // an error is over: the node has a result
   }
 }
 

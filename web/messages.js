@@ -1,7 +1,7 @@
 // @ts-check
 // Errors and warnings of our nodes, in the words of the node: the page's own notice of an error doesn't have them.
 import { app } from '../../scripts/app.js'
-import { showText } from './result_text.js'
+import { showFailure } from './result_text.js'
 
 const WARNING_LIFE = 20_000 // milliseconds; errors stay until they are closed, or until the next run
 
@@ -16,8 +16,25 @@ export function showError({ node_id, node_type, exception_type, exception_messag
   if (!/^(XY: )?PM /.test(node_type) && exception_type !== 'LoraError') return
   const node = nodeAt(app.rootGraph ?? app.graph, node_id)
   const message = exception_message.trim()
-  if (node) showText(node, [`Error: ${message}`])
-  toast(String(node_id), { severity: 'error', summary: node?.title ?? node_type, detail: message })
+  if (node) showFailure(node, message)
+  const title = node?.title ?? node_type
+  toast(String(node_id), { severity: 'error', summary: title, detail: message })
+  closeNotice(title)
+}
+
+/**
+ * Close the notice of front ends since 1.40 that the node has failed: it lies below ours and doesn't say why. One about
+ * several errors stays.
+ * @param {string} title of the node
+ */
+function closeNotice(title) {
+  const close = () => {
+    const notice = document.querySelector('[data-testid="error-overlay"]')
+    if (!notice?.textContent?.includes(title)) return
+    /** @type {HTMLElement | null} */ (notice.querySelector('[data-testid="error-overlay-dismiss"]'))?.click()
+  }
+  // once the page has drawn it
+  globalThis.requestAnimationFrame?.(() => requestAnimationFrame(close))
 }
 
 /**

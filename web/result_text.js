@@ -5,6 +5,7 @@
 import { app } from '../../scripts/app.js'
 
 const NAME = 'result'
+const FAILED = 'Error: '
 const PLACEHOLDER = 'The result of the run appears here.'
 const MIN_HEIGHT = 48
 const MAX_HEIGHT = 220
@@ -51,7 +52,8 @@ export function heightOf(text, width) {
 export function showText(node, lines, whole = '') {
   if (!boxOf(node)) return
   const text = lines.join('\n')
-  node.properties = { ...node.properties, [NAME]: text }
+  node.properties ??= {}
+  node.properties[NAME] = text
   write(node, text, whole)
 }
 
@@ -65,10 +67,20 @@ export function restoreText(node) {
 }
 
 /**
- * Whether a node has a box without a text.
+ * Show on the node why it failed.
+ * @param {any} node
+ * @param {string} message
+ */
+export const showFailure = (node, message) => showText(node, [FAILED + message])
+
+/**
+ * Whether a node has a box without a result: empty, or with an error.
  * @param {any} node
  */
-export const lacksText = (node) => boxOf(node)?.value === ''
+export function lacksResult(node) {
+  const text = boxOf(node)?.value
+  return text === '' || Boolean(text?.startsWith(FAILED))
+}
 
 /**
  * @param {any} node
@@ -90,7 +102,12 @@ function write(node, text, whole) {
  * @param {number} width
  */
 function growTo(node, width) {
-  if (width > node.size[0]) node.setSize([width, node.size[1]])
+  if (width > node.size[0]) {
+    node.setSize([width, node.size[1]])
+    // Nodes 2.0 in front end 1.32 doesn't follow setSize
+    const drawn = globalThis.document?.querySelector(`[data-node-id="${node.id}"]`)
+    if (drawn) /** @type {HTMLElement} */ (drawn).style.setProperty('--node-width', `${width}px`)
+  }
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])])
 }
 

@@ -68,6 +68,17 @@ test('a run that has ended by now is found in the history', async () => {
   assert.equal(box.value, 'first')
 })
 
+test('an error gives way to the text of an earlier run, or to nothing: a cached node has a result', async () => {
+  box.value = 'Error: density is 0.'
+  serve(run(1, 'first'))
+  await showCachedTexts(DETAIL)
+  assert.equal(box.value, 'first')
+  box.value = 'Error: density is 0.'
+  serve(run(1))
+  await showCachedTexts(DETAIL)
+  assert.equal(box.value, '')
+})
+
 test('no answer, or an unknown run, leaves the box empty', async () => {
   api.answers = {}
   await showCachedTexts(DETAIL)

@@ -88,3 +88,21 @@ test('an id leads through subgraphs', () => {
   assert.equal(nodeAt(app.rootGraph, merger.id), merger)
   for (const id of ['8', `${merger.id}:8`, '8:1', `${merger.id}:${nested.id}:1`]) assert.equal(nodeAt(app.rootGraph, id), null)
 })
+
+test("the page's own notice of the same failure is closed, one of several errors is not", () => {
+  let closed = 0
+  const dismiss = { click: () => closed++ }
+  const notice = { textContent: 'My merge failed', querySelector: () => dismiss }
+  Object.assign(globalThis, { document: { querySelector: () => notice }, requestAnimationFrame: (/** @type {() => void} */ call) => call() })
+  try {
+    showError(failure())
+    assert.equal(closed, 1)
+    notice.textContent = '2 errors'
+    showError(failure())
+    assert.equal(closed, 1)
+    Object.assign(globalThis, { document: { querySelector: () => null } })
+    showError(failure())
+  } finally {
+    Object.assign(globalThis, { document: undefined, requestAnimationFrame: undefined })
+  }
+})
