@@ -10,6 +10,9 @@ INCOMPLETE = "The file is incomplete: download or save it again."
 class LoraError(ValueError):
     """What is wrong with a file, a LoRA or a setting. The user sees the text unchanged."""
 
+    # ComfyUI shows users an exception's module, here a path into custom_nodes, and leaves out only this one.
+    __module__ = "builtins"
+
     def __init__(self, text: str):
         super().__init__(for_user(text))
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.sd
 import torch
 
-from ..merge.adapters.architecture import architecture_of
+from ..merge.adapters.architecture import architecture_of, architectures_of
 from ..merge.adapters.base import WEIGHT, Adapter, Lora, LoraModule
 from ..merge.compute.context import Progress, no_progress
+from ..merge.errors import LoraError
 from ..merge.formats import to_state_dict
 from ..merge.formats.key_styles import loadable_form
+from ..merge.names import compatible
 from ..merge.names.prefixes import is_text_encoder
 from . import comfy_bridge
 from .inputs import CATEGORY, lora_input, require_lora, strength_input
@@ -62,30 +65,61 @@ class ApplyLora:
         strength_clip: float = 1.0,
     ) -> dict:
         lora = require_lora(lora, "lora").with_strengths(strength_model, strength_clip)
-        text = "\n".join([coverage(model, clip, lora), *lora.notes])
-        return {"ui": {"text": [text]}, "result": apply_lora(model, clip, lora, comfy_bridge.progress())}
+        applied = apply_lora(model, clip, lora, comfy_bridge.progress())
+        covered = coverage(model, clip, lora)
+        shown: dict[str, list[str]] = {"text": ["\n".join([covered.text, *lora.notes])]}
+        if not covered.complete:
+            shown["warnings"] = [f"{lora.name}: {covered.text}"]
+        return {"ui": shown, "result": applied}
 
 
 def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = no_progress) -> tuple[Any, Any]:
     """Clones of model and clip (which may be None) with the LoRA added as patches by ComfyUI's own loader.
 
-    An empty LoRA, or one whose strengths are both 0, returns them unchanged.
+    An empty LoRA, or one whose strengths are both 0, returns them unchanged. Raises LoraError if the LoRA is for
+    another kind of model.
     """
-    if not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0):
+    if _does_nothing(lora):
         return model, clip
+    _require_its_model(model, lora)
     tensors = to_state_dict(without_peft_dora(lora), check=comfy_bridge.check_interrupt, progress=progress)
     model, clip = comfy.sd.load_lora_for_models(model, clip, tensors, lora.strength_model, lora.strength_clip)
     add_peft_dora(model, clip, lora)
     return model, clip
 
 
-def coverage(model: Any, clip: Any, lora: Lora) -> str:
-    """One line that says how many of the LoRA's modules apply to this model and text encoder; also logged.
+def _require_its_model(model: Any, lora: Lora) -> None:
+    """Raise LoraError if the LoRA and the model are both recognised and of different kinds (SDXL and SD 1.5)."""
+    ours, theirs = architecture_of(lora), comfy_bridge.architecture_of_model(model)
+    if ours is None or theirs is None:
+        return
+    # a small LoRA can fit more than the likeliest one
+    if not any(compatible(fitting, theirs) for fitting in architectures_of(lora)):
+        raise LoraError(
+            f"{lora.name} is for {ours.name}, but the connected model is {theirs.name}. "
+            f"Connect a model of the kind {ours.name}, or choose a LoRA for {theirs.name}."
+        )
+
+
+def _does_nothing(lora: Lora) -> bool:
+    return not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """``text`` says how many of a LoRA's modules apply; ``complete`` is false if the model has no place for some."""
+
+    text: str
+    complete: bool
+
+
+def coverage(model: Any, clip: Any, lora: Lora) -> Coverage:
+    """How many of the LoRA's modules apply to this model and text encoder, in one line; also logged.
 
     Counted here because ComfyUI silently skips modules that its key map lacks or whose shape doesn't match.
     """
-    if not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0):
-        return "Nothing applied: the LoRA is empty or both its strengths are 0."
+    if _does_nothing(lora):
+        return Coverage("Nothing applied: the LoRA is empty or both its strengths are 0.", complete=True)
     mapped = comfy_bridge.key_map(model, clip)
     shapes = {key: weight.shape for key, weight in comfy_bridge.base_weights(model, clip).items()}
     modules = list(loadable_form(lora).modules.values())
@@ -103,8 +137,9 @@ def coverage(model: Any, clip: Any, lora: Lora) -> str:
         parts.append(_wrong_model(lora, model))
     if without_clip:
         parts.append(f"{len(without_clip)} text encoder modules not applied because no clip is connected.")
-    log.log(logging.INFO if applied == len(counted) else logging.WARNING, "%s: %s", lora.name, " ".join(parts))
-    return " ".join(parts)
+    complete = applied == len(counted)
+    log.log(logging.INFO if complete else logging.WARNING, "%s: %s", lora.name, " ".join(parts))
+    return Coverage(" ".join(parts), complete)
 
 
 def _fits(module: Adapter, target: Any, shapes: Mapping[str, torch.Size]) -> bool:

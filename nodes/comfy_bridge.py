@@ -49,7 +49,7 @@ def resolve_device(name: str) -> torch.device:
     if name in ("auto", own.type):
         return own
     if name.startswith("cuda") and not torch.cuda.is_available():
-        log.warning("This machine has no CUDA device: LoRA Power-Merger uses the CPU instead of %s.", name)
+        log.warning("This machine has no CUDA device: the CPU is used instead of %s.", name)
         return torch.device("cpu")
     return with_index(torch.device(name))
 

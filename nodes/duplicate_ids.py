@@ -27,7 +27,7 @@ def warn_about_duplicate_ids(ours: Mapping[str, type]) -> None:
 def _warn(ours: Mapping[str, type]) -> None:
     for module, ids in sorted(_duplicates(ours).items()):
         log.warning(
-            "LoRA Power-Merger: the pack in %s registers the same nodes (%s), so only one pack's versions are active. "
+            "The pack in %s registers the same nodes (%s), so only one pack's versions are active. "
             "Remove or disable one of the packs.",
             module.replace(".", "/"),
             ", ".join(ids),

@@ -14,6 +14,7 @@ from ..merge.methods.registry import mode_tooltip, using_density, using_seed
 CATEGORY = "LoRA PowerMerge"
 LORA = "LoRA"
 MAX_SEED = 2**64 - 1
+DENSITY = 0.6  # at 1, the modes that have a density would drop nothing
 
 _LORA_NAME = re.compile(r"lora([1-9]\d*)")
 # How far GrowingInputs iterates. ComfyUI validates those inputs; links to later ones reach the node unvalidated.
@@ -87,13 +88,13 @@ def density_input() -> tuple[str, dict]:
     return (
         "FLOAT",
         {
-            "default": 1.0,
+            "default": DENSITY,
             "min": 0.0,
             "max": 1.0,
             "step": 0.01,
             "tooltip": "Share of each LoRA's values to keep, in the modes ties, dare_linear, dare_ties and "
-            "magnitude_prune. 1 keeps everything; lower values reduce interference between LoRAs, and 0.5 to 0.8 is a "
-            "good start. add and concat ignore it.",
+            "magnitude_prune. Lower values reduce interference between LoRAs, and 0.5 to 0.8 is a good start. 1 drops "
+            "nothing; 0 would keep nothing and is refused. add and concat ignore it.",
         },
     )
 

@@ -8,7 +8,9 @@ from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
 from ..merge.merging.merge_deltas import merge_deltas
 from ..merge.merging.merge_factors import merge_factors
-from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES
+from ..merge.merging.options import AS_GIVEN, OF_THE_MODE, MergeOptions
+from ..merge.methods.density import require_density
+from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES, Method, delta_method, factor_method
 from . import comfy_bridge
 from .base_weights import model_names, with_base_weights
 from .inputs import (
@@ -25,6 +27,7 @@ from .inputs import (
     rank_input,
     seed_input,
 )
+from .merge_options import merge_options, options_input, rule_inputs
 from .merge_summary import MergeSummary
 from .stack import stack_input, stack_state, stacked_loras
 
@@ -66,13 +69,17 @@ class MergeLoras:
         model: Any = None,
         clip: Any = None,
         lora_stack: object = None,
+        strength_rule: str = OF_THE_MODE,
+        weights: str = AS_GIVEN,
+        options: object = None,
         **loras: object,
     ) -> dict:
-        summary = MergeSummary()
+        chosen = merge_options(strength_rule, weights, options)
+        summary = _summary(factor_method(mode), density, chosen)
         compute = summary.observe(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
-        merged = merge_factors(connected, mode, density, seed, compute, model_names(model, clip))
-        return {"ui": {"text": [summary.describe(merged)]}, "result": (merged,)}
+        merged = merge_factors(connected, mode, density, seed, compute, model_names(model, clip), chosen)
+        return {"ui": {"text": [summary.describe(merged, connected)]}, "result": (merged,)}
 
 
 class MergeLorasSvd:
@@ -123,15 +130,25 @@ class MergeLorasSvd:
         model: Any = None,
         clip: Any = None,
         lora_stack: object = None,
+        strength_rule: str = OF_THE_MODE,
+        weights: str = AS_GIVEN,
+        options: object = None,
         **loras: object,
     ) -> dict:
-        summary = MergeSummary()
+        chosen = merge_options(strength_rule, weights, options)
+        summary = _summary(delta_method(mode), density, chosen)
         compute = summary.observe(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
         merged = merge_deltas(
-            connected, mode, density, svd_rank, svd_conv_rank, seed, compute, model_names(model, clip)
+            connected, mode, density, svd_rank, svd_conv_rank, seed, compute, model_names(model, clip), chosen
         )
-        return {"ui": {"text": [summary.describe(merged)]}, "result": (merged,)}
+        return {"ui": {"text": [summary.describe(merged, connected)]}, "result": (merged,)}
+
+
+def _summary(method: Method, density: float, options: MergeOptions) -> MergeSummary:
+    """The summary of a merge that is about to begin. Raises LoraError for a density at which nothing would be left."""
+    require_density([method], density)
+    return MergeSummary(method, density, options)
 
 
 def _optional_inputs() -> GrowingInputs:
@@ -141,9 +158,11 @@ def _optional_inputs() -> GrowingInputs:
             "lora_stack": stack_input(
                 "A LoRA stack, from this pack or another. Its LoRAs are merged after lora1, lora2, ..."
             ),
+            "options": options_input(),
             # the last socket (seed is a widget): the front end appends lora2, lora3, ... after it
             "lora1": growing_lora_input(),
             "seed": seed_input(),
+            **rule_inputs(),
         }
     )
 

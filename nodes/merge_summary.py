@@ -1,59 +1,53 @@
-"""The text that a merge shows on its node: model family, modules, rank, time, truncation loss, and any warnings."""
+"""The text that a merge shows on its node: family, modules, rank, time, what went in, what was lost, any warnings."""
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import replace
+from collections.abc import Sequence
 
 from ..merge.adapters.architecture import architecture_of
 from ..merge.adapters.base import Lora
 from ..merge.compute.context import Compute
+from ..merge.merging.options import AS_GIVEN, OF_THE_MODE, MergeOptions
+from ..merge.methods.registry import Method
+from .lora_text import count, ranks, with_strengths
+from .truncation_loss import TruncationLoss
 
 
 class MergeSummary:
     """Times one merge and sums up its truncation loss.
 
-    Create it before the merge, merge with ``summary.observe(compute)``, then call ``summary.describe(merged)``.
+    Create it before the merge, merge with ``summary.observe(compute)``, then call ``summary.describe(...)``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, method: Method, density: float, options: MergeOptions) -> None:
+        self._drops_nothing = method.uses_density and density >= 1
+        self._options = options
         self._start = time.perf_counter()
-        self._kept = 0.0
-        self._total = 0.0
+        self._loss = TruncationLoss()
 
     def observe(self, compute: Compute) -> Compute:
-        return replace(compute, report_truncation=self._add)
+        return self._loss.observe(compute)
 
-    def describe(self, lora: Lora) -> str:
-        if not lora.modules:
+    def describe(self, merged: Lora, inputs: Sequence[Lora]) -> str:
+        """The text about the result of merging these LoRAs. All are named, so that a bypassed loader is noticed."""
+        lines = [self._result(merged), with_strengths(inputs)]
+        if merged.modules and self._loss:
+            lines.append(f"{self._loss} lost to truncation")
+        return "\n".join([*lines, *merged.notes])
+
+    def _result(self, merged: Lora) -> str:
+        modules = list(merged.modules.values())
+        if not modules:
             return "Empty result: every LoRA has strength 0."
-        ranks = [module.rank for module in lora.modules.values()]
-        low, high = min(ranks), max(ranks)
-        parts = [
-            f"{len(ranks)} module{'s' * (len(ranks) > 1)}",
-            f"rank {high}" if low == high else f"rank {low} to {high}",
-            f"{time.perf_counter() - self._start:.1f} s",
-        ]
-        if self._total > 0:
-            parts.append(f"{_percent(self.lost)} lost to truncation")
-        architecture = architecture_of(lora)
+        parts = [count(modules), f"rank {ranks(modules)}", f"{time.perf_counter() - self._start:.1f} s"]
+        architecture = architecture_of(merged)
         if architecture is not None:
             parts.insert(0, architecture.name)
-        return "\n".join([", ".join(parts), *lora.notes])
-
-    @property
-    def lost(self) -> float:
-        """Frobenius norm of everything truncation removed, as a share of the norm of all deltas."""
-        # clamped because the two sums are rounded separately: without truncation the ratio can exceed 1 by a hair
-        return math.sqrt(max(0.0, 1 - self._kept / self._total)) if self._total else 0.0
-
-    def _add(self, kept: float, total: float) -> None:
-        self._kept += kept
-        self._total += total
-
-
-def _percent(share: float) -> str:
-    if share < 0.0005:
-        return "0 %"
-    return f"{100 * share:.1f} %"
+        if self._drops_nothing:
+            parts.append("density 1: nothing dropped")
+        if self._options.strength_rule != OF_THE_MODE:
+            parts.append(f"strength {self._options.strength_rule}")
+        if self._options.weights != AS_GIVEN:
+            parts.append(f"weights: {self._options.weights}")
+        return ", ".join(parts)

@@ -9,6 +9,8 @@ from ..merge.merging.resize import METHODS, resize
 from . import comfy_bridge
 from .base_weights import with_base_weights
 from .inputs import CATEGORY, LORA, base_model_inputs, device_input, dtype_input, lora_input, rank_input, require_lora
+from .resize_summary import resize_summary
+from .truncation_loss import TruncationLoss
 
 
 class ResizeLora:
@@ -69,7 +71,9 @@ class ResizeLora:
         method_value: float = 0.9,
         model: Any = None,
         clip: Any = None,
-    ) -> tuple[Lora]:
-        compute = comfy_bridge.compute(device, dtype)
+    ) -> dict:
+        loss = TruncationLoss()
+        compute = loss.observe(comfy_bridge.compute(device, dtype))
         lora = with_base_weights(require_lora(lora, "lora"), model, clip)
-        return (resize(lora, new_rank, conv_rank, method, method_value, compute),)
+        resized = resize(lora, new_rank, conv_rank, method, method_value, compute)
+        return {"ui": {"text": [resize_summary(lora, resized, loss)]}, "result": (resized,)}

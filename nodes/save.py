@@ -81,14 +81,17 @@ class SaveLora:
         overwrite: bool = False,
         save_format: str = AS_FIRST_INPUT,
     ) -> dict:
-        path = inside(comfy_bridge.save_folder(), file_name, extension)
+        folder = comfy_bridge.save_folder()
+        path = inside(folder, file_name, extension)
         style: Style | None = next((key for key, name in STYLES.items() if name == save_format), None)
         dtype = DTYPES.get(save_dtype)
         lora = require_lora(lora, "lora")
         written = save(lora, path, dtype, overwrite, comfy_bridge.check_interrupt, style, comfy_bridge.progress())
         log.info("Saved %s as %s", lora.name, written)
         unwritten = embeddings.unwritten(lora, style)
-        return {"ui": {"text": [str(written), *_notes(lora), *([unwritten] if unwritten else [])]}}
+        # below the loras folder, as the loaders list it; the log has the whole path
+        shown = [written.relative_to(folder).as_posix(), *_notes(lora), *([unwritten] if unwritten else [])]
+        return {"ui": {"text": shown, "saved": [shown[0]]}}
 
 
 def _notes(lora: Lora) -> list[str]:

@@ -40,7 +40,7 @@ def run_demo(environment: Environment, files: list[Path]) -> None:
     try:
         print(f"Merging {' and '.join(Path(name).name for name in names)} with ties_svd, density 0.5", flush=True)
         outputs = server.run(demo_prompt(names))
-        _report(server, outputs["save"]["text"][0], server.images(outputs, "picture")[0])
+        _report(server, server.loras / outputs["save"]["text"][0], server.images(outputs, "picture")[0])
     finally:
         server.stop()
         print("ComfyUI is stopped.", flush=True)
@@ -111,8 +111,8 @@ def _generate(python: Path, out: Path, tool: str, before: list[str], after: list
     unfinished.replace(out)
 
 
-def _report(server: Server, lora: str, picture: Path) -> None:
-    print(f"Merged LoRA  {lora}\n             {describe_lora(Path(lora))}")
+def _report(server: Server, lora: Path, picture: Path) -> None:
+    print(f"Merged LoRA  {lora}\n             {describe_lora(lora)}")
     print(f"Picture      {picture}")
     for line in re.findall(r"\d+ of \d+ modules applied", server.log())[-1:]:
         print(f"             {line}, on a small random model with part of SD 1.5's modules", flush=True)

@@ -1,10 +1,14 @@
 // @ts-check
 // Registers the extension. The functions that change nodes are in the other modules of this folder.
+import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
+import { showCachedTexts } from './cached_text.js'
 import { tidy } from './growing.js'
+import { clearMessages, showError, showWarnings } from './messages.js'
+import { refreshFiles } from './new_files.js'
 import { mendWorkflow } from './older_packs.js'
 import { offerPresets } from './presets.js'
-import { makeRoomForText, showText } from './result_text.js'
+import { makeRoomForText, restoreText, showText } from './result_text.js'
 import { greyOut, watchCombos } from './used_widgets.js'
 
 /** @type {WeakSet<object>} */
@@ -35,6 +39,8 @@ function* allNodes(graph) {
     if (node.subgraph) yield* allNodes(node.subgraph)
   }
 }
+
+const rootGraph = () => app.rootGraph ?? app.graph
 
 /**
  * Recognises our nodes by id, because categories and titles get translated.
@@ -78,10 +84,19 @@ app.registerExtension({
     })
     after(nodeType.prototype, 'onConfigure', function () {
       greyOut(this)
+      restoreText(this)
     })
     after(nodeType.prototype, 'onExecuted', function (output) {
-      if (output?.text) showText(this, output.text)
+      if (output?.text) showText(this, output.text, output.saved?.[0])
+      if (output?.warnings) showWarnings(this, output.warnings)
+      if (output?.saved) refreshFiles(allNodes(rootGraph()), globalThis.LiteGraph.registered_node_types)
     })
+  },
+
+  setup() {
+    api.addEventListener('execution_start', clearMessages)
+    api.addEventListener('execution_cached', (/** @type {any} */ event) => showCachedTexts(event.detail))
+    api.addEventListener('execution_error', (/** @type {any} */ event) => showError(event.detail))
   },
 
   /** @param {any} node */
@@ -99,7 +114,7 @@ app.registerExtension({
 
   afterConfigureGraph() {
     // undo can restore the state between a link change and its tidying
-    for (const node of allNodes(app.rootGraph ?? app.graph)) {
+    for (const node of allNodes(rootGraph())) {
       if (growsLoras(node.constructor.nodeData)) tidy(node)
     }
   }

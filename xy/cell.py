@@ -11,7 +11,9 @@ from ..merge.merging.key_resolver import ModelNames, resolver_for
 from ..merge.merging.matching import group_by_weight
 from ..merge.merging.merge_deltas import merge_deltas
 from ..merge.merging.merge_factors import merge_factors, require_factors
-from ..merge.methods.registry import SVD_SUFFIX, Method, delta_method, factor_method
+from ..merge.merging.options import AS_GIVEN, OF_THE_MODE, MergeOptions
+from ..merge.methods.parameters import complete
+from ..merge.methods.registry import SVD_SUFFIX, Method, method_of
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,19 @@ class Cell:
     strength_b: float = 1.0
     density: float = 1.0
     rank: int = 0
+    strength_rule: str = OF_THE_MODE
+    weights: str = AS_GIVEN
+    parameters: tuple[tuple[str, float], ...] = ()  # of methods, by name
+
+    @property
+    def options(self) -> MergeOptions:
+        """Raises LoraError for unknown names and values out of range."""
+        return MergeOptions(self.strength_rule, self.weights, dict(self.parameters))
 
     @property
     def method(self) -> Method:
         """Raises LoraError for an unknown mode."""
-        return delta_method(self.mode) if self.on_deltas else factor_method(self.mode)
+        return method_of(self.mode)
 
     @property
     def on_deltas(self) -> bool:
@@ -43,6 +53,7 @@ class Cell:
             self,
             density=self.density if self.method.uses_density else 1.0,
             rank=self.rank if self.on_deltas else 0,
+            parameters=tuple(complete(self.method.parameters, dict(self.parameters)).items()),
         )
 
     def check(self, loras: Sequence[Lora]) -> None:
@@ -60,8 +71,9 @@ class Cell:
         LoraError like the merge nodes.
         """
         if self.on_deltas:
-            return merge_deltas([a, b], self.mode, self.density, self.rank, self.rank, seed, compute, model)
-        return merge_factors([a, b], self.mode, self.density, seed, compute, model)
+            ranks = self.rank, self.rank
+            return merge_deltas([a, b], self.mode, self.density, *ranks, seed, compute, model, self.options)
+        return merge_factors([a, b], self.mode, self.density, seed, compute, model, self.options)
 
 
 def _without_base(lora: Lora) -> dict[str, Adapter]:

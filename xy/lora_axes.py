@@ -7,7 +7,8 @@ from typing import Any
 
 from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
-from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES, SVD_SUFFIX, delta_method
+from ..merge.methods.density import require_density
+from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES, SVD_SUFFIX, delta_method, factor_method, method_of
 from ..nodes import comfy_bridge
 from ..nodes.inputs import (
     CATEGORY,
@@ -90,6 +91,7 @@ class PlotStrengths(LoraPairNode):
         lora_b_override: Lora | None = None,
         seed: int = 0,
     ) -> tuple[Axis, Axis]:
+        require_density([factor_method(mode)], density)
         strengths = evenly_spaced("strength", min_strength, max_strength, steps)
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
         # if both are the same LoRA, a single axis shows it at the axis's strengths, without a second copy at 1
@@ -134,7 +136,7 @@ class PlotModes(LoraPairNode):
                     },
                 ),
                 "min_density": _density(0.2, "The first density: the share of each LoRA's values to keep."),
-                "max_density": _density(1.0, "The last density. 1 keeps everything."),
+                "max_density": _density(1.0, "The last density. 1 drops nothing."),
                 "density_steps": _steps("densities"),
                 **_compute_inputs(),
             },
@@ -156,6 +158,8 @@ class PlotModes(LoraPairNode):
         seed: int = 0,
     ) -> tuple[Axis, Axis]:
         names = mode_names(modes)
+        for name, density in {"min_density": min_density, "max_density": max_density}.items():
+            require_density([method_of(mode) for mode in names], density, name)
         densities = evenly_spaced("density", min_density, max_density, density_steps)
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
         sweep = Sweep(a, b, Cell(names[0], density=max_density), device=device, dtype=dtype, seed=seed)
@@ -214,6 +218,7 @@ class PlotSvdRank(LoraPairNode):
         lora_b_override: Lora | None = None,
         seed: int = 0,
     ) -> tuple[Axis]:
+        require_density([delta_method(mode)], density)
         ranks = evenly_spaced_integers("rank", min_rank, max_rank, rank_steps)
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
         defaults = Cell(delta_method(mode).name + SVD_SUFFIX, density=density, rank=max_rank)

@@ -7,7 +7,8 @@ import argparse
 from ..errors import LoraError
 from ..merging.merge_deltas import merge_deltas
 from ..merging.merge_factors import merge_factors
-from ..methods.registry import DELTA_MODES, FACTOR_MODES, using_density
+from ..methods.density import require_density
+from ..methods.registry import DELTA_MODES, FACTOR_MODES, method_of, using_density
 from .arguments import add_alpha_from, add_family, add_result
 from .input_files import SYNTAX_HELP, of_family, parse_input
 from .merge_options import add_merge_options, merge_options
@@ -48,8 +49,7 @@ def run(options: argparse.Namespace) -> None:
     require_output(options.output)
     if options.mode not in _MODES:
         raise LoraError(f"There is no merge mode {options.mode!r}. The modes are {', '.join(_MODES)}.")
-    if options.density == 0 and options.mode in using_density(_MODES):
-        raise LoraError("With density 0 nothing would be left. Choose a density above 0, e.g. 0.6.")
+    require_density([method_of(options.mode)], options.density, "--density")
     chosen = merge_options(options)
     inputs = [parse_input(text) for text in options.loras]
     loras = [of_family(one.load(options.alpha_from), options.family) for one in inputs]

@@ -46,6 +46,8 @@ def resize(
     give each module the smallest rank that meets their criterion, at most ``rank``, as sd-scripts' resize_lora.py does
     since its PR 2194. A module whose own rank is lower keeps it; nothing is padded. Raises LoraError for unknown
     methods, values out of range, and modules that need the model's weight.
+
+    ``compute.report_truncation`` gets each module's squared norms, which the SVD has anyway; block weights don't count.
     """
     conv_rank = conv_rank or rank
     rules = {True: _rule(method, value, conv_rank), False: _rule(method, value, rank)}
@@ -70,6 +72,12 @@ def resize(
         metadata=metadata.of_result(recipe.recipe_text("resize", settings, [lora], strengths=False), [lora]),
         source={},
     )
+
+
+def stored_bytes(lora: Lora) -> int:
+    """The size of the LoRA's tensors in a file, without its header."""
+    tensors = (tensor for module in lora.modules.values() for _, tensor in module.tensors())
+    return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors)
 
 
 def _bytes_needed(module: Adapter) -> int:
@@ -111,6 +119,8 @@ def _resized(module: Adapter, rule: RankRule, arena: Arena, compute: Compute) ->
         raise _too_large(module, compute.dtype)
     reshape = module.reshape if isinstance(module, LoraModule) else None
     resized = low_rank(module.name, arena.copy(up), arena.copy(down), module.weight_shape, reshape)
+    if best is not None:
+        compute.report_truncation(best.kept, best.total)
     return with_block_weight(resized, module.block_weight)
 
 

@@ -33,7 +33,7 @@ def test_widgets_that_the_mode_ignores_are_greyed_out(canvas: Canvas, kind: str,
     assert greyed(canvas, merger) == unused
     canvas.call("reload")
     assert greyed(canvas, merger) == unused
-    assert canvas.prompt()[str(merger)]["inputs"]["density"] == 1
+    assert canvas.prompt()[str(merger)]["inputs"]["density"] == 0.6
 
 
 def test_method_value_is_greyed_out_for_method_fixed(canvas: Canvas):
@@ -58,7 +58,7 @@ def test_a_preset_writes_block_weights_and_is_not_saved(canvas: Canvas):
     assert canvas.call("widgets", loader)["lbw preset"] == "choose…"
 
 
-def test_nodes_show_their_results_without_saving_them(canvas: Canvas):
+def test_results_are_shown_and_are_no_part_of_prompt_or_widget_values(canvas: Canvas):
     merger, (a, b) = merger_with(canvas, 2, SVD_MERGER)
     canvas.call("choose", b, "lora_name", "b.safetensors")
     rank = 4 if canvas.kind == CLASSIC else 5  # ComfyUI doesn't run cached nodes again
@@ -71,7 +71,7 @@ def test_nodes_show_their_results_without_saving_them(canvas: Canvas):
     canvas.until("pm.widget(argument, 'result').value", merger)
     assert f"84 modules, rank {rank}, " in canvas.call("widgets", merger)["result"]
     assert canvas.call("widgets", merger)["result"].endswith("% lost to truncation")
-    assert f"{canvas.kind}" in canvas.call("widgets", save)["result"]
+    assert canvas.call("widgets", save)["result"] == f"shown/{canvas.kind}.safetensors"
     if canvas.kind == NODES2:
         canvas.until("pm.drawn(argument).some(text => text.endsWith('lost to truncation'))", merger)
     canvas.screenshot(SCREENSHOTS / f"results-{canvas.kind}.png")
@@ -79,9 +79,9 @@ def test_nodes_show_their_results_without_saving_them(canvas: Canvas):
     saved = {node["id"]: node["widgets_values"] for node in canvas.call("serialize")["nodes"]}
     names = {str(id): values for id, values in saved.items()}
     assert names[str(save)] == [f"shown/{canvas.kind}", "safetensors", "as merged", False, "as first input"]
-    assert names[str(merger)] == ["add_svd", 1, rank, 0, "auto", "float32", 0]
+    assert names[str(merger)] == ["add_svd", 0.6, rank, 0, "auto", "float32", 0]
     canvas.call("reload")
-    assert canvas.call("widgets", save)["result"] == ""
+    assert canvas.call("widgets", save)["result"] == f"shown/{canvas.kind}.safetensors"
 
 
 def test_a_result_of_many_lines_makes_its_box_taller(canvas: Canvas):

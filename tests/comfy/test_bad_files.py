@@ -60,7 +60,7 @@ def made(server: Server, folder: Path, file: str) -> Case:
 
 def run(server: Server, file: str) -> Path:
     """The file that a LoRA is saved to after it was loaded from this one."""
-    return Path(server.run(load_and_save(f"{FOLDER}/{file}", f"{FOLDER}_out/a"))["save"]["text"][0])
+    return server.loras / server.run(load_and_save(f"{FOLDER}/{file}", f"{FOLDER}_out/a"))["save"]["text"][0]
 
 
 @pytest.mark.parametrize("file", REFUSED)
@@ -105,6 +105,6 @@ def test_after_a_pickle_bomb_nothing_has_run_and_the_next_prompt_is_right(server
         run(server, "bomb.pt")
     assert not list(server.base.rglob(BOOM)) and server.alive()
     outputs = server.run(load_and_save("a.safetensors", f"{FOLDER}_out/good"))
-    saved, expected = load_file(outputs["save"]["text"][0]), load_file(server.loras / "a.safetensors")
+    saved, expected = load_file(server.loras / outputs["save"]["text"][0]), load_file(server.loras / "a.safetensors")
     assert set(saved) == set(expected)
     assert all(torch.equal(saved[name], tensor) for name, tensor in expected.items())

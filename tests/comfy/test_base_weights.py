@@ -115,7 +115,7 @@ def test_the_merged_file_gives_the_same_picture_as_comfyuis_loader(
             "PM LoRA Save", lora=["m", 0], file_name=f"{operation}_{strength}_{file[:-12]}", extension="safetensors"
         ),
     }
-    written = Path(server.run(prompt)["save"]["text"][0])
+    written = server.loras / server.run(prompt)["save"]["text"][0]
     assert {module.family for module in load(written).modules.values()} == {"LoRA"}
     nodes, model, clip = lora_chain([(written.name, 1.0, 1.0)])
     found = sampled({**checkpoint(), **nodes, **picture(model, clip)})
@@ -153,7 +153,7 @@ def test_a_connected_model_resolves_names(server: Server, comfyui_folder: Path, 
     inputs = {"mode": "concat", "density": 1.0, "lora1": ["l1", 0], "lora2": ["l2", 0], "model": ["model", 0]}
     merge = merged("PM LoRA Merger", **inputs)
     save = node("PM LoRA Save", lora=["m", 0], file_name="joined", extension="safetensors")
-    written = Path(server.run({**model, **nodes, "m": merge, "save": save})["save"]["text"][0])
+    written = server.loras / server.run({**model, **nodes, "m": merge, "save": save})["save"]["text"][0]
     (joined,) = load(written).modules.values()
     assert (joined.name, joined.rank) == (whole[0][0], 4 + 3 * 4)
     fused = load(server.loras / "fused.safetensors").modules[whole[0][0]].dense()

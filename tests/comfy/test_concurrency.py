@@ -49,14 +49,14 @@ def at_once(work: Sequence[Callable[[], T]]) -> list[T]:
     return [results[number] for number in range(len(work))]
 
 
-def written(outputs: dict[str, Any]) -> Path:
-    return Path(outputs["save"]["text"][0])
+def written(server: Server, outputs: dict[str, Any]) -> Path:
+    return server.loras / outputs["save"]["text"][0]
 
 
 @pytest.fixture(scope="module")
 def alone(server: Server) -> dict[str, bytes]:
     """What each merge writes when nothing else runs."""
-    return {mode: written(server.run(prompt(mode, f"alone_{mode}"))).read_bytes() for mode in MERGES}
+    return {mode: written(server, server.run(prompt(mode, f"alone_{mode}"))).read_bytes() for mode in MERGES}
 
 
 def assert_counted(files: Sequence[Path], name: str) -> None:
@@ -75,7 +75,7 @@ def test_prompts_queued_at_once_get_their_own_results(server: Server, alone: dic
     prompts = [*(prompt(mode, "queued") for mode in merges), plot]
     queue: list[Callable[[], str]] = [lambda each=each: server.queue(each) for each in prompts]
     *ids, plotted = at_once(queue)
-    files = [written(server.wait(prompt_id)["outputs"]) for prompt_id in ids]
+    files = [written(server, server.wait(prompt_id)["outputs"]) for prompt_id in ids]
     again = cells(server, server.wait(plotted)["outputs"], 2)
     # equal prompts in a row write once: with every node cached the second returns the first one's path
     assert_counted(sorted(set(files)), "queued")
@@ -109,7 +109,7 @@ def test_two_servers_saving_to_one_name_lose_nothing(server: Server, neighbour: 
     work = [
         lambda mode=mode, each=each: each.run(prompt(mode, "shared")) for mode in MERGES for each in (server, neighbour)
     ]
-    files = [written(outputs) for outputs in at_once(work)]
+    files = [written(server, outputs) for outputs in at_once(work)]
     assert_counted(files, "shared")
     for number, file in enumerate(files):
         mode = [*MERGES][number // 2]

@@ -76,8 +76,8 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "PM LoRA Loader": {"strength_model": 1.0, "strength_clip": 1.0, "lbw": "", "alpha_from": "trainer"},
-    "PM LoRA Merger": {"mode": "concat", "density": 1.0, "device": "auto", "dtype": "float32", "seed": 0},
-    "PM LoRA SVD Merger": {"mode": "add_svd", "density": 1.0, "svd_rank": 32, "svd_conv_rank": 0, "device": "auto"},
+    "PM LoRA Merger": {"mode": "concat", "density": 0.6, "device": "auto", "dtype": "float32", "seed": 0},
+    "PM LoRA SVD Merger": {"mode": "add_svd", "density": 0.6, "svd_rank": 32, "svd_conv_rank": 0, "device": "auto"},
     "PM LoRA Resizer": {"new_rank": 16, "conv_rank": 0, "method": "fixed"},
     "PM LoRA Apply": {"strength_model": 1.0, "strength_clip": 1.0},
     "PM LoRA Save": {"file_name": "merged", "save_dtype": "as merged", "overwrite": False},
@@ -118,7 +118,7 @@ def apply(link: str, **more: Any) -> dict[str, Any]:
 
 def run_and_save(server: Server, nodes: dict[str, Any], link: str, name: str, **more: Any) -> Path:
     outputs = server.run({**nodes, "save": saver(link, name, **more)})
-    return Path(outputs["save"]["text"][0])
+    return server.loras / outputs["save"]["text"][0]
 
 
 def sampled(server: Server, prompt: dict[str, Any]) -> np.ndarray:
@@ -161,7 +161,7 @@ def test_strengths_range_from_minus_20_to_20_and_seeds_stay_fixed(server: Server
 def test_loading_and_saving_keeps_every_tensor(server: Server):
     written = run_and_save(server, {"a": loader("a.safetensors")}, "a", "same")
     assert written == server.loras / "same.safetensors"
-    assert f"Loaded a: {len(load(written).modules)} modules, for SD 1.5." in server.log()
+    assert f"LoRA Power-Merger: Loaded a: {len(load(written).modules)} modules, for SD 1.5." in server.log()
     assert_same_tensors(load_file(written), load_file(server.loras / "a.safetensors"))
 
 

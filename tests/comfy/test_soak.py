@@ -111,7 +111,7 @@ def test_many_merges_keep_memory_and_open_files_level(server: Server, loras: lis
     warm = max(WARM, MERGES // 10)
     uses, written = [], {}
     for number, merge in enumerate(merges):
-        path = Path(server.run(merge.prompt(f"soak/{number}"))["save"]["text"][0])
+        path = server.loras / server.run(merge.prompt(f"soak/{number}"))["save"]["text"][0]
         written[number] = path.read_bytes()
         path.unlink()
         uses.append(Use(server))

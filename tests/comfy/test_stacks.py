@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,8 +36,8 @@ def saved(server: Server, nodes: Prompt, merger: dict[str, Any], kind: str = "PM
         "save": node("PM LoRA Save", lora=["merger", 0], file_name="stacks/merged", extension="safetensors"),
     }
     (path,) = server.run(prompt)["save"]["text"]
-    content = Path(path).read_bytes()
-    Path(path).unlink()
+    content = (server.loras / path).read_bytes()
+    (server.loras / path).unlink()
     return content
 
 

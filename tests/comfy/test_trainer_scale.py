@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -117,7 +116,7 @@ def test_merge_and_save_show_the_scale_note_on_the_node(server: Server, kohya: s
     for node_id in ("m", "s"):
         first, second = "\n".join(outputs[node_id]["text"]).splitlines()
         assert second.startswith("scale_shown: the scale is 4 by the trainer's alpha"), node_id
-    assert "lora_adapter_metadata" not in load(Path(outputs["s"]["text"][0])).metadata
+    assert "lora_adapter_metadata" not in load(server.loras / outputs["s"]["text"][0]).metadata
 
 
 def test_a_changed_adapter_config_is_reloaded(server: Server):
@@ -137,7 +136,9 @@ def test_a_changed_adapter_config_is_reloaded(server: Server):
             config.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": alpha}))
             os.utime(config, ns=(alpha, alpha * 10**9))
         outputs = server.run({"l": loader(name), "s": saver("l", "scale_adapter_out")})
-        (alpha_of,) = {float(t) for k, t in load_file(outputs["s"]["text"][0]).items() if k.endswith(".alpha")}
+        (alpha_of,) = {
+            float(t) for k, t in load_file(server.loras / outputs["s"]["text"][0]).items() if k.endswith(".alpha")
+        }
         found.append(alpha_of)
     assert found == [16, 8, 4, 32]
     config.write_text('{"r": NaN}')
@@ -158,7 +159,7 @@ def test_embeddings_are_kept_and_dropped_tensors_are_reported(server: Server, ko
     outputs = server.run(prompt)
     note = "scale_others: 40 tensors are left out (diffusion_model.blocks.0.diff_m, "
     assert note in "\n".join(outputs["m"]["text"]) and note in server.log()[before:]
-    written = load_file(outputs["s"]["text"][0])
+    written = load_file(server.loras / outputs["s"]["text"][0])
     assert torch.equal(written["bundle_emb.cat.clip_l"], words["bundle_emb.cat.clip_l"])
     assert not [key for key in written if key.endswith(".diff_m")]
     before = len(server.log())
@@ -186,7 +187,7 @@ def test_a_dora_merged_with_its_model_gives_the_same_picture(server: Server, dor
         "resize": node("PM LoRA Resizer", lora=["l", 0], new_rank=768, device="cpu", dtype="float32", **base),
     }
     prompt = {**checkpoint(), "l": loader(dora, strength), "m": works[kind], "s": saver("m", f"scale_dora_{kind}")}
-    written = Path(server.run(prompt)["s"]["text"][0])
+    written = server.loras / server.run(prompt)["s"]["text"][0]
     assert {module.family for module in load(written).modules.values()} == {"LoRA"}
     before = len(server.log())
     found = sampled(server, applied(dora, strength))
@@ -204,7 +205,7 @@ def test_merging_a_dora_without_its_model_says_what_to_connect(server: Server, d
 
 
 def test_loading_and_saving_a_dora_loses_nothing(server: Server, dora: str):
-    written = Path(server.run({"l": loader(dora), "s": saver("l", "scale_dora_saved")})["s"]["text"][0])
+    written = server.loras / server.run({"l": loader(dora), "s": saver("l", "scale_dora_saved")})["s"]["text"][0]
     assert same_picture(sampled(server, applied(dora)), sampled(server, applied(written.name)))
 
 

@@ -63,14 +63,14 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     ),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "XY: PM LoRA Strengths": {"mode": "concat", "density": 1.0, "min_strength": 0.0, "max_strength": 1.0, "steps": 4},
+    "XY: PM LoRA Strengths": {"mode": "concat", "density": 0.6, "min_strength": 0.0, "max_strength": 1.0, "steps": 4},
     "XY: PM LoRA Modes": {
         "modes": "add, ties, dare_linear, dare_ties, magnitude_prune",
         "min_density": 0.2,
         "max_density": 1.0,
         "density_steps": 4,
     },
-    "XY: PM LoRA SVD Rank": {"mode": "add_svd", "density": 1.0, "min_rank": 1, "max_rank": 64, "rank_steps": 4},
+    "XY: PM LoRA SVD Rank": {"mode": "add_svd", "density": 0.6, "min_rank": 1, "max_rank": 64, "rank_steps": 4},
 }
 
 

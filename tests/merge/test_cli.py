@@ -204,11 +204,30 @@ ERRORS = {
     "an output folder": (["merge", "a.safetensors", "-o", "outptu/out.safetensors"], "outptu"),
     "an output folder of resize": (["resize", "a.safetensors", "-o", "outptu/out.safetensors"], "outptu"),
     "an output folder of replay": (["replay", "a.safetensors", "-o", "outptu/out.safetensors"], "outptu"),
-    "density 0": (["merge", "a.safetensors", "--mode", "ties", "--density", "0", "-o", "out.safetensors"], "density 0"),
+    "a parameter of another mode": (
+        ["merge", "a.safetensors", "--mode", "np_svd", "--set", "iso_blend=0.5", "-o", "out.safetensors"],
+        "np_svd has no such parameter; its parameters are np_mu",
+    ),
+    "a parameter without a value": (
+        ["merge", "a.safetensors", "--mode", "np_svd", "--set", "np_mu", "-o", "out.safetensors"],
+        "NAME=VALUE",
+    ),
+    "a parameter that is not a number": (
+        ["merge", "a.safetensors", "--mode", "np_svd", "--set", "np_mu=much", "-o", "out.safetensors"],
+        "'much' is not a number",
+    ),
+    "a parameter out of range": (
+        ["merge", "a.safetensors", "--mode", "iso_svd", "--set", "iso_blend=nan", "-o", "out.safetensors"],
+        "iso_blend is nan; it must be between 0 and 1",
+    ),
     "a broken file": (["merge", "a.safetensors", "broken.safetensors", "-o", "out.safetensors"], "broken"),
     "a folder": (["info", "folder.safetensors"], "folder"),
     "a mode": (["merge", "a.safetensors", "--mode", "sum", "-o", "out.safetensors"], "sum"),
     "a density": (["merge", "a.safetensors", "--mode", "ties", "--density", "1.5", "-o", "out.safetensors"], "1.5"),
+    "density 0": (
+        ["merge", "a.safetensors", "--mode", "ties_svd", "--density", "0", "-o", "o.safetensors"],
+        "--density is 0",
+    ),
     "a rank": (["merge", "a.safetensors", "--mode", "ties_svd", "--rank", "-1", "-o", "out.safetensors"], "-1"),
     "a new rank": (["resize", "a.safetensors", "--rank", "0", "-o", "out.safetensors"], "0"),
     "a method": (["resize", "a.safetensors", "--method", "best", "-o", "out.safetensors"], "best"),

@@ -60,6 +60,9 @@ export class FakeNode {
     this.inputs = inputs.map((name) => ({ name, type: name.startsWith('lora') ? 'LoRA' : '*', link: null }))
     /** @type {any[]} */
     this.widgets = []
+    /** @type {any} */
+    this.properties = undefined
+    this.title = 'A node'
     this.size = [200, this.computeSize()[1]]
     this.dirty = 0
     Object.defineProperty(this, 'constructor', { value: { nodeData } })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import '../../web/lora_power_merger.js'
 import { FakeGraph, FakeNode } from './fakes.mjs'
+import { api } from './stubs/api.mjs'
 import { app } from './stubs/app.mjs'
 
 const [extension] = app.extensions
@@ -131,6 +132,34 @@ test('a run shows its text on the node', () => {
   onExecuted.call(node, {})
   onExecuted.call(node)
   assert.equal(node.widgets[0].value, 'one\ntwo')
+})
+
+test('a loaded node shows the text of its last run', () => {
+  const node = new FakeNode([], GROWING)
+  extension.nodeCreated(node)
+  node.properties = { result: 'as before' }
+  registered(GROWING).onConfigure.call(node)
+  assert.equal(node.widgets[0].value, 'as before')
+})
+
+test('warnings and errors become toasts, which the next run removes', () => {
+  extension.setup()
+  const { toast } = app.extensionManager
+  app.rootGraph = graph
+  const node = graph.add(new FakeNode([], GROWING))
+  registered(GROWING).onExecuted.call(node, { text: ['x'], warnings: ['does not fit'] })
+  api.dispatch('execution_error', { node_id: '9', node_type: 'PM LoRA Loader', exception_type: 'LoraError', exception_message: 'broken' })
+  assert.deepEqual(toast.shown.map(({ detail }) => detail), ['does not fit', 'broken'])
+  api.dispatch('execution_start')
+  assert.deepEqual(toast.shown, [])
+})
+
+test('after saving, the lists of files are read again', () => {
+  Object.assign(globalThis, { LiteGraph: { registered_node_types: {} } })
+  app.rootGraph = { nodes: [] }
+  const node = new FakeNode([], { name: 'PM LoRA Save' })
+  registered({ name: 'PM LoRA Save' }).onExecuted.call(node, { text: ['m.safetensors'], saved: ['m.safetensors'] })
+  assert.ok(api.asked.some((path) => path.includes('Loader')))
 })
 
 test('every merger of a loaded workflow is tidied, those in subgraphs too', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { heightOf, makeRoomForText, showText } from '../../web/result_text.js'
+import { heightOf, makeRoomForText, restoreText, showText } from '../../web/result_text.js'
 import { FakeNode } from './fakes.mjs'
 
 const LOWEST = 48
@@ -45,8 +45,8 @@ function created(name) {
   return node
 }
 
-for (const name of ['PM LoRA Merger', 'PM LoRA SVD Merger', 'PM LoRA Save', 'PM LoRA Apply']) {
-  test(`${name} gets a text box that is neither saved nor editable`, () => {
+for (const name of ['PM LoRA Merger', 'PM LoRA SVD Merger', 'PM LoRA Resizer', 'PM LoRA Save', 'PM LoRA Apply']) {
+  test(`${name} gets a text box that is no part of the prompt and not editable`, () => {
     const { widgets } = created(name)
     assert.equal(widgets.length, 1)
     const [{ serialize, options, inputEl }] = widgets
@@ -89,7 +89,42 @@ test('showText writes the lines, calls back and redraws', () => {
   assert.ok(node.dirty > 0)
 })
 
+test('the text is kept in the properties, among others, and restored from them', () => {
+  const node = created('PM LoRA Merger')
+  node.properties = { 'Node name for S&R': 'PM LoRA Merger' }
+  showText(node, ['84 modules', 'rank 16'])
+  assert.deepEqual(node.properties, { 'Node name for S&R': 'PM LoRA Merger', result: '84 modules\nrank 16' })
+  const again = created('PM LoRA Merger')
+  again.properties = JSON.parse(JSON.stringify(node.properties))
+  restoreText(again)
+  assert.equal(again.widgets[0].value, '84 modules\nrank 16')
+})
+
+test('a node that never ran has nothing to restore', () => {
+  for (const properties of [undefined, {}, { result: 5 }]) {
+    const node = created('PM LoRA Merger')
+    node.properties = properties
+    restoreText(node)
+    assert.equal(node.widgets[0].value, '')
+  }
+})
+
+test('a node becomes wide enough for a path, within limits, and never narrower', () => {
+  const node = created('PM LoRA Save')
+  showText(node, ['short.safetensors'], 'short.safetensors')
+  assert.equal(node.size[0], 200)
+  const path = `${'long'.repeat(12)}.safetensors`
+  showText(node, [path, 'a note '.repeat(60)], path)
+  const width = node.size[0]
+  assert.ok(width > path.length * 6 && width < 640)
+  showText(node, ['short.safetensors'], 'short.safetensors')
+  assert.equal(node.size[0], width)
+  showText(node, ['x'.repeat(900)], 'x'.repeat(900))
+  assert.equal(node.size[0], 640)
+})
+
 test('showText leaves a node without a text box alone', () => {
   showText(new FakeNode(), ['x'])
   showText({}, ['x'])
+  restoreText({ properties: { result: 'x' } })
 })

@@ -1,0 +1,94 @@
+// @ts-check
+// Puts a LoRA that was just saved into every list of LoRA files on the page, so that it can be chosen without a reload.
+import { api } from '../../scripts/api.js'
+
+const LOADER = 'PM LoRA Loader'
+const FOLDERS = 'PM LoRA from Folder'
+
+/** @typedef {{name: RegExp, before: string[], now: string[]}} Change of the lists of inputs with such a name */
+
+/**
+ * Read the server's list of LoRA files and update the nodes on the page and the definitions of those to come.
+ * @param {Iterable<any>} nodes all nodes of the workflow
+ * @param {Record<string, any>} types LiteGraph's registered node types
+ */
+export async function refreshFiles(nodes, types) {
+  const [loader, folders] = await Promise.all([LOADER, FOLDERS].map(definition))
+  const changes = [
+    change(/lora/i, types[LOADER], loader, 'lora_name'),
+    change(/^folder$/, types[FOLDERS], folders, 'folder')
+  ].filter((each) => each !== null)
+  if (!changes.length) return
+  for (const type of Object.values(types)) updateDefinition(type.nodeData, changes)
+  for (const node of nodes) {
+    for (const widget of node.widgets ?? []) {
+      const values = updated(widget.name, widget.options?.values, changes)
+      if (values) widget.options.values = values
+    }
+  }
+}
+
+/**
+ * A node's definition on the server; undefined if there is no answer, which leaves the lists as they are.
+ * @param {string} type
+ */
+async function definition(type) {
+  try {
+    const answer = await api.fetchApi(`/object_info/${encodeURIComponent(type)}`)
+    return (await answer.json())?.[type]
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * @param {RegExp} name
+ * @param {any} type as registered on the page
+ * @param {any} fresh its definition on the server
+ * @param {string} input whose list is compared
+ * @returns {Change | null} null if nothing changed
+ */
+function change(name, type, fresh, input) {
+  const before = type?.nodeData?.input?.required?.[input]?.[0]
+  const now = fresh?.input?.required?.[input]?.[0]
+  if (!before || !now || before.join('\n') === now.join('\n')) return null
+  return { name, before: [...before], now }
+}
+
+/**
+ * The lists in a node's definition: the server's, and the page's own form of them in `inputs`, from which it makes new
+ * nodes.
+ * @param {any} nodeData
+ * @param {Change[]} changes
+ */
+function updateDefinition(nodeData, changes) {
+  for (const specs of [nodeData?.input?.required, nodeData?.input?.optional]) {
+    for (const [name, spec] of Object.entries(specs ?? {})) {
+      const values = updated(name, spec?.[0], changes)
+      if (values) spec[0] = values
+      const options = updated(name, spec?.[1]?.options, changes)
+      if (options) spec[1].options = options
+    }
+  }
+  for (const [name, spec] of Object.entries(nodeData?.inputs ?? {})) {
+    const options = updated(name, spec?.options, changes)
+    if (options) spec.options = options
+  }
+}
+
+/**
+ * An input's list with the old files replaced by the new ones; undefined if it isn't a list of LoRA files. A list may
+ * begin with one other entry, such as None.
+ * @param {string} input
+ * @param {any} values
+ * @param {Change[]} changes
+ */
+function updated(input, values, changes) {
+  if (!Array.isArray(values)) return undefined
+  for (const { name, before, now } of changes) {
+    const start = values.length - before.length
+    const fits = (start === 0 || start === 1) && before.every((file, index) => values[start + index] === file)
+    if (fits && name.test(input)) return [...values.slice(0, start), ...now]
+  }
+  return undefined
+}
