@@ -72,10 +72,10 @@ def strength_rule_input() -> tuple[tuple[str, ...], dict]:
         STRENGTH_RULES,
         {
             "default": OF_THE_MODE,
-            "tooltip": "How strong the result is, module by module. of the mode: as the mode leaves it, which for "
-            "ties, karcher and other means is weaker than the LoRAs. of the sum: as strong as the plain sum, so that both "
-            "concept and style come through. of the strongest: as the strongest LoRA alone. as if orthogonal: as the "
-            "sum of LoRAs that have nothing in common.",
+            "tooltip": "How strong each module of the result is. of the mode: as the mode leaves it; ties, karcher and "
+            "other means give less than the LoRAs had. of the sum: as strong as the plain sum, so that concept and "
+            "style both come through. of the strongest: as the strongest LoRA alone. as if orthogonal: as the sum of "
+            "LoRAs that have nothing in common.",
         },
     )
 
@@ -86,8 +86,8 @@ def weights_input() -> tuple[tuple[str, ...], dict]:
         {
             "default": AS_GIVEN,
             "tooltip": "What happens to the strengths before the merge. as given: nothing. average: they are divided "
-            "by their sum, so that 1 and 1 become 0.5 and 0.5. equal energy: LoRAs are made equally strong first, so that "
-            "a strong one doesn't drown a weak one.",
+            "by their sum, so that 1 and 1 become 0.5 and 0.5. equal energy: all LoRAs are made equally strong first, "
+            "so that a strong one doesn't drown a weak one.",
         },
     )
 

@@ -77,11 +77,14 @@ def test_the_merge_method_of_the_guide_merges(extended: Path):
     for seed in (1, 2, 3):
         save_file(state_dict(make_lora(seed, shapes=SHAPES, ranks=[3])), extended / f"{seed}.safetensors")
     files = [f"{seed}.safetensors" for seed in (1, 2, 3)]
-    run(extended, "merge", *files, "--mode", "median_svd", "--rank", "10", "-o", "out.safetensors")
+    as_median = "--mode", "trimmed_mean_svd", "--set", "trim_share=1"
+    run(extended, "merge", *files, *as_median, "--rank", "10", "-o", "out.safetensors")
     found = load(extended / "out.safetensors")
     for name in SHAPES:
         deltas = torch.stack([load(extended / file).modules[name].dense() for file in files])
         assert torch.allclose(found.modules[name].dense(), deltas.median(0).values, atol=1e-5)
+    assert "--set trim_share=0.5 (0 to 1)" in run(extended, "methods")
+    run(extended, "replay", "out.safetensors")
 
 
 def test_the_adapter_family_of_the_guide_is_read_and_merged(extended: Path):

@@ -1,15 +1,15 @@
 // @ts-check
-// Greys out the widgets that the chosen mode ignores. The server says which ones: the `uses` option of a combo maps a
-// widget to the choices that use it.
+// Greys out or hides the widgets that the chosen mode ignores. The server says which ones: the `uses` option of a combo
+// maps a widget to the choices that use it, and with its option `hides` the others disappear.
 
 /**
  * The combos of a node that have a `uses` option.
  * @param {any} nodeData the node's entry in /object_info
- * @returns {[combo: string, uses: Record<string, string[]>][]}
+ * @returns {[combo: string, uses: Record<string, string[]>, hides: boolean][]}
  */
 function combosWithUses(nodeData) {
   const inputs = { ...nodeData?.input?.required, ...nodeData?.input?.optional }
-  return Object.entries(inputs).flatMap(([name, [, options]]) => (options?.uses ? [[name, options.uses]] : []))
+  return Object.entries(inputs).flatMap(([name, [, options]]) => (options?.uses ? [[name, options.uses, Boolean(options.hides)]] : []))
 }
 
 /**
@@ -17,15 +17,19 @@ function combosWithUses(nodeData) {
  * @param {any} node
  */
 export function greyOut(node) {
-  for (const [name, uses] of combosWithUses(node.constructor.nodeData)) {
+  for (const [name, uses, hides] of combosWithUses(node.constructor.nodeData)) {
     const combo = find(node, name)
     if (!combo) continue
     const slot = (node.inputs ?? []).findIndex((/** @type {any} */ input) => input.widget?.name === name)
     const linked = slot >= 0 && node.isInputConnected(slot)
     for (const [other, choices] of Object.entries(uses)) {
       const widget = find(node, other)
-      if (widget) widget.disabled = !linked && !choices.includes(combo.value)
+      if (!widget) continue
+      const ignored = !linked && !choices.includes(combo.value)
+      widget.disabled = ignored
+      if (hides) hide(node, widget, ignored)
     }
+    if (hides) fit(node)
   }
   node.setDirtyCanvas?.(true, true)
 }
@@ -46,6 +50,30 @@ export function watchCombos(node) {
     }
   }
   greyOut(node)
+}
+
+/**
+ * Hide or show a widget; one that is an input with a link stays visible.
+ * @param {any} node
+ * @param {any} widget
+ * @param {boolean} hidden
+ */
+function hide(node, widget, hidden) {
+  const linked = (node.inputs ?? []).some(
+    (/** @type {any} */ input) => input.widget?.name === widget.name && input.link != null
+  )
+  widget.hidden = hidden && !linked
+  // Nodes 2.0 reads the options
+  widget.options ??= {}
+  widget.options.hidden = widget.hidden
+}
+
+/**
+ * Make a node as tall as its visible widgets need.
+ * @param {any} node
+ */
+function fit(node) {
+  if (node.computeSize && node.setSize) node.setSize([node.size[0], node.computeSize()[1]])
 }
 
 /**

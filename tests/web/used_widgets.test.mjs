@@ -81,3 +81,18 @@ test('watchCombos follows the choice and keeps the callback that was there', () 
   assert.deepEqual(called, [[true, 'ties', 'canvas']])
   assert.deepEqual(greyedOut(node), ['seed'])
 })
+
+test('a combo that hides takes ignored widgets away and brings them back', () => {
+  const uses = { np_mu: ['np_svd'], iso_blend: ['iso_svd'] }
+  const nodeData = { input: { required: { mode: [['np_svd', 'iso_svd', 'tsv_svd'], { uses, hides: true }] } } }
+  const node = nodeWith({ mode: 'np_svd', np_mu: 0.5, iso_blend: 0.3 }, nodeData)
+  const hidden = () => node.widgets.filter((widget) => widget.hidden && widget.options.hidden).map(({ name }) => name)
+  greyOut(node)
+  assert.deepEqual(hidden(), ['iso_blend'])
+  node.widgets[0].value = 'tsv_svd'
+  greyOut(node)
+  assert.deepEqual(hidden(), ['np_mu', 'iso_blend'])
+  node.inputs = [{ name: 'np_mu', widget: { name: 'np_mu' }, link: 3 }]
+  greyOut(node)
+  assert.deepEqual(hidden(), ['iso_blend'])
+})
