@@ -1,7 +1,11 @@
 // @ts-check
 // Registers the extension. The functions that change nodes are in the other modules of this folder.
 import { app } from '../../scripts/app.js'
+import { keepSeed } from './fixed_seed.js'
 import { tidy } from './growing.js'
+import { colourLinks } from './link_colours.js'
+import { offerModes } from './mode_list.js'
+import { rankInSearch } from './node_search.js'
 import { mendWorkflow } from './older_packs.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, showText } from './result_text.js'
@@ -90,6 +94,17 @@ app.registerExtension({
     makeRoomForText(node)
     watchCombos(node)
     offerPresets(node)
+    offerModes(node)
+    keepSeed(node)
+  },
+
+  setup() {
+    colourLinks(app)
+  },
+
+  /** @param {any[]} defs */
+  beforeRegisterVueAppNodeDefs(defs) {
+    rankInSearch(defs)
   },
 
   /** @param {any} workflow */

@@ -10,7 +10,7 @@ from ..merge.errors import LoraError
 from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES, SVD_SUFFIX, delta_method
 from ..nodes import comfy_bridge
 from ..nodes.inputs import (
-    CATEGORY,
+    XY_CATEGORY,
     density_input,
     device_input,
     dtype_input,
@@ -22,16 +22,19 @@ from ..nodes.inputs import (
 from .capsule import XY, Axis, axis
 from .cell import Cell
 from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Sweep, same_lora
-from .values import decimals, evenly_spaced, evenly_spaced_integers, named_value
+from .values import decimals, evenly_spaced, evenly_spaced_integers, listed, listed_integers, named_value
 
 MAX_STEPS = 320
+MAX_STRENGTH = 10.0
+MIN_DENSITY, MAX_DENSITY = 0.01, 1.0
+MAX_RANK = 4096
 WHERE_TO = "Connect it to X or Y of PM XY Grid, or of XY Plot from efficiency-nodes-comfyui."
 
 
 class LoraPairNode:
     """Base of the three nodes: each plots two LoRAs, given as files or as overriding inputs."""
 
-    CATEGORY = CATEGORY
+    CATEGORY = XY_CATEGORY
     FUNCTION = "plot"
 
     @classmethod
@@ -71,7 +74,7 @@ class PlotStrengths(LoraPairNode):
                 ),
                 "steps": _steps("strengths"),
             },
-            "optional": _optional(),
+            "optional": _optional("strengths", "0.4, 0.7, 1"),
         }
 
     def plot(
@@ -89,8 +92,11 @@ class PlotStrengths(LoraPairNode):
         lora_a_override: Lora | None = None,
         lora_b_override: Lora | None = None,
         seed: int = 0,
+        values: str = "",
     ) -> tuple[Axis, Axis]:
-        strengths = evenly_spaced("strength", min_strength, max_strength, steps)
+        strengths = listed("strength", values, -MAX_STRENGTH, MAX_STRENGTH) or evenly_spaced(
+            "strength", min_strength, max_strength, steps
+        )
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
         # if both are the same LoRA, a single axis shows it at the axis's strengths, without a second copy at 1
         other = 0.0 if same_lora(a, b) else 1.0
@@ -129,6 +135,8 @@ class PlotModes(LoraPairNode):
                         "multiline": True,
                         "dynamicPrompts": False,
                         "placeholder": ", ".join(FACTOR_MODES),
+                        # the page offers them in a combo that writes into the text
+                        "choices": [*FACTOR_MODES, *DELTA_MODES],
                         "tooltip": "The modes to compare, separated by commas: those of PM Merge LoRA, and those of PM "
                         f"Merge LoRA SVD ({', '.join(DELTA_MODES)}), which use the larger rank of the two LoRAs.",
                     },
@@ -138,7 +146,7 @@ class PlotModes(LoraPairNode):
                 "density_steps": _steps("densities"),
                 **_compute_inputs(),
             },
-            "optional": _optional(),
+            "optional": _optional("densities", "0.3, 0.5, 0.8"),
         }
 
     def plot(
@@ -154,11 +162,14 @@ class PlotModes(LoraPairNode):
         lora_a_override: Lora | None = None,
         lora_b_override: Lora | None = None,
         seed: int = 0,
+        values: str = "",
     ) -> tuple[Axis, Axis]:
         names = mode_names(modes)
-        densities = evenly_spaced("density", min_density, max_density, density_steps)
+        densities = listed("density", values, MIN_DENSITY, MAX_DENSITY) or evenly_spaced(
+            "density", min_density, max_density, density_steps
+        )
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
-        sweep = Sweep(a, b, Cell(names[0], density=max_density), device=device, dtype=dtype, seed=seed)
+        sweep = Sweep(a, b, Cell(names[0], density=max(densities)), device=device, dtype=dtype, seed=seed)
         sweep.check(names)
         along_x = [({"mode": name}, name) for name in names]
         along_y = [({"density": d}, f"density {text}") for d, text in zip(densities, decimals(densities), strict=True)]
@@ -187,7 +198,7 @@ class PlotSvdRank(LoraPairNode):
                 "rank_steps": _steps("ranks"),
                 **_compute_inputs(),
             },
-            "optional": _optional(),
+            "optional": _optional("ranks", "4, 8, 32"),
         }
 
     @classmethod
@@ -213,10 +224,13 @@ class PlotSvdRank(LoraPairNode):
         lora_a_override: Lora | None = None,
         lora_b_override: Lora | None = None,
         seed: int = 0,
+        values: str = "",
     ) -> tuple[Axis]:
-        ranks = evenly_spaced_integers("rank", min_rank, max_rank, rank_steps)
+        ranks = listed_integers("rank", values, 1, MAX_RANK) or evenly_spaced_integers(
+            "rank", min_rank, max_rank, rank_steps
+        )
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
-        defaults = Cell(delta_method(mode).name + SVD_SUFFIX, density=density, rank=max_rank)
+        defaults = Cell(delta_method(mode).name + SVD_SUFFIX, density=density, rank=max(ranks))
         sweep = Sweep(a, b, defaults, device=device, dtype=dtype, seed=seed)
         sweep.check()
         return (axis(sweep, [({"rank": rank}, f"rank {rank}") for rank in ranks]),)
@@ -247,7 +261,8 @@ def _files() -> dict[str, Any]:
     }
 
 
-def _optional() -> dict[str, Any]:
+def _optional(setting: str, example: str) -> dict[str, Any]:
+    """The optional inputs; ``setting`` and ``example`` describe the list of values."""
     tooltip = (
         "A LoRA to use instead of the file in lora_{}: one with block weights, a resized one, or an earlier merge. "
         "Its own strengths multiply those of the plot."
@@ -256,6 +271,14 @@ def _optional() -> dict[str, Any]:
         "lora_a_override": lora_input(tooltip.format("a")),
         "lora_b_override": lora_input(tooltip.format("b")),
         "seed": seed_input(),
+        "values": (
+            "STRING",
+            {
+                "default": "",
+                "placeholder": example,
+                "tooltip": f"A list of {setting}, such as {example}, instead of an even range. Empty: the range above.",
+            },
+        ),
     }
 
 
@@ -264,7 +287,7 @@ def _compute_inputs() -> dict[str, Any]:
 
 
 def _strength(default: float, tooltip: str) -> tuple[str, dict]:
-    return ("FLOAT", {"default": default, "min": -10.0, "max": 10.0, "step": 0.01, "tooltip": tooltip})
+    return ("FLOAT", {"default": default, "min": -MAX_STRENGTH, "max": MAX_STRENGTH, "step": 0.01, "tooltip": tooltip})
 
 
 def _density(default: float, tooltip: str) -> tuple[str, dict]:
@@ -272,7 +295,7 @@ def _density(default: float, tooltip: str) -> tuple[str, dict]:
 
 
 def _rank(default: int, tooltip: str) -> tuple[str, dict]:
-    return ("INT", {"default": default, "min": 1, "max": 4096, "step": 1, "tooltip": tooltip})
+    return ("INT", {"default": default, "min": 1, "max": MAX_RANK, "step": 1, "tooltip": tooltip})
 
 
 def _steps(values: str) -> tuple[str, dict]:
