@@ -20,7 +20,7 @@ from ..merge.formats.key_styles import loadable_form
 from ..merge.names import compatible
 from ..merge.names.prefixes import is_text_encoder
 from . import comfy_bridge
-from .inputs import CATEGORY, lora_input, require_lora, strength_input
+from .inputs import USE_CATEGORY, lora_input, require_lora, strength_input
 from .peft_dora_patch import add_peft_dora, without_peft_dora
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class ApplyLora:
     DESCRIPTION = (
         "Applies a loaded, merged or resized LoRA to a model, the way ComfyUI's own LoRA loader applies a file."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = USE_CATEGORY
     SEARCH_ALIASES = ["apply lora", "use merged lora", "power merge"]
     RETURN_TYPES = ("MODEL", "CLIP")
     OUTPUT_TOOLTIPS = (

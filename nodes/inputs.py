@@ -11,7 +11,11 @@ from ..merge.compute.context import DTYPES
 from ..merge.errors import LoraError
 from ..merge.methods.registry import mode_tooltip, using_density, using_seed
 
-CATEGORY = "LoRA PowerMerge"
+CATEGORY = "LoRA Power-Merger"
+LOAD_CATEGORY = f"{CATEGORY}/Load"
+MERGE_CATEGORY = f"{CATEGORY}/Merge"
+USE_CATEGORY = f"{CATEGORY}/Apply and save"
+XY_CATEGORY = f"{CATEGORY}/XY"
 LORA = "LoRA"
 MAX_SEED = 2**64 - 1
 DENSITY = 0.6  # at 1, the modes that have a density would drop nothing
@@ -79,7 +83,11 @@ def strength_input(tooltip: str) -> tuple[str, dict]:
 
 
 def mode_input(modes: Sequence[str], default: str) -> tuple[Sequence[str], dict]:
-    """The merge mode. ``uses`` maps widgets to the modes that use them; the front end greys them out in other modes."""
+    """The merge mode, with the default at the top of the list: workflows store the name, so the order is free.
+
+    ``uses`` maps widgets to the modes that use them; the front end greys them out in other modes.
+    """
+    modes = (default, *(mode for mode in modes if mode != default))
     uses = {"density": using_density(modes), "seed": using_seed(modes)}
     return (modes, {"default": default, "tooltip": mode_tooltip(modes), "uses": uses})
 

@@ -15,7 +15,7 @@ from ..merge.errors import LoraError
 from ..merge.files import load
 from ..merge.formats.trainer_scale import AlphaFrom
 from . import comfy_bridge
-from .inputs import CATEGORY, LORA, lora_input, require_lora, strength_input
+from .inputs import LOAD_CATEGORY, LORA, MERGE_CATEGORY, lora_input, require_lora, strength_input
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class LoadLora:
         "Loads a LoRA file so that it can be merged, resized, applied or saved. "
         "Its strengths and block weights carry through everything that follows."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = LOAD_CATEGORY
     SEARCH_ALIASES = ["lora loader", "power merge", "lbw", "lora block weight"]
     RETURN_TYPES = (LORA,)
     OUTPUT_TOOLTIPS = ("The LoRA with its strengths. Connect it to a merge node, PM Resize LoRA or PM Apply LoRA.",)
@@ -129,7 +129,7 @@ def display_name(lora_name: str) -> str:
 
 class LoraStrength:
     DESCRIPTION = "Multiplies a LoRA's strengths, to reweight a merged or resized LoRA without saving it first."
-    CATEGORY = CATEGORY
+    CATEGORY = MERGE_CATEGORY
     SEARCH_ALIASES = ["lora weight", "scale lora"]
     RETURN_TYPES = (LORA,)
     OUTPUT_TOOLTIPS = ("The same LoRA with the new strengths.",)

@@ -14,8 +14,8 @@ from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES, Method, delta_me
 from . import comfy_bridge
 from .base_weights import model_names, with_base_weights
 from .inputs import (
-    CATEGORY,
     LORA,
+    MERGE_CATEGORY,
     GrowingInputs,
     base_model_inputs,
     density_input,
@@ -37,7 +37,7 @@ class MergeLoras:
         "Merges any number of LoRAs into one by combining their factors, as PEFT does. The default mode, concat, is "
         "exact: the result gives the same picture as loading the LoRAs one after the other."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = MERGE_CATEGORY
     SEARCH_ALIASES = ["lora merger", "combine loras", "ties", "dare", "concat", "power merge"]
     RETURN_TYPES = (LORA,)
     OUTPUT_TOOLTIPS = ("The merged LoRA, at strength 1.",)
@@ -87,7 +87,7 @@ class MergeLorasSvd:
         "Merges any number of LoRAs, of any ranks, by combining the changes they make to the weights, and truncates "
         "the result by SVD to the rank you choose. add_svd is the exact sum before truncation."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = MERGE_CATEGORY
     SEARCH_ALIASES = ["lora svd merger", "combine loras", "ties svd", "dare svd", "power merge"]
     RETURN_TYPES = (LORA,)
     OUTPUT_TOOLTIPS = ("The merged LoRA, at strength 1.",)

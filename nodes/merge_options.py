@@ -15,7 +15,7 @@ from ..merge.merging.options import (
 )
 from ..merge.methods.parameters import Parameter
 from ..merge.methods.registry import DELTA_MODES, PARAMETERS, mode_tooltip, require_known_parameters, using_parameter
-from .inputs import CATEGORY
+from .inputs import MERGE_CATEGORY
 
 MERGE_OPTIONS = "PM_MERGE_OPTIONS"
 FIRST_MODE = next(mode for mode in DELTA_MODES if any(using_parameter([mode], name) for name in PARAMETERS))
@@ -26,7 +26,7 @@ class MergeOptionsNode:
         "The parameters of merge modes that have some beyond density and seed. Connect it to options of PM Merge LoRA "
         "SVD or of an XY node; a mode takes what is its own and ignores the rest."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = MERGE_CATEGORY
     SEARCH_ALIASES = ["merge parameters", "method options", "power merge"]
     RETURN_TYPES = (MERGE_OPTIONS,)
     RETURN_NAMES = ("options",)

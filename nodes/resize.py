@@ -8,14 +8,23 @@ from ..merge.adapters.base import Lora
 from ..merge.merging.resize import METHODS, resize
 from . import comfy_bridge
 from .base_weights import with_base_weights
-from .inputs import CATEGORY, LORA, base_model_inputs, device_input, dtype_input, lora_input, rank_input, require_lora
+from .inputs import (
+    LORA,
+    MERGE_CATEGORY,
+    base_model_inputs,
+    device_input,
+    dtype_input,
+    lora_input,
+    rank_input,
+    require_lora,
+)
 from .resize_summary import resize_summary
 from .truncation_loss import TruncationLoss
 
 
 class ResizeLora:
     DESCRIPTION = "Reduces a LoRA to a smaller rank with the least possible loss, or to the rank each module needs."
-    CATEGORY = CATEGORY
+    CATEGORY = MERGE_CATEGORY
     SEARCH_ALIASES = ["lora resize", "shrink lora", "lora rank", "power merge"]
     RETURN_TYPES = (LORA,)
     OUTPUT_TOOLTIPS = ("The resized LoRA, with its strengths unchanged.",)

@@ -14,7 +14,7 @@ from ..merge.merging.key_resolver import resolver_for
 from ..merge.merging.name_notes import on_unknown_names, says_unknown
 from ..merge.names import Style
 from . import comfy_bridge
-from .inputs import CATEGORY, lora_input, require_lora
+from .inputs import USE_CATEGORY, lora_input, require_lora
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ AS_FIRST_INPUT = "as first input"
 
 class SaveLora:
     DESCRIPTION = "Saves a LoRA to ComfyUI's first loras folder, with its strengths and block weights baked in."
-    CATEGORY = CATEGORY
+    CATEGORY = USE_CATEGORY
     SEARCH_ALIASES = ["save merged lora", "export lora", "power merge"]
     RETURN_TYPES = ()
     OUTPUT_NODE = True

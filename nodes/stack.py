@@ -14,7 +14,7 @@ from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
 from ..merge.files import load
 from . import comfy_bridge
-from .inputs import CATEGORY, strength_input
+from .inputs import LOAD_CATEGORY, strength_input
 from .load import display_name
 
 LORA_STACK = "LORA_STACK"
@@ -98,7 +98,7 @@ class StackLoras:
         "node here, or to another pack's node with a lora_stack input. For more rows, chain several PM LoRA Stack "
         "nodes."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = LOAD_CATEGORY
     SEARCH_ALIASES = ["lora stacker", "lora list", "power merge"]
     RETURN_TYPES = (LORA_STACK,)
     OUTPUT_TOOLTIPS = ("The stack. Connect it to lora_stack of a merge node, or of another pack's node.",)
@@ -145,7 +145,7 @@ class LorasFromFolder:
         "Makes a LoRA stack of all files in a folder, to merge them at once: the checkpoints of a training run, say, "
         "or a folder of styles."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = LOAD_CATEGORY
     SEARCH_ALIASES = ["lora folder", "load lora folder", "batch lora", "power merge"]
     RETURN_TYPES = (LORA_STACK,)
     OUTPUT_TOOLTIPS = ("The files as a stack, in order. Connect it to lora_stack of a merge node.",)

@@ -92,7 +92,7 @@ def test_the_adapter_family_of_the_guide_is_read_and_merged(extended: Path):
     u, v = torch.randn(12, generator=noise), torch.randn(10, generator=noise)
     name = next(iter(SHAPES))
     save_file({f"{name}.outer_u": u, f"{name}.outer_v": v}, extended / "outer.safetensors")
-    assert "ranks     1" in run(extended, "info", "outer.safetensors")
+    assert "rank:    1" in run(extended, "info", "outer.safetensors")
     run(extended, "merge", "outer.safetensors:0.5", "-o", "half.safetensors")
     assert torch.allclose(load(extended / "half.safetensors").modules[name].dense(), 0.5 * torch.outer(u, v), atol=1e-6)
     save_file({f"{name}.outer_u": u}, extended / "broken.safetensors")

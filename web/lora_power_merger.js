@@ -3,9 +3,13 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { showCachedTexts } from './cached_text.js'
+import { keepSeed } from './fixed_seed.js'
 import { tidy } from './growing.js'
+import { colourLinks } from './link_colours.js'
 import { clearMessages, showError, showWarnings } from './messages.js'
+import { offerModes } from './mode_list.js'
 import { refreshFiles } from './new_files.js'
+import { rankInSearch } from './node_search.js'
 import { mendWorkflow } from './older_packs.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, restoreText, showText } from './result_text.js'
@@ -105,6 +109,17 @@ app.registerExtension({
     makeRoomForText(node)
     watchCombos(node)
     offerPresets(node)
+    offerModes(node)
+    keepSeed(node)
+  },
+
+  setup() {
+    colourLinks(app)
+  },
+
+  /** @param {any[]} defs */
+  beforeRegisterVueAppNodeDefs(defs) {
+    rankInSearch(defs)
   },
 
   /** @param {any} workflow */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..merge.adapters.base import Adapter, Lora
 from ..merge.compute.context import Compute
@@ -32,6 +33,14 @@ class Cell:
     strength_rule: str = OF_THE_MODE
     weights: str = AS_GIVEN
     parameters: tuple[tuple[str, float], ...] = ()  # of methods, by name
+
+    @classmethod
+    def of(cls, mode: str, options: MergeOptions, **settings: Any) -> Cell:
+        """A cell with the options of a merge node."""
+        parameters = tuple(options.parameters.items())
+        return cls(
+            mode, **settings, strength_rule=options.strength_rule, weights=options.weights, parameters=parameters
+        )
 
     @property
     def options(self) -> MergeOptions:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..merge.errors import LoraError
-from ..nodes.inputs import CATEGORY, MAX_SEED
+from ..nodes.inputs import MAX_SEED, XY_CATEGORY
 from ..pictures.labelled_grid import labelled_grid
 from . import comfy_sampling
 from .capsule import XY, Axis
@@ -26,7 +26,7 @@ class XyGrid:
         "Samples a picture for every combination of values on two axes, with any model that ComfyUI can sample, and "
         "shows them as one labelled grid."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = XY_CATEGORY
     SEARCH_ALIASES = ["xy plot", "xyz plot", "compare loras", "lora grid", "power merge"]
     RETURN_TYPES = ("IMAGE", "IMAGE")
     RETURN_NAMES = ("grid", "cells")

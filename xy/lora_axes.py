@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
+from ..merge.merging.options import AS_GIVEN, OF_THE_MODE
 from ..merge.methods.density import require_density
 from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES, SVD_SUFFIX, delta_method, factor_method, method_of
 from ..nodes import comfy_bridge
-from ..nodes.inputs import (
-    CATEGORY,
-    density_input,
-    device_input,
-    dtype_input,
-    lora_input,
-    mode_input,
-    require_lora,
-    seed_input,
+from ..nodes.inputs import XY_CATEGORY, density_input, mode_input, require_lora
+from ..nodes.merge_options import merge_options
+from .axis_inputs import (
+    MAX_DENSITY,
+    MAX_RANK,
+    MAX_STRENGTH,
+    MIN_DENSITY,
+    compute_inputs,
+    density_bound_input,
+    file_inputs,
+    optional_inputs,
+    rank_bound_input,
+    steps_input,
+    strength_input,
 )
 from .capsule import XY, Axis, axis
 from .cell import Cell
 from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Sweep, same_lora
-from .values import decimals, evenly_spaced, evenly_spaced_integers, named_value
+from .values import decimals, evenly_spaced, evenly_spaced_integers, listed, listed_integers, named_value
 
-MAX_STEPS = 320
 WHERE_TO = "Connect it to X or Y of PM XY Grid, or of XY Plot from efficiency-nodes-comfyui."
 
 
 class LoraPairNode:
     """Base of the three nodes: each plots two LoRAs, given as files or as overriding inputs."""
 
-    CATEGORY = CATEGORY
+    CATEGORY = XY_CATEGORY
     FUNCTION = "plot"
 
     @classmethod
@@ -55,14 +59,14 @@ class PlotStrengths(LoraPairNode):
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                **_files(),
+                **file_inputs(),
                 "mode": mode_input(FACTOR_MODES, "concat"),
                 "density": density_input(),
-                **_compute_inputs(),
-                "min_strength": _strength(
+                **compute_inputs(),
+                "min_strength": strength_input(
                     0.0, "The first strength on both axes. Negative values subtract the LoRA's effect."
                 ),
-                "max_strength": _strength(1.0, "The last strength on both axes."),
+                "max_strength": strength_input(1.0, "The last strength on both axes."),
                 "apply_strength": (
                     APPLY_STRENGTH,
                     {
@@ -70,9 +74,9 @@ class PlotStrengths(LoraPairNode):
                         "tooltip": "Which part of the LoRAs the strengths apply to. The other part is left out.",
                     },
                 ),
-                "steps": _steps("strengths"),
+                "steps": steps_input("strengths"),
             },
-            "optional": _optional(),
+            "optional": optional_inputs("strengths", "0.4, 0.7, 1", with_options=False),
         }
 
     def plot(
@@ -90,13 +94,17 @@ class PlotStrengths(LoraPairNode):
         lora_a_override: Lora | None = None,
         lora_b_override: Lora | None = None,
         seed: int = 0,
+        values: str = "",
+        strength_rule: str = OF_THE_MODE,
     ) -> tuple[Axis, Axis]:
         require_density([factor_method(mode)], density)
-        strengths = evenly_spaced("strength", min_strength, max_strength, steps)
+        strengths = listed("strength", values, -MAX_STRENGTH, MAX_STRENGTH) or evenly_spaced(
+            "strength", min_strength, max_strength, steps
+        )
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
         # if both are the same LoRA, a single axis shows it at the axis's strengths, without a second copy at 1
         other = 0.0 if same_lora(a, b) else 1.0
-        defaults = Cell(mode, strength_a=other, strength_b=other, density=density)
+        defaults = Cell(mode, strength_a=other, strength_b=other, density=density, strength_rule=strength_rule)
         sweep = Sweep(a, b, defaults, device=device, dtype=dtype, seed=seed, apply_strength=apply_strength)
         sweep.check()
         texts = decimals(strengths)
@@ -123,7 +131,7 @@ class PlotModes(LoraPairNode):
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                **_files(),
+                **file_inputs(),
                 "modes": (
                     "STRING",
                     {
@@ -131,16 +139,18 @@ class PlotModes(LoraPairNode):
                         "multiline": True,
                         "dynamicPrompts": False,
                         "placeholder": ", ".join(FACTOR_MODES),
+                        # the page offers them in a combo that writes into the text
+                        "choices": [*FACTOR_MODES, *DELTA_MODES],
                         "tooltip": "The modes to compare, separated by commas: those of PM Merge LoRA, and those of PM "
                         f"Merge LoRA SVD ({', '.join(DELTA_MODES)}), which use the larger rank of the two LoRAs.",
                     },
                 ),
-                "min_density": _density(0.2, "The first density: the share of each LoRA's values to keep."),
-                "max_density": _density(1.0, "The last density. 1 drops nothing."),
-                "density_steps": _steps("densities"),
-                **_compute_inputs(),
+                "min_density": density_bound_input(0.2, "The first density: the share of each LoRA's values to keep."),
+                "max_density": density_bound_input(1.0, "The last density. 1 drops nothing."),
+                "density_steps": steps_input("densities"),
+                **compute_inputs(),
             },
-            "optional": _optional(),
+            "optional": optional_inputs("densities", "0.3, 0.5, 0.8"),
         }
 
     def plot(
@@ -156,13 +166,20 @@ class PlotModes(LoraPairNode):
         lora_a_override: Lora | None = None,
         lora_b_override: Lora | None = None,
         seed: int = 0,
+        values: str = "",
+        strength_rule: str = OF_THE_MODE,
+        weights: str = AS_GIVEN,
+        options: object = None,
     ) -> tuple[Axis, Axis]:
         names = mode_names(modes)
-        for name, density in {"min_density": min_density, "max_density": max_density}.items():
-            require_density([method_of(mode) for mode in names], density, name)
-        densities = evenly_spaced("density", min_density, max_density, density_steps)
+        densities = listed("density", values, MIN_DENSITY, MAX_DENSITY)
+        if not densities:
+            for name, density in {"min_density": min_density, "max_density": max_density}.items():
+                require_density([method_of(mode) for mode in names], density, name)
+            densities = evenly_spaced("density", min_density, max_density, density_steps)
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
-        sweep = Sweep(a, b, Cell(names[0], density=max_density), device=device, dtype=dtype, seed=seed)
+        chosen = merge_options(strength_rule, weights, options)
+        sweep = Sweep(a, b, Cell.of(names[0], chosen, density=max(densities)), device=device, dtype=dtype, seed=seed)
         sweep.check(names)
         along_x = [({"mode": name}, name) for name in names]
         along_y = [({"density": d}, f"density {text}") for d, text in zip(densities, decimals(densities), strict=True)]
@@ -183,15 +200,17 @@ class PlotSvdRank(LoraPairNode):
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                **_files(),
+                **file_inputs(),
                 "mode": mode_input(DELTA_MODES, "add_svd"),
                 "density": density_input(),
-                "min_rank": _rank(1, "The first rank, for all modules including convolutions."),
-                "max_rank": _rank(64, "The last rank. No module gets more than the two LoRAs' ranks added up."),
-                "rank_steps": _steps("ranks"),
-                **_compute_inputs(),
+                "min_rank": rank_bound_input(1, "The first rank, for all modules including convolutions."),
+                "max_rank": rank_bound_input(
+                    64, "The last rank. No module gets more than the two LoRAs' ranks added up."
+                ),
+                "rank_steps": steps_input("ranks"),
+                **compute_inputs(),
             },
-            "optional": _optional(),
+            "optional": optional_inputs("ranks", "4, 8, 32"),
         }
 
     @classmethod
@@ -217,11 +236,18 @@ class PlotSvdRank(LoraPairNode):
         lora_a_override: Lora | None = None,
         lora_b_override: Lora | None = None,
         seed: int = 0,
+        values: str = "",
+        strength_rule: str = OF_THE_MODE,
+        weights: str = AS_GIVEN,
+        options: object = None,
     ) -> tuple[Axis]:
         require_density([delta_method(mode)], density)
-        ranks = evenly_spaced_integers("rank", min_rank, max_rank, rank_steps)
+        ranks = listed_integers("rank", values, 1, MAX_RANK) or evenly_spaced_integers(
+            "rank", min_rank, max_rank, rank_steps
+        )
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
-        defaults = Cell(delta_method(mode).name + SVD_SUFFIX, density=density, rank=max_rank)
+        chosen = merge_options(strength_rule, weights, options)
+        defaults = Cell.of(delta_method(mode).name + SVD_SUFFIX, chosen, density=density, rank=max(ranks))
         sweep = Sweep(a, b, defaults, device=device, dtype=dtype, seed=seed)
         sweep.check()
         return (axis(sweep, [({"rank": rank}, f"rank {rank}") for rank in ranks]),)
@@ -242,44 +268,3 @@ def mode_names(text: str) -> list[str]:
 
 def _source(lora_name: str, given: Lora | None, name: str) -> LoraFile | GivenLora:
     return LoraFile(lora_name) if given is None else GivenLora(require_lora(given, name + "_override"))
-
-
-def _files() -> dict[str, Any]:
-    names = comfy_bridge.lora_names()
-    return {
-        "lora_a": (names, {"tooltip": "LoRA a, the first input of the merge: a file in ComfyUI's loras folders."}),
-        "lora_b": (names, {"tooltip": "LoRA b, the second input of the merge: a file in ComfyUI's loras folders."}),
-    }
-
-
-def _optional() -> dict[str, Any]:
-    tooltip = (
-        "A LoRA to use instead of the file in lora_{}: one with block weights, a resized one, or an earlier merge. "
-        "Its own strengths multiply those of the plot."
-    )
-    return {
-        "lora_a_override": lora_input(tooltip.format("a")),
-        "lora_b_override": lora_input(tooltip.format("b")),
-        "seed": seed_input(),
-    }
-
-
-def _compute_inputs() -> dict[str, Any]:
-    return {"device": device_input(comfy_bridge.device_names()), "dtype": dtype_input()}
-
-
-def _strength(default: float, tooltip: str) -> tuple[str, dict]:
-    return ("FLOAT", {"default": default, "min": -10.0, "max": 10.0, "step": 0.01, "tooltip": tooltip})
-
-
-def _density(default: float, tooltip: str) -> tuple[str, dict]:
-    return ("FLOAT", {"default": default, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": tooltip})
-
-
-def _rank(default: int, tooltip: str) -> tuple[str, dict]:
-    return ("INT", {"default": default, "min": 1, "max": 4096, "step": 1, "tooltip": tooltip})
-
-
-def _steps(values: str) -> tuple[str, dict]:
-    tooltip = f"The number of {values}, evenly spaced from the first to the last. 1 uses only the first."
-    return ("INT", {"default": 4, "min": 1, "max": MAX_STEPS, "step": 1, "tooltip": tooltip})

@@ -9,7 +9,7 @@ from typing import Any
 import comfy.samplers
 
 from ..merge.errors import LoraError
-from ..nodes.inputs import CATEGORY
+from ..nodes.inputs import XY_CATEGORY
 from .capsule import XY, Axis
 
 
@@ -18,7 +18,7 @@ class PlotSampling:
         "An axis for an XY plot that changes how the pictures are sampled. A merge seen with several seeds, prompts or "
         "cfg values says more than a single picture."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = XY_CATEGORY
     SEARCH_ALIASES = ["xy plot", "seeds", "prompt search replace", "prompt s/r", "cfg axis", "steps axis"]
     RETURN_TYPES = (XY,)
     RETURN_NAMES = ("X or Y",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 
 from ..merge.errors import LoraError
@@ -27,6 +29,35 @@ def evenly_spaced(setting: str, low: float, high: float, steps: int) -> list[flo
 def evenly_spaced_integers(setting: str, low: int, high: int, steps: int) -> list[int]:
     """evenly_spaced() rounded to whole numbers, again distinct."""
     return list(dict.fromkeys(round(value) for value in evenly_spaced(setting, low, high, steps)))
+
+
+def listed(setting: str, text: str, low: float, high: float) -> list[float]:
+    """The distinct numbers in a text such as "0.4, 0.7, 1", in their order; empty for an empty text.
+
+    Separated by commas, semicolons, spaces or lines. Raises LoraError, naming the ``setting`` and the word at fault,
+    for something that isn't a number from ``low`` to ``high``.
+    """
+    numbers = []
+    for word in re.split(r"[\s,;]+", text.strip(" \t\r\n,;")) if text.strip(" \t\r\n,;") else []:
+        try:
+            number = float(word)
+        except ValueError:
+            raise LoraError(
+                f"The list of values has {word!r}, which is not a number. Write e.g. 0.4, 0.7, 1."
+            ) from None
+        if not math.isfinite(number) or not low <= number <= high:
+            raise LoraError(f"The list of values has the {setting} {word}; it must be between {low:g} and {high:g}.")
+        numbers.append(number)
+    return list(dict.fromkeys(numbers))
+
+
+def listed_integers(setting: str, text: str, low: int, high: int) -> list[int]:
+    """listed() for whole numbers."""
+    numbers = listed(setting, text, low, high)
+    for number in numbers:
+        if number != round(number):
+            raise LoraError(f"The list of values has the {setting} {number:g}, which is not a whole number.")
+    return [round(number) for number in numbers]
 
 
 def decimals(values: Sequence[float]) -> list[str]:

@@ -203,6 +203,18 @@ window.pm = (() => {
       return app.canvasPosToClientPos([pos[0] + x * size[0], pos[1] + y * size[1]])
     },
 
+    /** What each node covers: [id, title, x, y, width, height] in pixels at scale 1, as drawn by this canvas. */
+    boxes() {
+      const { scale } = app.canvas.ds
+      return root().nodes.map((each) => {
+        const drawn = document.querySelector(`[data-node-id="${each.id}"]`)?.getBoundingClientRect()
+        const [x, y, width, height] = drawn
+          ? [drawn.x, drawn.y, drawn.width, drawn.height].map((value) => value / scale)
+          : each.boundingRect
+        return [each.id, each.title, x, y, width, height]
+      })
+    },
+
     /** A point on a node's title. */
     title(id) {
       const { pos } = node(id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -56,6 +57,28 @@ def test_example_opens_without_missing_nodes_and_runs(canvas: Canvas, server: Se
     outputs = server.run(prompt)
     ends = [id for id, node in prompt.items() if server.object_info(node["class_type"])["output_node"]]
     assert ends and set(ends) <= set(outputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nodes_of_an_example_do_not_overlap(canvas: Canvas, name: str):
+    """Also with nodes of other packs: what isn't installed is drawn as large as it was saved."""
+    canvas.call("load", json.loads((EXAMPLES / f"{name}.json").read_text("utf-8")))
+    canvas.call("frame")
+    canvas.call("frame")
+    boxes = canvas.call("boxes")
+    print(canvas.kind, name, boxes)
+    overlaps = [
+        f"{a[1]} and {b[1]}: {[round(n) for n in overlap]}"
+        for a, b in itertools.combinations(boxes, 2)
+        if min(overlap := overlap_of(a[2:], b[2:])) > 0
+    ]
+    assert overlaps == []
+
+
+def overlap_of(a: list[float], b: list[float]) -> tuple[float, float]:
+    """By how much two boxes (x, y, width, height) overlap in x and in y; negative: the distance between them."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = a, b
+    return min(ax + aw, bx + bw) - max(ax, bx), min(ay + ah, by + bh) - max(ay, by)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -23,7 +23,7 @@ def node_id(page: str) -> str:
 
 
 def test_every_node_has_a_help_page(server: Server):
-    ours = {name for name, info in server.object_info().items() if info["category"].startswith("LoRA PowerMerge")}
+    ours = {name for name, info in server.object_info().items() if info["category"].startswith("LoRA Power-Merger")}
     pages = {node_id(page) for page in PAGES}
     assert pages <= ours
     assert {name for name in ours - pages if "XY" not in name} == set()

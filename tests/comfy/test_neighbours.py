@@ -24,7 +24,7 @@ OLDER_PACK = """
 class LoraMerger:
     RETURN_TYPES = ("LoRA",)
     FUNCTION = "merge"
-    CATEGORY = "LoRA PowerMerge"
+    CATEGORY = "LoRA Power-Merger/Merge"
 
     @classmethod
     def INPUT_TYPES(cls):

@@ -136,7 +136,7 @@ def test_node_names_inputs_defaults_and_outputs_never_change(server: Server, nam
     display, required, optional, outputs = NODES[name]
     info = server.object_info(name)
     assert info["display_name"] == display
-    assert info["category"] == "LoRA PowerMerge"
+    assert info["category"].startswith("LoRA Power-Merger/")
     assert info["input_order"].get("required", []) == required
     assert info["input_order"].get("optional", [])[: len(optional)] == optional
     assert info["output"] == outputs

@@ -453,6 +453,39 @@ def test_modes_may_differ_in_case_separators_and_repeats(pack: Pack):
     assert mode_names("Add,ties;\n dare_linear , add,") == ["add", "ties", "dare_linear"]
 
 
+def test_a_list_of_values_replaces_the_even_range(pack: Pack):
+    def labels(axis: Axis) -> list[str]:
+        return [capsule.getLabel() for capsule in axis[1]]
+
+    x, y = pack.strengths(values="0.4, 0.7, 1")
+    assert labels(x) == ["a 0.40", "a 0.70", "a 1.00"] and labels(y) == ["b 0.40", "b 0.70", "b 1.00"]
+    assert pairs(pack.plot(x, None).cells)[1, 0] == pack.merged(0.7, 1.0)
+    assert labels(pack.modes(values="0.8\n0.25;0.8")[1]) == ["density 0.80", "density 0.25"]
+    ranks = pack.ranks(values="4 16 8")
+    assert labels(ranks) == ["rank 4", "rank 16", "rank 8"]
+
+
+def test_modes_alone_use_the_largest_density_of_the_list(pack: Pack):
+    x, _ = pack.modes(modes="magnitude_prune", values="0.3, 0.9, 0.5")
+    assert pairs(pack.plot(x, None).cells) == {(0, 0): pack.merged(1.0, 1.0, "magnitude_prune", density=0.9)}
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "message"),
+    [
+        ("strengths", "0.4, much", "'much', which is not a number"),
+        ("strengths", "0.4, nan", "strength nan; it must be between -10 and 10"),
+        ("strengths", "11", "strength 11; it must be between"),
+        ("modes", "0, 0.5", "density 0; it must be between 0.01 and 1"),
+        ("ranks", "4, 8.5", "rank 8.5, which is not a whole number"),
+        ("ranks", "0", "rank 0; it must be between 1 and 4096"),
+    ],
+)
+def test_a_wrong_value_in_a_list_is_refused_by_its_word(pack: Pack, axis: str, values: str, message: str):
+    with pytest.raises(LoraError, match=message):
+        getattr(pack, axis)(values=values)
+
+
 def test_values_and_labels(pack: Pack):
     from lora_pack.xy.values import decimals, evenly_spaced, evenly_spaced_integers, named_value, one_line
 

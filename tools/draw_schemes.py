@@ -1,0 +1,153 @@
+"""Draws the schemes that the README and the help pages show until there are pictures of a model that paints.
+
+    python -m tools.draw_schemes
+
+They are drawings, not output of a model: LoRA A stands for a subject (a cat), LoRA B for a style (stripes). The squares
+of the modes and the ranks are computed by the merge core from small matrices.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from merge.adapters.base import Lora, LoraModule  # noqa: E402
+from merge.merging.merge_deltas import merge_deltas  # noqa: E402
+from pictures.labelled_grid import labelled_grid  # noqa: E402
+
+STRIP = ROOT / "docs" / "images" / "a_b_sum.png"
+GRID = ROOT / "docs" / "images" / "strengths.png"
+HELP = ROOT / "web" / "docs" / "pictures"
+
+SIZE, SCALE = 240, 3  # drawn at three times the size, for smooth edges
+PAPER, GREY, ORANGE, BLUE = (250, 248, 244), (188, 186, 182), (236, 138, 52), (46, 102, 196)
+
+
+def cat(a: float, b: float) -> Image.Image:
+    """A head whose ears and colour come with ``a`` (0 to 1), and whose stripes come with ``b``."""
+    size = SIZE * SCALE
+    picture = Image.new("RGB", (size, size), PAPER)
+    draw = ImageDraw.Draw(picture)
+    colour = blend(GREY, ORANGE, a)
+    middle, radius = size * 0.54, size * 0.3
+
+    def at(angle: float, distance: float) -> tuple[float, float]:
+        return size / 2 + distance * math.sin(angle), middle - distance * math.cos(angle)
+
+    for side in (-1, 1) if a else ():
+        tip = at(side * 0.72, radius * (1.1 + 0.52 * a))
+        draw.polygon([at(side * 0.32, radius * 0.97), tip, at(side * 1.18, radius * 0.97)], fill=colour)
+    head = [size / 2 - radius, middle - radius, size / 2 + radius, middle + radius]
+    draw.ellipse(head, fill=colour)
+    if b:
+        stripes = Image.new("RGB", (size, size), blend(PAPER, BLUE, b))
+        mask = Image.new("L", (size, size))
+        lines = ImageDraw.Draw(mask)
+        for x in range(-size, 2 * size, size // 9):
+            lines.line([(x, 0), (x + size, size)], fill=255, width=round(size * 0.03 * (0.4 + 0.6 * b)))
+        picture.paste(stripes, mask=mask)
+    for side in (-1, 1):
+        x, y, eye = size / 2 + side * radius * 0.4, middle - radius * 0.15, radius * 0.11
+        draw.ellipse([x - eye, y - eye * 1.5, x + eye, y + eye * 1.5], fill=(30, 30, 34))
+    nose = radius * 0.1
+    draw.polygon(
+        [(size / 2 - nose, middle + nose), (size / 2 + nose, middle + nose), (size / 2, middle + 2.4 * nose)],
+        fill=(30, 30, 34),
+    )
+    return picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+
+
+def blend(low: Sequence[int], high: Sequence[int], share: float) -> tuple[int, int, int]:
+    r, g, b = (round(x + (y - x) * share) for x, y in zip(low, high, strict=True))
+    return r, g, b
+
+
+def strip() -> Image.Image:
+    cells = torch.stack([tensor(cat(a, b)) for a, b in ((0, 0), (1, 0), (0, 1), (1, 1))])
+    return image(labelled_grid(cells, 4, ["no LoRA", "LoRA A", "LoRA B", "A + B merged"]))
+
+
+def strengths(values: Sequence[float] = (0, 0.5, 1)) -> Image.Image:
+    cells = torch.stack([tensor(cat(a, b)) for b in values for a in values])
+    return image(labelled_grid(cells, len(values), [f"A {v:.2f}" for v in values], [f"B {v:.2f}" for v in values]))
+
+
+def modes() -> Image.Image:
+    """What each mode makes of two small matrices. Orange squares are positive, blue ones negative."""
+    noise = torch.Generator().manual_seed(4)
+    loras = [one_module(name, torch.randn(7, 7, generator=noise)) for name in ("A", "B")]
+    names, densities = ("add", "ties", "dare_linear", "magnitude_prune"), (0.2, 0.6, 1.0)
+    cells = [
+        tensor(squares(next(iter(merge_deltas(loras, f"{name}_svd", density, 7, 7, 1).modules.values())).dense()))
+        for density in densities
+        for name in names
+    ]
+    return image(labelled_grid(torch.stack(cells), len(names), names, [f"density {d:.1f}" for d in densities]))
+
+
+def ranks() -> Image.Image:
+    """A picture as a matrix, truncated to ranks: what add_svd does to a weight."""
+    whole = tensor(cat(1, 0).convert("L").resize((48, 48)).convert("RGB"))[:, :, 0] - 0.98
+    lora = one_module("A", whole)
+    cells = []
+    for rank in (1, 2, 4, 8):
+        (module,) = merge_deltas([lora], "add_svd", 1.0, rank, rank).modules.values()
+        shown = (module.dense() + 0.98).clamp(0, 1)
+        cells.append(tensor(Image.fromarray((255 * shown).byte().numpy()).resize((SIZE, SIZE)).convert("RGB")))
+    return image(labelled_grid(torch.stack(cells), 4, [f"rank {rank}" for rank in (1, 2, 4, 8)]))
+
+
+def one_module(name: str, matrix: Tensor) -> Lora:
+    size = matrix.shape[0]
+    module = LoraModule.of("weight", matrix, torch.eye(size), float(size))
+    return Lora(name, {"weight": module})
+
+
+def squares(matrix: Tensor) -> Image.Image:
+    picture = Image.new("RGB", (SIZE, SIZE), PAPER)
+    draw = ImageDraw.Draw(picture)
+    edge = 14
+    side = (SIZE - 2 * edge) / len(matrix)
+    for row, values in enumerate(matrix.tolist()):
+        for column, value in enumerate(values):
+            colour = blend(PAPER, ORANGE if value > 0 else BLUE, min(1.0, abs(value) / 3))
+            x, y = edge + column * side, edge + row * side
+            draw.rectangle([x + 1, y + 1, x + side - 2, y + side - 2], fill=colour)
+    return picture
+
+
+def tensor(picture: Image.Image) -> Tensor:
+    flat = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
+    return flat.reshape(picture.height, picture.width, 3) / 255
+
+
+def image(picture: Tensor) -> Image.Image:
+    return Image.fromarray((255 * picture[0]).round().byte().numpy())
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)  # the small matrices belong to no model
+    strip().save(STRIP, optimize=True)
+    strengths().save(GRID, optimize=True)
+    for name, scheme in (
+        ("XY_PM_LoRA_Strengths", strengths()),
+        ("XY_PM_LoRA_Modes", modes()),
+        ("XY_PM_LoRA_SVD_Rank", ranks()),
+        ("PM_XY_Grid", strengths((0, 1))),
+    ):
+        scheme.thumbnail((600, 600))  # the help panel is 272 pixels wide, on screens of up to two dots a pixel
+        scheme.save(HELP / f"{name}.webp", quality=85)
+
+
+if __name__ == "__main__":
+    main()
