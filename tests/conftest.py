@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import types
 from pathlib import Path
@@ -14,6 +15,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import torch
+
+# SIGTERM ends the tests like Ctrl+C does, with their fixtures, so that no server keeps running.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # Until the tests run: imports and collection make few cycles, and looking for them takes seconds.
 gc.disable()
