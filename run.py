@@ -3,9 +3,9 @@
 
     python run.py demo [FILE ...]     merge two generated LoRAs, or the given ones, in a real ComfyUI
     python run.py comfyui [ARGS ...]  start ComfyUI with the pack and print its address
-    python run.py test                lint, check types, run every test
-    python run.py test --core         only the core, in about a minute: no lint, no ComfyUI, no browser
-    python run.py test ARGS ...       only pytest, with these arguments
+    python run.py test                lint, check types, run every test, in several processes
+    python run.py test --core         only the core, in less than a minute: no lint, no ComfyUI, no browser
+    python run.py test ARGS ...       only pytest, with these arguments, in one process
     python run.py test --efficiency PATH   test the XY nodes with this copy of efficiency-nodes-comfyui
     python run.py test --device cuda       check the core on this machine's GPU (or mps, xpu): results, memory, times;
                                            requires a Python with torch, numpy and safetensors; installs nothing
@@ -51,7 +51,8 @@ def test(args: list[str]) -> int:
         return check_device(args)
     environment = prepare(tests=True)
     python = str(environment.python)
-    if "--core" in args:
+    everything, core = not args, "--core" in args
+    if core:
         args = [*CORE, *(arg for arg in args if arg != "--core")]
     # What the fixtures in tests/comfy start. Relative paths on the command line mean the repository.
     variables = os.environ | {
@@ -64,13 +65,19 @@ def test(args: list[str]) -> int:
             raise SystemExit("--efficiency needs the folder of efficiency-nodes-comfyui.")
         variables["EFFICIENCY_NODES_PATH"] = str(Path(args[at + 1]).absolute())
         args = [*args[:at], *args[at + 2 :]] or ["tests/comfy/test_xy_efficiency.py"]
+    if everything or core:
+        # More than four would wait for the one that talks to ComfyUI, and each takes a gigabyte.
+        cores = os.cpu_count() or 1
+        processes = min(cores, 4)
+        args = ["-n", str(processes), "--dist", "loadfile", *args]
+        variables.setdefault("OMP_NUM_THREADS", str(cores // processes))
     checks = {
         "ruff check": ["ruff", "check"],
         "ruff format --check": ["ruff", "format", "--check"],
         "pyright": ["pyright", "--pythonpath", python],
     }
     failed = []
-    for name, check in checks.items() if not args else ():
+    for name, check in checks.items() if everything else ():
         print(f"$ {name}", flush=True)
         if subprocess.run([python, "-m", *check], cwd=ROOT).returncode:
             failed.append(name)

@@ -175,7 +175,8 @@ def _tensor(key: str, value: object, source: str) -> Tensor:
     if isinstance(value, Tensor):
         if not _is_plain(value):
             raise LoraError(f"{source}: entry {key} is an unsupported kind of tensor. Get the LoRA as .safetensors.")
-        return value.detach().clone(memory_format=torch.contiguous_format)
+        tensor: Tensor = value
+        return tensor.detach().clone(memory_format=torch.contiguous_format)
     if isinstance(value, int | float) and key.endswith(".alpha"):
         return torch.tensor(float(value) if abs(value) < 1e300 else math.nan)  # an int may be too large for a float
     kind = type(value).__name__

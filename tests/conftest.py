@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 # One thread for numpy too, which reads this when it is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 import torch
+
+# SIGTERM ends the tests like Ctrl+C does, with their fixtures, so that no server keeps running.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+# Until the tests run: imports and collection make few cycles, and looking for them takes seconds.
+gc.disable()
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,6 +60,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("comfy")
         if item.path.name.startswith("test_fuzz_"):
             item.add_marker("fuzz")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """What exists now stays until the end; the garbage collector need not look through it again and again."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)  # so that pytest-xdist is not required
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile` means OneServer."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from lora_pack.tests.support.workers import OneServer
+
+    return OneServer(config, log)
 
 
 # The fixtures around a real ComfyUI, for tests/comfy and tests/browser alike: one server serves both.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -67,24 +68,36 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(root: Path, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "merge", *arguments], cwd=root, capture_output=True, text=True)
+def run(root: Path, *commands: list[str]) -> list[tuple[int, str]]:
+    """Runs commands of `python -m merge` in one process; the exit code of each and what it printed."""
+    code = (
+        "import contextlib, io, json, sys\n"
+        "from merge.__main__ import main\n"
+        "for command in json.loads(sys.argv[1]):\n"
+        "    printed = io.StringIO()\n"
+        "    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):\n"
+        "        code = main(command)\n"
+        "    print(json.dumps([code, printed.getvalue()]))\n"
+    )
+    arguments = [sys.executable, "-c", code, json.dumps(commands)]
+    done = subprocess.run(arguments, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def test_the_merge_method_of_the_guide_merges(extended: Path):
     for seed in (1, 2, 3):
         save_file(state_dict(make_lora(seed, shapes=SHAPES, ranks=[3])), extended / f"{seed}.safetensors")
     files = [f"{seed}.safetensors" for seed in (1, 2, 3)]
-    as_median = "--mode", "trimmed_mean_svd", "--set", "trim_share=1"
-    run(extended, "merge", *files, *as_median, "--rank", "10", "-o", "out.safetensors")
+    as_median = ["--mode", "trimmed_mean_svd", "--set", "trim_share=1", "--rank", "10", "-o", "out.safetensors"]
+    merged, methods, replayed = run(extended, ["merge", *files, *as_median], ["methods"], ["replay", "out.safetensors"])
+    assert merged[0] == 0, merged[1]
+    assert "--set trim_share=0.5 (0 to 1)" in methods[1]
+    assert replayed[0] == 0, replayed[1]
     found = load(extended / "out.safetensors")
     for name in SHAPES:
         deltas = torch.stack([load(extended / file).modules[name].dense() for file in files])
         assert torch.allclose(found.modules[name].dense(), deltas.median(0).values, atol=1e-5)
-    assert "--set trim_share=0.5 (0 to 1)" in run(extended, "methods")
-    run(extended, "replay", "out.safetensors")
 
 
 def test_the_adapter_family_of_the_guide_is_read_and_merged(extended: Path):
@@ -92,12 +105,17 @@ def test_the_adapter_family_of_the_guide_is_read_and_merged(extended: Path):
     u, v = torch.randn(12, generator=noise), torch.randn(10, generator=noise)
     name = next(iter(SHAPES))
     save_file({f"{name}.outer_u": u, f"{name}.outer_v": v}, extended / "outer.safetensors")
-    assert "rank:    1" in run(extended, "info", "outer.safetensors")
-    run(extended, "merge", "outer.safetensors:0.5", "-o", "half.safetensors")
-    assert torch.allclose(load(extended / "half.safetensors").modules[name].dense(), 0.5 * torch.outer(u, v), atol=1e-6)
     save_file({f"{name}.outer_u": u}, extended / "broken.safetensors")
-    with pytest.raises(AssertionError, match="lacks outer_v"):
-        run(extended, "info", "broken.safetensors")
+    info, merged, broken = run(
+        extended,
+        ["info", "outer.safetensors"],
+        ["merge", "outer.safetensors:0.5", "-o", "half.safetensors"],
+        ["info", "broken.safetensors"],
+    )
+    assert info[0] == 0 and "rank:    1" in info[1]
+    assert merged[0] == 0, merged[1]
+    assert torch.allclose(load(extended / "half.safetensors").modules[name].dense(), 0.5 * torch.outer(u, v), atol=1e-6)
+    assert broken[0] == 1 and "lacks outer_v" in broken[1]
 
 
 def test_the_node_of_the_guide_counts(extended: Path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import Tensor
 
@@ -48,5 +49,5 @@ class KeptMerges:
 def _size(lora: Lora) -> int:
     """The bytes of its tensors in memory; those in files count nothing."""
     fields = (field for module in lora.modules.values() for field in vars(module).values())
-    tensors = (field.held if isinstance(field, LazyTensor) else field for field in fields)
+    tensors: Iterator[Any] = (field.held if isinstance(field, LazyTensor) else field for field in fields)
     return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))

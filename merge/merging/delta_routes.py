@@ -9,6 +9,8 @@ any other                                     truncated_dense_merge    yes
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from ..adapters.base import Adapter
 from ..compute.context import Compute
 from ..compute.devices import on_device
@@ -27,6 +29,9 @@ from .dense_merge import truncated_dense_merge
 from .gram import reweighted, without_zeros
 from .matching import WeightGroup
 from .settings import MergeSettings
+
+# Singular values of a dense float32 delta below this share of its largest may be rounding of its elements.
+RTOL_DENSE = 1e-6
 
 _SUM = Elementwise(weighted_sum)
 
@@ -120,5 +125,11 @@ def _term(adapter: Adapter, strength: float, group: WeightGroup, compute: Comput
     if factors is not None:
         weight = strength * adapter.scale
         return (on_device(factors[0], place), on_device(factors[1], place), weight) if weight else None
-    exact = factored(group, adapter, compute)
+    dense = on_device(adapter.dense(), compute.device)
+    exact = truncate_dense_by_rule(dense, _without_rounding, compute.check)
     return None if exact is None else (exact.up.to(place), exact.down.to(place), strength)
+
+
+def _without_rounding(values: Tensor) -> int:
+    """The rank rule for a dense float32 delta whose every direction will count: without those that are rounding."""
+    return max(1, int((values > RTOL_DENSE * values[0]).sum()))

@@ -24,9 +24,10 @@ class ReusableBuffer:
 
     def floats(self, count: int) -> Tensor:
         """A float32 vector of ``count`` elements, at most ``most``; overwrites the one lent before."""
-        if self._memory is None:
-            self._memory = floats(self._most)
-        return self._memory[:count]
+        memory = self._memory
+        if memory is None:
+            memory = self._memory = floats(self._most)
+        return memory[:count]
 
 
 # Bytes of a chunk at most. Each chunk is twice as large as the one before.

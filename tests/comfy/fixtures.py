@@ -54,17 +54,22 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
     if "EFFICIENCY_NODES_PATH" in os.environ:
         link_folder(Path(os.environ["EFFICIENCY_NODES_PATH"]), custom_nodes / "efficiency-nodes-comfyui")
     shutil.copy(ROOT / "tests" / "comfy" / "third_party_stacker.py", custom_nodes)
-    running = None
+    running = checkpoint = None
     try:
         make_checkpoint = ROOT / "tools" / "make_checkpoint.py"
         out = base / "models" / "checkpoints" / CHECKPOINT
-        subprocess.run([comfyui_python, make_checkpoint, comfyui_folder, out], check=True)
+        # in the background: it takes as long as the start
+        checkpoint = subprocess.Popen([comfyui_python, make_checkpoint, comfyui_folder, out])
         loras = base / "models" / "loras"
         write_lora(loras / "a.safetensors", rank=8, seed=1, dtype=torch.float16, modules=small_modules())
         write_lora(loras / "b.safetensors", rank=4, seed=2, dtype=torch.float32, modules=small_modules())
         running = start(comfyui_folder, comfyui_python, base, log_file=base / "server.log")
+        assert checkpoint.wait() == 0, "make_checkpoint.py failed"
         yield running
     finally:
+        if checkpoint is not None:
+            checkpoint.kill()
+            checkpoint.wait()
         if running is not None:
             running.stop()
         for link in custom_nodes.iterdir():

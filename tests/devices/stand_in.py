@@ -8,7 +8,7 @@ device can't store, and operators that it lacks, even those that a torch functio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -80,15 +80,20 @@ class _Operators(TorchDispatchMode):
 
 def _call(function: Any, arguments: Any, options: dict[str, Any], mode: StandIn | None) -> Any:
     name = getattr(function, "__name__", "")
-    limits = mode.limits if mode is not None else next(_on_device((arguments, options))).limits
-    special = _SPECIAL.get(name)
     if name == "__get__" and isinstance(arguments[0], OnDevice):
-        special = _PROPERTIES.get(getattr(function.__self__, "__name__", ""))
+        name = getattr(function.__self__, "__name__", "")
+        special = _PROPERTIES.get(name)
+    else:
+        special = _SPECIAL.get(name)
+    if name in _RUNS_NOTHING:
+        with torch._C.DisableTorchFunctionSubclass():
+            return function(*arguments, **options)
+    limits = mode.limits if mode is not None else _on_device((arguments, options))[0].limits
     if special is not None:
         return special(function, arguments, options, limits, mode)
     if "device" in options:
         return _make(function, arguments, dict(options), limits, mode)
-    if not any(True for _ in _on_device((arguments, options))):
+    if not _on_device((arguments, options)):
         with torch._C.DisableTorchFunctionSubclass():
             return function(*arguments, **options)
     _require_one_device((arguments, options), limits)
@@ -226,6 +231,10 @@ _PROPERTIES: dict[str, Callable[..., Any]] = {
     "is_mps": lambda function, arguments, options, limits, mode: limits.device.type == "mps",
     "is_cpu": lambda function, arguments, options, limits, mode: False,
 }
+# Functions and properties that run no operator and give no tensor: most of what the core asks of one.
+_RUNS_NOTHING = frozenset({"shape", "dtype", "ndim", "requires_grad", "is_sparse", "nbytes", "itemsize"}) | frozenset(
+    {"size", "stride", "dim", "numel", "element_size", "is_contiguous", "is_floating_point", "is_complex"}
+)
 
 
 # --- tensors and devices ---
@@ -246,7 +255,7 @@ def _device(tensor: Tensor, limits: Limits) -> torch.device:
 
 
 def _first_device(values: Any, limits: Limits) -> torch.device:
-    return limits.device if any(True for _ in _on_device(values)) else CPU
+    return limits.device if _on_device(values) else CPU
 
 
 def _claimed(tensor: Tensor, limits: Limits) -> OnDevice:
@@ -281,15 +290,21 @@ def _mapped(values: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return values
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def _tensors(values: Any) -> list[Tensor]:
     if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, dict):
-        yield from _tensors(list(values.values()))
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _tensors(value)
+        return [values]
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, list | tuple):
+        return []
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple | dict):
+            found += _tensors(value)
+    return found
 
 
-def _on_device(values: Iterable[Any]) -> Iterator[OnDevice]:
-    return (tensor for tensor in _tensors(values) if isinstance(tensor, OnDevice))
+def _on_device(values: Any) -> list[OnDevice]:
+    return [tensor for tensor in _tensors(values) if isinstance(tensor, OnDevice)]

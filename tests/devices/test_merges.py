@@ -4,7 +4,8 @@ to the CPU except for exact algebra."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 
@@ -67,6 +68,35 @@ def on_cpu(operation: str, family: str) -> Lora:
     return OPERATIONS[operation](inputs(family), Compute())
 
 
+@cache
+def merged_on_cpu(mode: str, family: str) -> Lora:
+    return merge(mode, inputs(family), 0.3)
+
+
+@cache
+def dense_delta_on_cpu(mode: str, family: str) -> Tensor:
+    with noted_deltas() as merged:
+        merge(mode, inputs(family), 0.3)
+    (delta,) = merged
+    return delta
+
+
+@contextmanager
+def noted_deltas() -> Iterator[list[Tensor]]:
+    """Collects every merged delta before it is truncated, on the CPU."""
+    merged: list[Tensor] = []
+    original = dense_merge.merged_delta
+
+    def noted(*arguments, **options):
+        dense, total = original(*arguments, **options)
+        merged.append(dense.cpu().clone())
+        return dense, total
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense_merge, "merged_delta", noted)
+        yield merged
+
+
 def assert_same(found: Mapping[str, Adapter], expected: Mapping[str, Adapter], within: float) -> None:
     assert list(found) == list(expected)
     for key, module in found.items():
@@ -105,7 +135,7 @@ def test_masks_of_factors_are_the_same_on_every_device(limits: Limits, mode: str
     for family in WITH_FACTORS | VECTORS:
         with StandIn(limits):
             found = merge(mode, inputs(family), 0.3, compute=Compute(limits.device))
-        expected = merge(mode, inputs(family), 0.3)
+        expected = merged_on_cpu(mode, family)
         for key, module in found.modules.items():
             other = expected.modules[key]
             pairs = (
@@ -121,22 +151,12 @@ def test_masks_of_factors_are_the_same_on_every_device(limits: Limits, mode: str
 
 
 @pytest.mark.parametrize("mode", ["ties_svd", "dare_linear_svd", "dare_ties_svd", "magnitude_prune_svd"])
-def test_masks_of_deltas_are_the_same_on_every_device(limits: Limits, mode: str, monkeypatch: pytest.MonkeyPatch):
-    merged: list[Tensor] = []
-    original = dense_merge.merged_delta
-
-    def noted(*arguments, **options):
-        dense, total = original(*arguments, **options)
-        merged.append(dense.cpu().clone())
-        return dense, total
-
-    monkeypatch.setattr(dense_merge, "merged_delta", noted)
+def test_masks_of_deltas_are_the_same_on_every_device(limits: Limits, mode: str):
     for family in WITH_FACTORS | DENSE:
-        merged.clear()
-        with StandIn(limits):
+        with noted_deltas() as merged, StandIn(limits):
             merge(mode, inputs(family), 0.3, compute=Compute(limits.device))
-        merge(mode, inputs(family), 0.3)
-        there, here = merged
+        (there,) = merged
+        here = dense_delta_on_cpu(mode, family)
         assert torch.equal(there != 0, here != 0), family
         assert oracle.distance(there.double().numpy(), here.double().numpy()) <= EXACT, family
 

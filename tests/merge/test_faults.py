@@ -54,12 +54,17 @@ def listed(files: dict[str, str]) -> dict[str, str]:
 # Killed
 
 
+@pytest.fixture(scope="module")
+def killed_saves(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return reports("points", tmp_path_factory.mktemp("killed"))
+
+
 @needs_fork
 @pytest.mark.slow
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("links", [True, False])
-def test_a_save_killed_at_any_point_leaves_the_old_file_or_the_new_one(overwrite: bool, links: bool, tmp_path: Path):
-    before, *killed, whole = reports("points", tmp_path, int(overwrite), int(links))
+@pytest.mark.parametrize("way", ["keep, links", "keep, no links", "overwrite, links", "overwrite, no links"])
+def test_a_save_killed_at_any_point_leaves_the_old_file_or_the_new_one(way: str, killed_saves: list[dict[str, Any]]):
+    overwrite, links = "overwrite" in way, "no links" not in way
+    before, *killed, whole = (run for run in killed_saves if run["in"] == way)
     assert len(killed) >= 20 and all(run["killed"] for run in killed) and not whole["killed"]
     old, new = before["files"], whole["files"]
     assert list(new) == [OLD] if overwrite else sorted(new) == [OLD, NEXT]

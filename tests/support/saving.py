@@ -1,6 +1,6 @@
 """Saves LoRAs in processes of their own, for test_faults.py: some to be killed, some to be at it at once.
 
-python saving.py points FOLDER OVERWRITE LINKS    killed at each point of a save in turn; a line of JSON for each
+python saving.py points FOLDER                    killed at each point of a save in turn; a line of JSON for each
 python saving.py moments FOLDER COUNT             killed at random moments of endless saving
 python saving.py many FOLDER SEED COUNT           saves to one name as soon as there is a file FOLDER/go
 """
@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -46,7 +47,7 @@ def listing(folder: Path) -> dict[str, str]:
 
 
 def report(point: int, killed: bool, folder: Path) -> None:
-    print(json.dumps({"point": point, "killed": killed, "files": listing(folder)}), flush=True)
+    print(json.dumps({"in": folder.name, "point": point, "killed": killed, "files": listing(folder)}), flush=True)
 
 
 def forked(work: Callable[[], object], kill_after: float | None = None) -> int:
@@ -93,6 +94,15 @@ def killed_at_points(folder: Path, overwrite: bool, links: bool) -> None:
         save(lora(1), folder / NAME)
 
 
+def killed_in_every_way(folder: Path) -> None:
+    """killed_at_points for each way to save, in a folder for each, such as `overwrite, no links`."""
+    for overwrite, links in product((False, True), repeat=2):
+        inside = folder / f"{'overwrite' if overwrite else 'keep'}, {'links' if links else 'no links'}"
+        inside.mkdir()
+        # in a fork, since os.link stays replaced
+        assert forked(lambda inside=inside, way=(overwrite, links): killed_at_points(inside, *way)) == 0
+
+
 def killed_at_moments(folder: Path, count: int) -> None:
     safetensors_file.WRITE_BYTES = 9000
     moments = random.Random(1)
@@ -123,7 +133,7 @@ def save_many(folder: Path, seed: int, count: int) -> None:
 def main(command: str, folder: Path, *numbers: int) -> None:
     torch.set_num_threads(1)  # a process with threads can't be forked
     if command == "points":
-        killed_at_points(folder, bool(numbers[0]), bool(numbers[1]))
+        killed_in_every_way(folder)
     elif command == "moments":
         killed_at_moments(folder, numbers[0])
     else:

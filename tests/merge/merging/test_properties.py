@@ -49,7 +49,7 @@ untied_svd = st.sampled_from([mode for mode in DELTA_MODES if mode not in COMPUT
 PEFT_MODES = [mode for mode in ALL_MODES if method_of(mode).name in {method_of(one).name for one in FACTOR_MODES}]
 RANDOM = using_seed(ALL_MODES)
 modes = st.sampled_from(ALL_MODES)
-untied = st.sampled_from([mode for mode in ALL_MODES if mode not in COMPUTED])
+untied_modes = st.sampled_from([mode for mode in ALL_MODES if mode not in COMPUTED])
 peft_without_dare = st.sampled_from([mode for mode in PEFT_MODES if mode not in RANDOM])
 without_dare_or_order = st.sampled_from([m for m in ALL_MODES if m not in (*RANDOM, *COMPUTED, "np_svd")])
 svd_without_dare = st.sampled_from([mode for mode in DELTA_MODES if mode not in RANDOM])
@@ -140,7 +140,7 @@ def test_results_share_no_memory_with_their_inputs(inputs: list[Lora], mode: str
 
 
 @examples(30)
-@given(lora_lists(), untied, densities, st.sampled_from([2.0, 0.125, 3.7]))
+@given(lora_lists(), untied_modes, densities, st.sampled_from([2.0, 0.125, 3.7]))
 def test_strengths_scale_the_result(inputs: list[Lora], mode: str, density: float, factor: float):
     once = deltas(merge(mode, inputs, density))
     scaled = merge(mode, [lora.with_strengths(factor, factor) for lora in inputs], density)
@@ -172,7 +172,7 @@ def test_peft_s_modes_are_linear_in_each_strength(
 
 
 @examples(30)
-@given(lora_lists(), untied, densities)
+@given(lora_lists(), untied_modes, densities)
 def test_negative_strengths_negate_the_result(inputs: list[Lora], mode: str, density: float):
     once = deltas(merge(mode, inputs, density))
     negated = merge(mode, [lora.with_strengths(-1, -1) for lora in inputs], density)

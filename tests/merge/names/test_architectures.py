@@ -6,7 +6,6 @@ tests/comfy/test_key_maps.py compares the tables with a real ComfyUI.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 
@@ -561,8 +560,10 @@ def test_a_fused_weight_has_a_name_for_each_part_in_diffusers_style():
 # ---- all of the tables
 
 
-def weights_of(architecture: Architecture, every_block: bool = False) -> Iterator[tuple[str, dict[str, str]]]:
+@cache
+def weights_of(architecture: Architecture, every_block: bool = False) -> list[tuple[str, dict[str, str]]]:
     """Every weight's pattern with numbers: of all blocks, or of the first, the second and the last."""
+    found: list[tuple[str, dict[str, str]]] = []
     for pattern in architecture.weights:
         values: dict[str, list[int]] = {"n": [0, 1, 2], "m": [0, 1]}
         if "{b}" in pattern:
@@ -572,7 +573,8 @@ def weights_of(architecture: Architecture, every_block: bool = False) -> Iterato
         for chosen in itertools.product(*(values[placeholder] for placeholder in used)):
             numbers = dict(zip(used, map(str, chosen), strict=True))
             if architecture.own_paths.find(fill(pattern, numbers).replace(".", "_")) == (pattern, numbers):
-                yield pattern, numbers  # otherwise a pattern with fewer placeholders matches this path
+                found.append((pattern, numbers))  # otherwise a pattern with fewer placeholders matches this path
+    return found
 
 
 @cache
@@ -583,6 +585,11 @@ def modules_of(architecture: Architecture, every_block: bool = False) -> Modules
         for pattern, numbers in weights_of(architecture, every_block)
         if pattern in architecture.shapes
     }
+
+
+@cache
+def candidates_of_all(architecture: Architecture) -> tuple[Architecture, ...]:
+    return candidates(modules_of(architecture, every_block=True))
 
 
 @each_architecture
@@ -858,10 +865,11 @@ ALIKE_IN_DIFFUSERS = ("Cosmos 14B", "Cosmos Predict2 14B")
 
 @each_architecture
 def test_a_lora_of_all_weights_is_recognised_in_every_style(architecture: Architecture):
+    shapes = {resolve(n, architecture).weight: s for n, s in modules_of(architecture, every_block=True).items()}
     for style in STYLES:
         modules: Modules = {}
-        for name, (rows, columns) in modules_of(architecture, every_block=True).items():
-            for other, target in style_names(resolve(name, architecture).weight, architecture, style):
+        for weight, (rows, columns) in shapes.items():
+            for other, target in style_names(weight, architecture, style):
                 modules[other] = (int(rows * target.rows.size), columns)
         found = candidates(modules)
         assert architecture in found
@@ -891,7 +899,7 @@ def test_some_modules_of_a_lora_are_never_recognised_as_another_architecture(
         for name in part:  # the two must resolve all of its names alike
             assert resolve(name, recognised) == resolve(name, architecture)
     # a LoRA of all weights decides for it
-    whole = candidates(modules_of(architecture, every_block=True))
+    whole = candidates_of_all(architecture)
     assert find_clash([found, whole]) is None
     together = shared_architecture([found, whole])
     assert together is not None and compatible(together, architecture)
