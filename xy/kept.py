@@ -48,6 +48,6 @@ class KeptMerges:
 
 def _size(lora: Lora) -> int:
     """The bytes of its tensors in memory; those in files count nothing."""
-    fields = (field for module in lora.modules.values() for field in vars(module).values())
-    tensors: Iterator[Any] = (field.held if isinstance(field, LazyTensor) else field for field in fields)
-    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+    fields: Iterator[Any] = (field for module in lora.modules.values() for field in vars(module).values())
+    held: Iterator[Any] = (field.held if isinstance(field, LazyTensor) else field for field in fields)
+    return sum(one.nbytes for one in held if isinstance(one, Tensor))
