@@ -28,6 +28,7 @@ ORDER = (
     "merge.block_weights",
     "merge.files",
     "merge.merging",
+    "merge.inspecting",
     "merge.replay",
     "merge.__main__",
     "pictures",
