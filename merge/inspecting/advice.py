@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .inspect import Inspection
 from .loras import LoraNumbers
 from .pairs import PairNumbers
-from .weight_pairs import Sharing
+from .weight_pairs import Sharing, Side
 from .wording import listed, number, percent
 
 
@@ -73,8 +73,9 @@ def _on_overlap(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
     for pair in sorted(inspection.pairs, key=_amount_shared, reverse=True):
         if not overlaps(pair):
             continue
-        shares = " ".join(filter(None, (_shares(pair), _direction(pair))))
-        yield f"{names[pair.first]} and {names[pair.second]} {shares}: try np_svd or tsv_svd, which keep them apart."
+        shares = " and ".join(filter(None, (_shares(pair), _direction(pair))))
+        what = "lower their strengths, or try" if _is_parallel(pair) else "try"
+        yield f"{names[pair.first]} and {names[pair.second]} {shares}: {what} np_svd or tsv_svd."
 
 
 def _on_independence(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
@@ -121,37 +122,31 @@ def has_spare_rank(lora: LoraNumbers) -> bool:
 
 
 def _amount_shared(pair: PairNumbers) -> float:
-    return max((max(one.input_excess, one.output_excess) for one in (pair.inside, pair.around) if one), default=0.0)
+    return max((side.above_chance for _, side in _sides(pair)), default=0.0)
+
+
+def _sides(pair: PairNumbers) -> list[tuple[Sharing, Side]]:
+    """The input and the output side in both directions, as far as they are measured."""
+    return [(sharing, side) for sharing in (pair.inside, pair.around) if sharing for side in sharing.sides]
 
 
 def _shares(pair: PairNumbers) -> str:
     """share 31 % of their input directions (4 % by chance), most in OUT03 (52 %)"""
-    sides = [(one, _Side("input", one.input, one.input_by_chance)) for one in (pair.inside, pair.around) if one]
-    sides += [(one, _Side("output", one.output, one.output_by_chance)) for one in (pair.inside, pair.around) if one]
-    if not sides:
+    if not _sides(pair):
         return ""
-    sharing, side = max(sides, key=lambda item: item[1].excess)
+    sharing, side = max(_sides(pair), key=lambda item: item[1].above_chance)
     text = f"share {percent(side.share)} of their {side.name} directions ({percent(side.chance)} by chance)"
     return text + (_block(pair, side.name) if sharing is pair.inside else "")
 
 
-@dataclass(frozen=True)
-class _Side:
-    name: str
-    share: float
-    chance: float
-
-    @property
-    def excess(self) -> float:
-        return Sharing(self.share, self.chance, 0.0, 0.0).input_excess
-
-
-def _block(pair: PairNumbers, side: str) -> str:
-    """The block in which two LoRAs share the most, if it is more than elsewhere."""
+def _block(pair: PairNumbers, name: str) -> str:
+    """The block in which two LoRAs share the most on a side, if there are several."""
     found = [
-        (sharing.input if side == "input" else sharing.output, block)
+        (side.share, block)
         for block, (sharing, energy) in pair.sharing_by_block().items()
         if energy >= THRESHOLDS.block
+        for side in sharing.sides
+        if side.name == name
     ]
     if len(found) < 2:
         return ""
@@ -162,7 +157,11 @@ def _block(pair: PairNumbers, side: str) -> str:
 def _direction(pair: PairNumbers) -> str:
     if pair.cosine is None or abs(pair.cosine) < THRESHOLDS.cosine:
         return ""
-    if pair.cosine >= THRESHOLDS.parallel:
-        return f"and are nearly the same change (cosine {pair.cosine:.2f}), so their sum is strong"
+    if _is_parallel(pair):
+        return f"are nearly the same change (cosine {pair.cosine:.2f})"
     way = "point the same way" if pair.cosine > 0 else "pull against each other"
-    return f"and {way} (cosine {pair.cosine:.2f})"
+    return f"{way} (cosine {pair.cosine:.2f})"
+
+
+def _is_parallel(pair: PairNumbers) -> bool:
+    return pair.cosine is not None and pair.cosine >= THRESHOLDS.parallel

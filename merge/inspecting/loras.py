@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..adapters.base import Adapter, Lora
 from ..merging.key_resolver import ModelNames, resolver_for
+from ..names.roles import role_order
 from ..numerics.spectrum import rank_holding
 from ..provenance.metadata import trigger_words
 from .places import Place, places_in
@@ -78,6 +79,11 @@ class LoraNumbers:
         places = sorted(self.places.values(), key=lambda place: place.order)
         parts = self.parts(lambda place: place.block)
         return {block: parts[block] for block in dict.fromkeys(place.block for place in places)}
+
+    def roles(self) -> dict[str, Part]:
+        """By role, in the order in which roles are read."""
+        parts = self.parts(lambda place: place.role)
+        return {role: parts[role] for role in sorted({place.role for place in self.places.values()}, key=role_order)}
 
     def _part(self, numbers: Sequence[WeightNumbers]) -> Part:
         measured = [one for one in numbers if one.norm is not None]

@@ -13,6 +13,20 @@ from .weights import WeightedProduct
 
 
 @dataclass(frozen=True)
+class Side:
+    """The share inside the other LoRA's directions on one side of the weight, and what chance gives."""
+
+    name: str
+    share: float
+    chance: float
+
+    @property
+    def above_chance(self) -> float:
+        """0 at chance, 1 if all is shared; 0 where chance gives everything."""
+        return (self.share - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
+
+
+@dataclass(frozen=True)
 class Sharing:
     """Shares of one LoRA's energy inside the other's input and output directions, and what chance gives.
 
@@ -25,17 +39,11 @@ class Sharing:
     output_by_chance: float
 
     @property
-    def input_excess(self) -> float:
-        return above_chance(self.input, self.input_by_chance)
-
-    @property
-    def output_excess(self) -> float:
-        return above_chance(self.output, self.output_by_chance)
-
-
-def above_chance(share: float, chance: float) -> float:
-    """How far a share is above chance: 0 at chance, 1 if all is shared."""
-    return (share - chance) / (1 - chance) if chance < 1 else 0.0
+    def sides(self) -> tuple[Side, Side]:
+        return (
+            Side("input", self.input, self.input_by_chance),
+            Side("output", self.output, self.output_by_chance),
+        )
 
 
 @dataclass(frozen=True)

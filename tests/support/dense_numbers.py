@@ -13,7 +13,7 @@ TINY = 1e-6
 
 
 def deltas(state: Mapping[str, Tensor]) -> dict[str, Array]:
-    """The delta of each module of a state dict, as a matrix (a vector as one column): LyCORIS's and kohya's formulas."""
+    """The delta of each module of a state dict, as a matrix; a vector has one column."""
     modules: dict[str, dict[str, Array]] = {}
     for key, tensor in state.items():
         name, suffix = key.split(".", 1)

@@ -21,8 +21,8 @@ CLOSE = 2e-5
 MATRICES = [family for family in WITH_FACTORS | DENSE if "3x3" not in family and "Tucker" not in family]
 
 
-def close(got: float | None, wanted: float, tolerance: float = CLOSE) -> bool:
-    return got is not None and math.isclose(got, wanted, rel_tol=tolerance, abs_tol=tolerance)
+def close(got: float | None, wanted: float | np.floating, tolerance: float = CLOSE) -> bool:
+    return got is not None and math.isclose(got, float(wanted), rel_tol=tolerance, abs_tol=tolerance)
 
 
 def pair_of(first: Lora, second: Lora) -> PairNumbers:
@@ -128,7 +128,7 @@ def test_a_pair_of_whole_loras_counts_all_weights():
         ]
         for lora in loras
     ]
-    assert_pair(pair_of(*loras), *deltas)
+    assert_pair(pair_of(*loras), deltas[0], deltas[1])
 
 
 def test_a_weight_that_one_lora_lacks_counts_in_the_norms():
