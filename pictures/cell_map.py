@@ -17,6 +17,8 @@ GAP = 6  # between groups of columns
 WIDE_GAP = 18  # before the columns that stand apart
 MARGIN = 20
 MOST_CELL_WIDTH = 56
+# The width of columns that stand apart, where there are more of them than of the others.
+NARROW = 0.5
 
 
 class Column(TypedDict):
@@ -45,13 +47,19 @@ def label_width(rows: Sequence[str], letters: Lettering) -> int:
 
 
 def column_bounds(columns: Sequence[Column], left: int, width: int) -> list[tuple[int, int]]:
-    """Where each column begins and ends, in pixels, from ``left`` on within ``width``."""
+    """Where each column begins and ends, in pixels, from ``left`` on within ``width``.
+
+    Columns that stand apart are narrower if there are more of them than of the others, which matter more.
+    """
     gaps = [_gap(before, after) for before, after in zip(columns, columns[1:], strict=False)]
-    cell = min(MOST_CELL_WIDTH, (width - left - MARGIN - sum(gaps)) / max(1, len(columns)))
+    apart = sum(column["apart"] for column in columns)
+    narrow = NARROW if 0 < len(columns) - apart < apart else 1.0
+    parts = [narrow if column["apart"] else 1.0 for column in columns]
+    cell = min(MOST_CELL_WIDTH, (width - left - MARGIN - sum(gaps)) / (sum(parts) or 1))
     bounds, x = [], float(left)
-    for gap in [*gaps, 0]:
-        bounds.append((round(x), max(round(x) + 2, round(x + cell) - 1)))
-        x += cell + gap
+    for gap, part in zip([*gaps, 0], parts, strict=True):
+        bounds.append((round(x), max(round(x) + 2, round(x + cell * part) - 2)))
+        x += cell * part + gap
     return bounds
 
 
@@ -62,21 +70,30 @@ def _gap(before: Column, after: Column) -> int:
 
 
 def draw_map(
-    title: str, rows: Sequence[str], columns: Sequence[Column], cells: Cells, scale: ColourScale, width: int
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[Column],
+    cells: Cells,
+    scale: ColourScale,
+    width: int,
+    subtitle: str = "",
+    has_legend: bool = True,
 ) -> Image.Image:
     """The map in a picture of this width; its height follows from the number of rows."""
     letters, small = Lettering.of_size(24), Lettering.of_size(20)
     bounds = column_bounds(columns, MARGIN + label_width(rows, small), width)
     groups = _group_labels(columns, bounds, small, width)
     lines = 1 + max((line for *_, line in groups), default=0)
-    top = letters.line_height + 6 + lines * small.line_height
+    head = letters.line_height + (small.line_height if subtitle else 0) + 4
+    top = head + 2 + lines * small.line_height
     bottom = top + len(rows) * ROW_HEIGHT
-    height = bottom + small.line_height + 8 + 2 * small.line_height
+    height = bottom + small.line_height + (8 + 2 * small.line_height if has_legend else 0)
     image = Image.new("RGB", (width, height), GROUND)
     canvas = ImageDraw.Draw(image)
     canvas.text((MARGIN, 0), letters.fitted(title, width - 2 * MARGIN), fill=TEXT, font=letters.font)
+    canvas.text((MARGIN, letters.line_height), small.fitted(subtitle, width - 2 * MARGIN), fill=MUTED, font=small.font)
     for x, text, line in groups:
-        y = letters.line_height + 4 + (lines - 1 - line) * small.line_height
+        y = head + (lines - 1 - line) * small.line_height
         canvas.text((x, y), text, fill=MUTED, font=small.font)
     for index, (row, values) in enumerate(zip(rows, cells, strict=True)):
         y = top + index * ROW_HEIGHT
@@ -84,7 +101,8 @@ def draw_map(
         for (left, right), value in zip(bounds, values, strict=True):
             _draw_cell(image, (left, y, right, y + ROW_HEIGHT - 2), value, scale)
     _draw_numbers(canvas, columns, bounds, bottom + 1, small)
-    _draw_scale(canvas, scale, bottom + small.line_height + 8, width, small)
+    if has_legend:
+        _draw_scale(canvas, scale, bottom + small.line_height + 8, width, small)
     return image
 
 

@@ -62,7 +62,8 @@ def draw_curves(title: str, curves: Sequence[Curve], width: int) -> Image.Image:
         y = bottom + 8 + small.line_height * (number + 1)
         canvas.line((MARGIN, y + small.line_height // 2, MARGIN + 26, y + small.line_height // 2), fill=colour, width=4)
         marks = ", ".join(f"{rank} for {percent} %" for percent, rank in curve["marks"])
-        canvas.text((MARGIN + 36, y), f"{curve['label']}  rank {marks}".strip(), fill=TEXT, font=small.font)
+        label = f"{curve['label']}: " if curve["label"] else ""
+        canvas.text((MARGIN + 36, y), f"{label}rank {marks}", fill=TEXT, font=small.font)
     return image
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .cell_map import Cells, ColourScale, Column, draw_map
 from .energy_curves import Curve, draw_curves
-from .lettering import Lettering
+from .lettering import SPACES, Lettering
 from .theme import ACCENT, GROUND, MUTED, PANEL, TEXT, diverging, heat
 
 # Shown on a node about half as wide.
@@ -27,23 +27,26 @@ class NamedLora(TypedDict):
     facts: Sequence[tuple[str, str]]
 
 
-class EnergyMap(TypedDict):
+class Grid(TypedDict):
+    rows: Sequence[str]
+    columns: Sequence[Column]
+    cells: Cells
+
+
+class EnergyMap(Grid):
     label: str
-    cells: Cells
 
 
-class Overlap(TypedDict):
+class Overlap(Grid):
     title: str
-    cells: Cells
+    subtitle: str
 
 
 class Figure(TypedDict):
-    """``most`` and ``most_overlap`` are the numbers with the full colours. All maps have the same rows and columns."""
+    """``most`` and ``most_overlap`` are the numbers with the full colours."""
 
     sentence: str
     loras: Sequence[NamedLora]
-    rows: Sequence[str]
-    columns: Sequence[Column]
     maps: Sequence[EnergyMap]
     most: float
     overlaps: Sequence[Overlap]
@@ -54,14 +57,15 @@ class Figure(TypedDict):
 
 def draw_inspection(figure: Figure) -> Image.Image:
     """An RGB picture, WIDTH pixels wide."""
-    rows, columns = figure["rows"], figure["columns"]
     parts = [_header(figure)]
-    for energy in figure["maps"]:
-        title = f"{energy['label']}  where its energy is".strip()
-        parts.append(draw_map(title, rows, columns, energy["cells"], _energy_scale(figure["most"]), WIDTH))
-    for overlap in figure["overlaps"]:
+    for number, energy in enumerate(figure["maps"], 1):
+        title = f"{energy['label']}: where its energy is" if energy["label"] else "Where its energy is"
+        is_last = number == len(figure["maps"])
+        parts.append(_map(energy, title, _energy_scale(figure["most"]), "", is_last))
+    for number, overlap in enumerate(figure["overlaps"], 1):
+        is_last = number == len(figure["overlaps"])
         scale = _overlap_scale(figure["most_overlap"])
-        parts.append(draw_map(overlap["title"], rows, columns, overlap["cells"], scale, WIDTH))
+        parts.append(_map(overlap, overlap["title"], scale, overlap["subtitle"], is_last))
     if figure["curves"]:
         parts.append(draw_curves("Share of the energy kept, by rank", figure["curves"], WIDTH))
     if figure["left_out"]:
@@ -74,10 +78,14 @@ def as_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)[None]
 
 
+def _map(grid: Grid, title: str, scale: ColourScale, subtitle: str, has_legend: bool) -> Image.Image:
+    return draw_map(title, grid["rows"], grid["columns"], grid["cells"], scale, WIDTH, subtitle, has_legend)
+
+
 def _header(figure: Figure) -> Image.Image:
     """The LoRAs with four numbers each, and the sentence."""
     large, letters = Lettering.of_size(28), Lettering.of_size(22)
-    lines = large.wrap(figure["sentence"], WIDTH - 2 * MARGIN - 24)
+    lines = large.wrap(figure["sentence"], WIDTH - 2 * MARGIN - 24, SPACES)
     block = large.line_height + letters.line_height + 12
     height = 12 + len(figure["loras"]) * block + len(lines) * large.line_height + 28
     image = Image.new("RGB", (WIDTH, height), GROUND)

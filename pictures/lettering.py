@@ -14,6 +14,7 @@ from torch import Tensor
 MIN_FONT_SIZE = 11
 # Where a line may wrap: before whitespace, and after a character that joins words in file names.
 BREAKS = re.compile(r"(?<=[^\W_][_\-/,])|(?=\s)")
+SPACES = re.compile(r"(?=\s)")
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,10 @@ class Lettering:
     def width(self, text: str) -> int:
         return int(np.ceil(self.font.getlength(text))) if text else 0
 
-    def wrap(self, text: str, width: int) -> list[str]:
+    def wrap(self, text: str, width: int, breaks: re.Pattern[str] = BREAKS) -> list[str]:
         """The text in lines of at most this width. A word that is too long for a line is broken anywhere."""
         lines = [""]
-        for piece in BREAKS.split(self.drawable(text).strip()):
+        for piece in breaks.split(self.drawable(text).strip()):
             if self.width((lines[-1] + piece).strip()) <= width:
                 lines[-1] += piece
                 continue

@@ -23,7 +23,7 @@ CURVES: tuple[Colour, ...] = (
 )
 
 # From nothing to the most, ever brighter.
-_HEAT: tuple[Colour, ...] = ((50, 46, 62), (96, 40, 120), (190, 58, 92), (246, 142, 40), (253, 246, 170))
+_HEAT: tuple[Colour, ...] = ((60, 54, 80), (100, 42, 124), (190, 58, 92), (246, 142, 40), (253, 246, 170))
 # From against through nothing to together.
 _DIVERGING: tuple[Colour, ...] = ((214, 48, 40), (240, 152, 132), (238, 238, 238), (138, 176, 236), (32, 96, 214))
 

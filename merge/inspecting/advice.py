@@ -9,7 +9,7 @@ from .inspect import Inspection
 from .loras import LoraNumbers
 from .pairs import PairNumbers
 from .weight_pairs import Sharing, Side
-from .wording import listed, number, percent
+from .wording import cosine, listed, number, percent
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Thresholds:
     if all are shared; unrelated LoRAs of small weights reach 0.1. ``cosine``: of the whole LoRAs, by magnitude.
     ``parallel``: the cosine of what is nearly one LoRA. ``spare_rank``: the rank that holds 99 % of the energy as a
     share of the largest rank, below or at which a smaller rank is advised. ``block``: the share of the energy that a
-    block must have to be named.
+    block must have to be named, and ``block_above``: how much more it must share than the whole.
     """
 
     imbalance: float = 4.0
@@ -29,6 +29,7 @@ class Thresholds:
     parallel: float = 0.7
     spare_rank: float = 0.75
     block: float = 0.05
+    block_above: float = 0.05
 
 
 THRESHOLDS = Thresholds()
@@ -70,7 +71,7 @@ def _on_imbalance(loras: Sequence[LoraNumbers], names: Sequence[str]) -> Iterato
 
 
 def _on_overlap(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
-    for pair in sorted(inspection.pairs, key=_amount_shared, reverse=True):
+    for pair in sorted(inspection.pairs, key=amount_shared, reverse=True):
         if not overlaps(pair):
             continue
         shares = " and ".join(filter(None, (_shares(pair), _direction(pair))))
@@ -103,13 +104,13 @@ def _nothing_to_do(loras: Sequence[LoraNumbers], names: Sequence[str]) -> str:
     lora, name = loras[0], names[0]
     if len(loras) > 1 or lora.rank_for is None or lora.rank is None:
         return "There is not enough that could be measured for advice."
-    return f"{name} uses its rank: 99 % of it takes rank {lora.rank_for[-1]} of {lora.rank}."
+    return f"99 % of {name} takes rank {lora.rank_for[-1]} of {lora.rank}: it uses its rank."
 
 
 def overlaps(pair: PairNumbers) -> bool:
     """Whether two LoRAs share directions or point along each other, beyond chance."""
     aligned = pair.cosine is not None and abs(pair.cosine) >= THRESHOLDS.cosine
-    return aligned or _amount_shared(pair) >= THRESHOLDS.shared
+    return aligned or amount_shared(pair) >= THRESHOLDS.shared
 
 
 def is_independent(pair: PairNumbers) -> bool:
@@ -121,7 +122,8 @@ def has_spare_rank(lora: LoraNumbers) -> bool:
     return bool(lora.rank and lora.rank_for and lora.rank_for[-1] <= THRESHOLDS.spare_rank * lora.rank)
 
 
-def _amount_shared(pair: PairNumbers) -> float:
+def amount_shared(pair: PairNumbers) -> float:
+    """How far above chance the shared directions are, on the side where they are most: 0 at chance, 1 if all are."""
     return max((side.above_chance for _, side in _sides(pair)), default=0.0)
 
 
@@ -136,31 +138,30 @@ def _shares(pair: PairNumbers) -> str:
         return ""
     sharing, side = max(_sides(pair), key=lambda item: item[1].above_chance)
     text = f"share {percent(side.share)} of their {side.name} directions ({percent(side.chance)} by chance)"
-    return text + (_block(pair, side.name) if sharing is pair.inside else "")
+    return text + _block(pair, sharing, side.name)
 
 
-def _block(pair: PairNumbers, name: str) -> str:
-    """The block in which two LoRAs share the most on a side, if there are several."""
+def _block(pair: PairNumbers, sharing: Sharing, name: str) -> str:
+    """The block in which two LoRAs share the most on a side, if that is more than overall."""
     found = [
         (side.share, block)
-        for block, (sharing, energy) in pair.sharing_by_block().items()
+        for block, (of_block, energy) in pair.sharing_by_block(sharing).items()
         if energy >= THRESHOLDS.block
-        for side in sharing.sides
+        for side in of_block.sides
         if side.name == name
     ]
-    if len(found) < 2:
-        return ""
-    share, block = max(found)
-    return f", most in {block} ({percent(share)})"
+    share, block = max(found, default=(0.0, ""))
+    overall = next(side.share for side in sharing.sides if side.name == name)
+    return f", most in {block} ({percent(share)})" if share >= overall + THRESHOLDS.block_above else ""
 
 
 def _direction(pair: PairNumbers) -> str:
     if pair.cosine is None or abs(pair.cosine) < THRESHOLDS.cosine:
         return ""
     if _is_parallel(pair):
-        return f"are nearly the same change (cosine {pair.cosine:.2f})"
+        return f"are nearly the same change (cosine {cosine(pair.cosine)})"
     way = "point the same way" if pair.cosine > 0 else "pull against each other"
-    return f"{way} (cosine {pair.cosine:.2f})"
+    return f"{way} (cosine {cosine(pair.cosine)})"
 
 
 def _is_parallel(pair: PairNumbers) -> bool:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..names.roles import role_order
-from .advice import advice
+from .advice import advice, amount_shared
+from .advice import overlaps as is_overlap
 from .inspect import Inspection
 from .loras import LoraNumbers
 from .pairs import PairNumbers
 from .places import Place
 from .weight_pairs import WeightPair
 from .weights import PERCENTS
-from .wording import letters, number, percent
+from .wording import NOT_MEASURED, cosine, letters, number, percent
 
 # More would make a picture that nobody can read on a node; the report has all.
 MOST_MAPS = 6
@@ -31,35 +32,30 @@ def figure_of(inspection: Inspection) -> dict[str, Any]:
 
     In ``cells`` None is a cell that no weight lies in, and NaN one that isn't measured.
     """
-    labels = letters(len(inspection.loras))
+    labels = letters(len(inspection.loras)) if len(inspection.loras) > 1 else [""]
     shown = inspection.loras[:MOST_MAPS]
-    places = [place for lora in shown for place in lora.places.values()]
-    rows = sorted({place.role for place in places}, key=role_order)
-    columns = list({place.block: place for place in sorted(places, key=lambda place: place.order)}.values())
-    names = labels if len(labels) > 1 else [inspection.loras[0].name]
-
-    def grid(cells: Mapping[Cell, float]) -> list[list[float | None]]:
-        return [[cells.get((role, column.block)) for column in columns] for role in rows]
-
-    maps = [grid(_energy_cells(lora)) for lora in shown]
-    pairs = sorted((pair for pair in inspection.pairs if pair.weights), key=_interest, reverse=True)
-    drawn = sorted(pairs[:MOST_OVERLAPS], key=lambda pair: (pair.first, pair.second))
-    drawn = [pair for pair in drawn if pair.second < len(shown)]
-    overlaps = [grid(_cosine_cells(pair)) for pair in drawn]
+    drawn = _drawn(inspection.pairs, len(shown))
+    maps = [_energy_cells(lora) for lora in shown]
+    overlaps = [_cosine_cells(pair, shown[pair.first], shown[pair.second]) for pair in drawn]
+    compared = sum(pair.problem is None for pair in inspection.pairs)
     return {
-        "sentence": advice(inspection, names)[0],
+        "sentence": advice(inspection, labels if labels[0] else ["this LoRA"])[0],
         "loras": [
-            {"label": label if len(labels) > 1 else "", "name": lora.name, "facts": _facts(lora)}
+            {"label": label, "name": lora.name, "facts": _facts(lora)}
             for label, lora in zip(labels, inspection.loras, strict=True)
         ],
-        "rows": rows,
-        "columns": [
-            {"group": column.group, "number": column.number, "apart": column.is_text_encoder} for column in columns
+        "maps": [
+            {"label": label, **_grid(cells, _of_model(lora.model, shown))}
+            for label, lora, cells in zip(labels, shown, maps, strict=False)
         ],
-        "maps": [{"label": labels[i] if len(labels) > 1 else "", "cells": cells} for i, cells in enumerate(maps)],
         "most": _largest(maps),
         "overlaps": [
-            {"title": _pair_title(pair, labels), "cells": cells} for pair, cells in zip(drawn, overlaps, strict=True)
+            {
+                "title": f"{labels[pair.first]} and {labels[pair.second]}: cosine {cosine(pair.cosine)}",
+                "subtitle": _chances(pair),
+                **_grid(cells, _of_model(shown[pair.first].model, shown)),
+            }
+            for pair, cells in zip(drawn, overlaps, strict=True)
         ],
         "most_overlap": max(FULL_COLOUR, _largest(overlaps)),
         "curves": [
@@ -67,16 +63,35 @@ def figure_of(inspection: Inspection) -> dict[str, Any]:
             for label, lora in zip(labels, shown, strict=False)
             if lora.rank_for is not None
         ],
-        "left_out": _left_out(len(inspection.loras) - len(shown), len(inspection.pairs) - len(drawn)),
+        "left_out": _left_out(len(inspection.loras) - len(shown), compared - len(drawn)),
+    }
+
+
+def _of_model(model: str | None, loras: Sequence[LoraNumbers]) -> list[Place]:
+    """The places of the weights of all LoRAs that are for this model, which share rows and columns."""
+    return [place for lora in loras if lora.model == model for place in lora.places.values()]
+
+
+def _grid(cells: Mapping[Cell, float], places: Sequence[Place]) -> dict[str, Any]:
+    """The cells in rows and columns, with their names."""
+    rows = sorted({place.role for place in places}, key=role_order)
+    columns = list({place.block: place for place in sorted(places, key=lambda place: place.order)}.values())
+    return {
+        "rows": rows,
+        "columns": [
+            {"group": column.group, "number": column.number, "apart": column.is_text_encoder} for column in columns
+        ],
+        "cells": [[cells.get((role, column.block)) for column in columns] for role in rows],
     }
 
 
 def _facts(lora: LoraNumbers) -> list[tuple[str, str]]:
+    unmeasured = f" ({len(lora.unmeasured)} {NOT_MEASURED})" if lora.unmeasured else ""
     return [
         ("norm", number(lora.norm)),
-        ("rank", "none" if lora.rank is None else str(lora.rank)),
+        ("rank", NOT_MEASURED if lora.rank is None else str(lora.rank)),
         ("effective rank", number(lora.effective_rank)),
-        ("modules", str(len(lora.weights))),
+        ("modules", f"{len(lora.weights)}{unmeasured}"),
     ]
 
 
@@ -89,12 +104,14 @@ def _energy_cells(lora: LoraNumbers) -> dict[Cell, float]:
     return found
 
 
-def _cosine_cells(pair: PairNumbers) -> dict[Cell, float]:
+def _cosine_cells(pair: PairNumbers, first: LoraNumbers, second: LoraNumbers) -> dict[Cell, float]:
+    of_both = {(place.role, place.block) for place in first.places.values()}
+    of_both &= {(place.role, place.block) for place in second.places.values()}
     cells: dict[Cell, list[WeightPair]] = {}
     for key, weight in pair.weights.items():
-        place: Place = pair.places[key]
+        place = pair.places[key]
         cells.setdefault((place.role, place.block), []).append(weight)
-    return {cell: _cosine(weights) for cell, weights in cells.items()}
+    return dict.fromkeys(of_both, math.nan) | {cell: _cosine(weights) for cell, weights in cells.items()}
 
 
 def _cosine(weights: Iterable[WeightPair]) -> float:
@@ -105,23 +122,28 @@ def _cosine(weights: Iterable[WeightPair]) -> float:
     return sum(weight.inner for weight in weights) / scale if scale > 0 else math.nan
 
 
-def _largest(grids: Sequence[Sequence[Sequence[float | None]]]) -> float:
-    numbers = (abs(x) for grid in grids for row in grid for x in row if x is not None and math.isfinite(x))
-    return max(numbers, default=0.0)
+def _largest(maps: Sequence[Mapping[Cell, float]]) -> float:
+    return max((abs(value) for cells in maps for value in cells.values() if math.isfinite(value)), default=0.0)
 
 
-def _interest(pair: PairNumbers) -> float:
-    shares: Callable[[Any], float] = lambda one: max(side.above_chance for side in one.sides)  # noqa: E731
-    return max([abs(pair.cosine or 0.0), *(shares(one) for one in (pair.inside, pair.around) if one)])
+def _drawn(pairs: Sequence[PairNumbers], loras: int) -> list[PairNumbers]:
+    """The pairs to draw a map of: of several, those that overlap, or else the one that comes closest to it."""
+    possible = [pair for pair in pairs if pair.weights and pair.second < loras]
+    possible.sort(key=lambda pair: max(abs(pair.cosine or 0.0), amount_shared(pair)), reverse=True)
+    overlapping = [pair for pair in possible if is_overlap(pair)]
+    return sorted(overlapping[:MOST_OVERLAPS] or possible[:1], key=lambda pair: (pair.first, pair.second))
 
 
-def _pair_title(pair: PairNumbers, labels: Sequence[str]) -> str:
-    title = f"{labels[pair.first]} and {labels[pair.second]}"
-    if pair.cosine is None:
-        return title
-    return f"{title}: cosine {pair.cosine:.3f}, signs differ in {percent(pair.sign_conflict)}"
+def _chances(pair: PairNumbers) -> str:
+    """The numbers that only mean something beside chance."""
+    parts = [f"signs differ in {percent(pair.sign_conflict)} (chance {percent(pair.sign_conflict_by_chance)})"]
+    if pair.inside is not None:
+        shares = (f"{side.name}s {percent(side.share)} (chance {percent(side.chance)})" for side in pair.inside.sides)
+        parts.insert(0, f"shared {', '.join(shares)}")
+    return "; ".join(parts)
 
 
 def _left_out(loras: int, pairs: int) -> str:
-    parts = [f"{count} more {what}" for count, what in ((loras, "LoRAs"), (pairs, "pairs")) if count > 0]
+    counts = ((loras, "LoRA"), (pairs, "pair"))
+    parts = [f"{count} more {what}{'s' * (count > 1)}" for count, what in counts if count > 0]
     return f"{' and '.join(parts)} in the report" if parts else ""

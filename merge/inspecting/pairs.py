@@ -43,17 +43,18 @@ class PairNumbers:
     around: Sharing | None = None
     problem: str | None = None
 
-    def sharing_by_block(self) -> dict[str, tuple[Sharing, float]]:
-        """``inside`` for each block, and the block's share of the second LoRA's energy in these weights."""
+    def sharing_by_block(self, sharing: Sharing) -> dict[str, tuple[Sharing, float]]:
+        """``inside`` or ``around`` for each block, and the block's share of the energy that this is about."""
+        side = 1 if sharing is self.inside else 0
         blocks: dict[str, list[WeightPair]] = {}
         for key, pair in self.weights.items():
             blocks.setdefault(self.places[key].block, []).append(pair)
-        total = sum(pair.energies[1] for pair in self.weights.values()) or 1.0
+        total = sum(pair.energies[side] for pair in self.weights.values())
         found = {}
         for block, pairs in blocks.items():
-            sharing = mean_sharing((pair.inside, pair.energies[1]) for pair in pairs)
-            if sharing is not None:
-                found[block] = (sharing, sum(pair.energies[1] for pair in pairs) / total)
+            mean = mean_sharing(((pair.around, pair.inside)[side], pair.energies[side]) for pair in pairs)
+            if mean is not None:
+                found[block] = (mean, sum(pair.energies[side] for pair in pairs) / total)
         return found
 
 

@@ -11,7 +11,7 @@ from .loras import LoraNumbers, Part
 from .pairs import PairNumbers
 from .weight_pairs import Sharing
 from .weights import PERCENTS
-from .wording import NOT_MEASURED, letters, listed, number, percent
+from .wording import NOT_MEASURED, cosine, letters, listed, number, percent
 
 # The blocks that the text lists, the strongest first.
 BLOCKS_LISTED = 5
@@ -143,9 +143,8 @@ def _pair_lines(pair: PairNumbers, labels: list[str], inspection: Inspection) ->
         return
     both = len(pair.weights)
     yield f"  weights that both have: {both}"
-    norms = [number(inspection.loras[index].norm) for index in (pair.first, pair.second)]
-    cosine = NOT_MEASURED if pair.cosine is None else f"{pair.cosine:.4f}"
-    yield f"  cosine {cosine} (0 if unrelated); norm of the sum {number(pair.sum_norm)}, of each {listed(norms)}"
+    norms = listed([number(inspection.loras[index].norm) for index in (pair.first, pair.second)])
+    yield f"  cosine {cosine(pair.cosine)} (0 if unrelated); norm of the sum {number(pair.sum_norm)}, of each {norms}"
     chance = f"; their cosine gives {percent(pair.sign_conflict_by_chance)}" if pair.sign_conflict is not None else ""
     yield f"  elements with different signs: {percent(pair.sign_conflict)}{chance}"
     for sharing, one, other in ((pair.inside, b, a), (pair.around, a, b)):

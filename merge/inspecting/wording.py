@@ -26,6 +26,14 @@ def percent(share: float | None) -> str:
     return f"{value:.0f} %" if value >= 9.95 or value < 0.05 else f"{value:.1f} %"
 
 
+def cosine(value: float | None) -> str:
+    """Two decimals, without a sign before a zero."""
+    if value is None:
+        return NOT_MEASURED
+    text = f"{value:.2f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
 def listed(words: Sequence[str]) -> str:
     """a, b and c"""
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
