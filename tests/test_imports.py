@@ -30,6 +30,7 @@ ORDER = (
     "merge.merging",
     "merge.inspecting",
     "merge.replay",
+    "merge.cli",
     "merge.__main__",
     "pictures",
     "nodes",

@@ -30,7 +30,7 @@ assert len(module.NODE_CLASS_MAPPINGS) > 10
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 # For the command line, for running a node, or for development.
-NOT_AT_START = ("merge.__main__", "merge.replay", "tools", "tests", "benchmarks", "run")
+NOT_AT_START = ("merge.__main__", "merge.cli", "merge.replay", "tools", "tests", "benchmarks", "run")
 
 
 @pytest.fixture(scope="module")

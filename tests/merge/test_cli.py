@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_pack.merge import __main__ as cli
 from lora_pack.merge.adapters.base import Lora
+from lora_pack.merge.cli.input_files import InputFile, parse_input
+from lora_pack.merge.cli.program import main
 from lora_pack.merge.files import load, save
 from lora_pack.merge.merging.resize import resize
 from lora_pack.tests.support import oracle
@@ -29,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> int:
-    return cli.main(arguments)
+    return main(arguments)
 
 
 def inputs(*strengths: tuple[float, float]) -> list[Lora]:
@@ -89,6 +90,55 @@ def test_a_path_may_hold_colons(tmp_path: Path):
     assert oracle.distance(oracle.module_delta(module), 0.5 * oracle.module_delta(load(path).modules[LINEAR])) < 1e-6
 
 
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (r"C:\x.safetensors:0.8", InputFile(Path(r"C:\x.safetensors"), 0.8, 0.8)),
+        (r"C:\x.safetensors", InputFile(Path(r"C:\x.safetensors"))),
+        (r"C:\my loras\x:0.8:0.5", InputFile(Path(r"C:\my loras\x"), 0.8, 0.5)),
+        ("D:/x.SAFETENSORS:1:mid=0", InputFile(Path("D:/x.SAFETENSORS"), 1, 1, "%mid=0")),
+        ("12:30/a.pt:.5", InputFile(Path("12:30/a.pt"), 0.5, 0.5)),
+        ("no ending:.5", InputFile(Path("no ending"), 0.5, 0.5)),
+        ("a.safetensors:0.8:mid=0,out1-3=0.5", InputFile(Path("a.safetensors"), 0.8, 0.8, "%mid=0,out1-3=0.5")),
+        ("a.safetensors:%default=0,mid=1", InputFile(Path("a.safetensors"), 1, 1, "%default=0,mid=1")),
+        ("a.safetensors:1:0:SD-OUT", InputFile(Path("a.safetensors"), 1, 0, "SD-OUT")),
+        ("a.safetensors:1,0,0.5", InputFile(Path("a.safetensors"), 1, 1, "1,0,0.5")),
+    ],
+)
+def test_paths_strengths_and_block_weights_are_told_apart(text: str, expected: InputFile):
+    assert parse_input(text) == expected
+
+
+def test_block_weights_remove_a_block(folder: Path):
+    middle, out = (
+        f"lora_unet_{block}_attentions_0_transformer_blocks_0_attn1_to_q" for block in ("mid_block", "up_blocks_1")
+    )
+    lora = make_lora(1, shapes={middle: (1280, 1280), out: (1280, 1280)}, ranks=[2])
+    save(lora, folder / "sd15.safetensors")
+    assert run("merge", "sd15.safetensors:0.8:mid=0,out=0.5", "-o", "out.safetensors") == 0
+    written = load(folder / "out.safetensors").modules
+    assert set(written) == {out}
+    expected = 0.8 * 0.5 * oracle.module_delta(lora.modules[out])
+    assert oracle.distance(oracle.module_delta(written[out]), expected) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "arguments, shown",
+    [
+        (["merge"], ["concat)", "0.6)", "32)", "(default: 0)", "a.safetensors:0.8:mid=0"]),
+        (["resize"], ["16)", "0.9)", "--method sv_fro"]),
+        (["replay"], ["cpu)", "--loras ComfyUI"]),
+        (["info"], ["trainer)", "info a.safetensors"]),
+    ],
+)
+def test_help_shows_defaults_and_examples(arguments: list[str], shown: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        run(*arguments, "--help")
+    out = capsys.readouterr().out
+    assert not [text for text in shown if text not in out]
+    assert "None" not in out and "SUPPRESS" not in out
+
+
 @pytest.mark.parametrize("method, value", [("fixed", 0.9), ("sv_ratio", 2.0), ("sv_cumulative", 0.6), ("sv_fro", 0.8)])
 def test_resize_gives_the_result_of_every_method(method: str, value: float, folder: Path):
     options = ["--rank", "2", "--conv-rank", "3", "--method", method, "--value", str(value)]
@@ -129,10 +179,32 @@ def test_info_prints_ranks_alphas_dtypes_and_short_metadata(folder: Path, capsys
     assert "ss_note: hello" in second and "x" * 999 not in second
 
 
+def test_info_says_in_one_line_how_a_file_was_made(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("merge", "a.safetensors:0.5", "b.safetensors", "--mode", "add_svd", "-o", "sum.safetensors") == 0
+    assert run("resize", "sum.safetensors", "--rank", "2", "-o", "small.safetensors") == 0
+    capsys.readouterr()
+    assert run("info", "sum.safetensors", "small.safetensors") == 0
+    out = capsys.readouterr().out
+    assert "  made by: add_svd, a x 0.5, b x 1.0\n" in out
+    assert "  made by: resize to rank 2, sum (made by add_svd)\n" in out
+    assert '"operation"' not in out
+
+
 ERRORS = {
     "a missing file": (["merge", "missing.safetensors", "-o", "out.safetensors"], "missing"),
     "a missing file with a strength": (["merge", "missing.safetensors:0.5", "-o", "out.safetensors"], "missing"),
-    "a strength that is not a number": (["merge", "a.safetensors:much", "-o", "out.safetensors"], "much"),
+    "a strength that is not a number": (
+        ["merge", "a.safetensors:much", "-o", "out.safetensors"],
+        "'much' is not a number",
+    ),
+    "a strength that is too large": (["merge", "a.safetensors:1e999", "-o", "out.safetensors"], "1e999"),
+    "a third strength": (["merge", "a.safetensors:1:1:1", "-o", "out.safetensors"], "two strengths"),
+    "a colon without a strength": (["merge", "a.safetensors:", "-o", "out.safetensors"], "last colon"),
+    "a block": (["merge", "a.safetensors:1:attic=0", "-o", "out.safetensors"], "attic"),
+    "an output folder": (["merge", "a.safetensors", "-o", "outptu/out.safetensors"], "outptu"),
+    "an output folder of resize": (["resize", "a.safetensors", "-o", "outptu/out.safetensors"], "outptu"),
+    "an output folder of replay": (["replay", "a.safetensors", "-o", "outptu/out.safetensors"], "outptu"),
+    "density 0": (["merge", "a.safetensors", "--mode", "ties", "--density", "0", "-o", "out.safetensors"], "density 0"),
     "a broken file": (["merge", "a.safetensors", "broken.safetensors", "-o", "out.safetensors"], "broken"),
     "a folder": (["info", "folder.safetensors"], "folder"),
     "a mode": (["merge", "a.safetensors", "--mode", "sum", "-o", "out.safetensors"], "sum"),

@@ -13,9 +13,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lora_pack.merge.__main__ import main
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.block_weights.apply import with_block_weights
+from lora_pack.merge.cli.program import main
 from lora_pack.merge.compute.context import CPU, Compute
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lora_pack.merge.__main__ import main
+from lora_pack.merge.cli.program import main
 from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load, save

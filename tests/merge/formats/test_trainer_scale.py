@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from lora_pack.merge.__main__ import main
 from lora_pack.merge.adapters.base import Lora, LoraModule
+from lora_pack.merge.cli.program import main
 from lora_pack.merge.compute.context import CPU
 from lora_pack.merge.files import load, save
 from lora_pack.merge.formats import from_state_dict
@@ -329,4 +329,4 @@ def test_the_command_line_has_alpha_from(tmp_path: Path, capsys: pytest.CaptureF
     assert math.isclose(norms["trainer"], 4 * norms["tensors"], rel_tol=1e-5)
     assert main(["resize", str(path), "--rank", "2", "-o", str(tmp_path / "r.safetensors")]) == 0
     assert main(["info", str(path)]) == 0
-    assert "note      a: the scale is 4" in capsys.readouterr().out
+    assert "note:    a: the scale is 4" in capsys.readouterr().out
