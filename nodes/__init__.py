@@ -1,6 +1,7 @@
 """Nodes that load, merge, resize, apply and save LoRAs: thin wrappers, each around one call into merge/."""
 
 from .apply import ApplyLora
+from .inspect import InspectLora
 from .load import LoadLora, LoraStrength
 from .merge_loras import MergeLoras, MergeLorasSvd
 from .resize import ResizeLora
@@ -18,6 +19,7 @@ NODE_CLASSES = {
     "PM LoRA Save": SaveLora,
     "PM LoRA Stack": StackLoras,
     "PM LoRA from Folder": LorasFromFolder,
+    "PM LoRA Inspect": InspectLora,
 }
 
 DISPLAY_NAMES = {
@@ -30,4 +32,5 @@ DISPLAY_NAMES = {
     "PM LoRA Save": "PM Save LoRA",
     "PM LoRA Stack": "PM LoRA Stack",
     "PM LoRA from Folder": "PM LoRA from Folder",
+    "PM LoRA Inspect": "PM Inspect LoRA",
 }

@@ -39,6 +39,8 @@ def run(options: argparse.Namespace) -> None:
             raise LoraError(
                 f"There is no folder {path.parent} for {path.name}. Correct the path, or create the folder."
             )
+    if options.picture and options.draw_inspection is None:
+        raise LoraError("--picture needs the pack's pictures/: run python -m merge from the pack's folder.")
     inputs = [parse_input(text) for text in options.loras]
     loras = [of_family(file.load(options.alpha_from), options.family) for file in inputs]
     with computing(options) as compute:

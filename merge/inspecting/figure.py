@@ -27,7 +27,7 @@ FULL_COLOUR = 0.2
 Cell = tuple[str, str]
 
 
-def figure_of(inspection: Inspection) -> dict[str, Any]:
+def figure_of(inspection: Inspection) -> Any:
     """Data for pictures.inspection.draw_inspection.
 
     In ``cells`` None is a cell that no weight lies in, and NaN one that isn't measured.
