@@ -61,9 +61,10 @@ class InspectLora:
     def inspect(self, model: Any = None, clip: Any = None, lora_stack: object = None, **loras: object) -> dict:
         connected = _connected(loras, lora_stack, model, clip)
         inspection = inspect(connected, model_names(model, clip), comfy_bridge.compute("cpu", "float32"))
-        picture = as_tensor(draw_inspection(figure_of(inspection)))
+        image = draw_inspection(figure_of(inspection))
+        picture = as_tensor(image)
         shown = comfy_nodes.PreviewImage().save_images(picture, "PM.Inspect")["ui"]
-        return {"ui": shown, "result": (picture, as_text(inspection))}
+        return {"ui": {**shown, "picture_size": list(image.size)}, "result": (picture, as_text(inspection))}
 
 
 def _connected(loras: dict[str, object], lora_stack: object, model: Any, clip: Any) -> list[Lora]:

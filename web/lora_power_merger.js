@@ -3,6 +3,7 @@
 import { app } from '../../scripts/app.js'
 import { tidy } from './growing.js'
 import { mendWorkflow } from './older_packs.js'
+import { makeRoomForPicture } from './picture_size.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, showText } from './result_text.js'
 import { greyOut, watchCombos } from './used_widgets.js'
@@ -81,6 +82,7 @@ app.registerExtension({
     })
     after(nodeType.prototype, 'onExecuted', function (output) {
       if (output?.text) showText(this, output.text)
+      if (output?.picture_size) makeRoomForPicture(this, output.picture_size)
     })
   },
 
