@@ -13,8 +13,10 @@ from ..merging.key_resolver import KeyResolver
 from ..names import resolve
 from ..names.roles import role_of
 
-# A numbered block or layer in the path of a text encoder, or of a model without a known layout.
-_NUMBERED = re.compile(r"(?:^|_)([a-z]*(?:blocks?|layers?|h))_?([0-9]{1,4})(?:_|$)", re.IGNORECASE)
+# A numbered layer in the path of a text encoder.
+_LAYER = re.compile(r"(?:^|_)(?:blocks?|layers?|h)_([0-9]{1,4})(?:_|$)")
+# A block in the path of a model without a known layout: numbered, or the middle of a U-Net.
+_BLOCK = re.compile(r"^(?:([a-z]+)_)?(?:[a-z]+_)*?(?:blocks?|layers?)_?([0-9]{1,4})(?:_|$)|^(mid)(?:dle)?_block_")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Place:
 
 def places_in(lora: Lora, resolver: KeyResolver) -> Callable[[str], Place]:
     """A function that finds the place of a module by its name."""
+    groups: dict[str, int] = {}  # of an unknown model, in order of appearance
     architecture = resolver.naming or resolver.architecture or next(iter(architectures_of(lora)), None)
     layout = next((layout for layout in LAYOUTS if architecture in layout.architectures), None)
 
@@ -55,23 +58,24 @@ def places_in(lora: Lora, resolver: KeyResolver) -> Callable[[str], Place]:
             group = block.rstrip("0123456789")
             number = int(block[len(group) :]) if group != block else None
             return Place(group, number, role_of(path), (0, order, 0))
-        return _outside_layout(path, layout is not None)
+        found = _BLOCK.match(path) if layout is None else None
+        if found is None:
+            return Place(BASE, None, role_of(path), (-1, 0, 0))
+        group, number = _unknown_block(found)
+        return Place(group, number, role_of(path), (1, groups.setdefault(group, len(groups)), number or 0))
 
     return place
 
 
 def _in_text_encoder(component: str, path: str) -> Place:
     group = component.upper()
-    match = _NUMBERED.search(path)
-    number = int(match.group(2)) if match else None
+    match = _LAYER.search(path)
+    number = int(match.group(1)) if match else None
     encoder = int(component[2:] or 0)
     return Place(group, number, role_of(path), (2, encoder, -1 if number is None else number), True)
 
 
-def _outside_layout(path: str, known: bool) -> Place:
-    """A weight outside the blocks, or in a block of an unknown model."""
-    match = None if known else _NUMBERED.search(path)
-    if match is None:
-        return Place(BASE, None, role_of(path), (-1, 0, 0))
-    group = match.group(1).upper().replace("_", " ")
-    return Place(group, int(match.group(2)), role_of(path), (1, sum(map(ord, group[:2])), int(match.group(2))))
+def _unknown_block(match: re.Match[str]) -> tuple[str, int | None]:
+    """The group and the number: DOWN and 0 for `down_blocks_0_...`, BLOCK and 3 for `blocks_3_...`."""
+    word, number, middle = match.groups()
+    return (middle.upper(), None) if middle else ((word or "block").upper(), int(number))

@@ -91,9 +91,9 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
     ],
     "inspect_two": [
         note(
-            "## Look into two LoRAs\n\nRun it before a merge: the picture shows where each LoRA is strong, which rank it "
-            "needs, and whether the two overlap. The sentence on top says what to do.\n\nThe report has all numbers. "
-            "Connect a third LoRA to the free input and another input appears."
+            "## Look into two LoRAs\n\nRun it before a merge: the picture shows where each LoRA is strong, which rank "
+            "it needs, and whether the two overlap. The sentence on top says what to do.\n\nThe report has all "
+            "numbers. Connect a third LoRA to the free input and another input appears."
         ),
         loader("a", A, 0),
         loader("b", B, 1),
