@@ -20,7 +20,13 @@ _ATTENTION = re.compile(r"att|injector", re.IGNORECASE)
 # The first that matches the path counts.
 _PARTS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("mod", re.compile(r"(^|_)(mod[CX]?|\w*modulation|adaLN|adaln|ada|scale_shift)(_|$)")),
-    ("norm", re.compile(r"(^|_)(norm\d?|layernorm|layer_norm\d?|ln_?[qk]?\d?|gamma|beta)(_|$)|norm$", re.IGNORECASE)),
+    (
+        "norm",
+        re.compile(
+            r"(^|_)([qk]?norm\d?|prenorm|postnorm|layernorm|layer_norm\d?|ln_?[qk]?\d?|gamma|beta)(_|$)|norm$",
+            re.IGNORECASE,
+        ),
+    ),
     ("qkv", re.compile(r"(^|_)(to_|w)?qkv(_proj)?(_[xy]|_\d)?(_all|_txt|_vid)?$", re.IGNORECASE)),
     ("kv", re.compile(r"(^|_)(to_)?kv(_proj|_linear)?$")),
     ("q", re.compile(r"(^|_)((to_|linear_|w\d?)?q|(to_)?query)(_proj|_lin|_linear)?(_\d)?$|_q_img$")),
@@ -28,18 +34,23 @@ _PARTS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("v", re.compile(r"(^|_)((to_|linear_|w\d?)?v|(to_)?value)(_proj|_lin|_linear)?(_\d)?$|_v_img$")),
     ("linear1", re.compile(r"(^|_)linear1$")),
     ("linear2", re.compile(r"(^|_)linear2$")),
-    ("time", re.compile(r"emb_layers|(^|_)(time|timestep|t_embedder|guidance|vector_in)", re.IGNORECASE)),
+    ("time", re.compile(r"emb_layers|(^|_)(mapper|time|timestep|t_embedder|guidance|vector_in)", re.IGNORECASE)),
     (
         "ff out",
         re.compile(
-            r"(ff|mlp|ffn|feed_forward|dense|experts?)\w*_(2|fc2|w2|wo|down|down_proj|layer2|out|proj_out)(_all|_txt|_vid)?$"
+            r"(ff|mlp|ffn|feed_forward|dense|experts?|channelwise)\w*_(2|4|fc2|w2|wo|down|down_proj|layer2|out|proj_out)(_all|_txt|_vid)?$"
             r"|(^|_)(fc2|ff_out)$|(output|point_conv)_(dense|conv)$",
             re.IGNORECASE,
         ),
     ),
-    ("ff in", re.compile(r"(^|_)(ff|mlp|ffn|feed_forward|densereludense|experts?|intermediate)(_|$)|(^|_)fc1$", re.I)),
+    (
+        "ff in",
+        re.compile(
+            r"(^|_)(ff|mlp|ffn|feed_forward|densereludense|experts?|channelwise|intermediate)(_|$)|(^|_)fc1$", re.I
+        ),
+    ),
     ("proj in", re.compile(r"(^|_)proj_in$")),
-    ("conv", re.compile(r"in_layers|out_layers|skip_connection|conv|(^|_)op$", re.IGNORECASE)),
+    ("conv", re.compile(r"in_layers|out_layers|skip_connection|conv|depthwise|(^|_)op$", re.IGNORECASE)),
 )
 _OUT = re.compile(
     r"(^|_)(to_|w\d?)?(out|o|proj|output|add_out|attn_out|proj_out|linear_out|out_layer)(_proj)?"
