@@ -68,8 +68,9 @@ def figure_of(inspection: Inspection) -> Any:
 
 
 def _of_model(model: str | None, loras: Sequence[LoraNumbers]) -> list[Place]:
-    """The places of the weights of all LoRAs that are for this model, which share rows and columns."""
-    return [place for lora in loras if lora.model == model for place in lora.places.values()]
+    """The places of the weights of all LoRAs that are for this model, or may be: they share rows and columns."""
+    known = {lora.model for lora in loras if lora.model is not None}
+    return [place for lora in loras if len(known) < 2 or lora.model == model for place in lora.places.values()]
 
 
 def _grid(cells: Mapping[Cell, float], places: Sequence[Place]) -> dict[str, Any]:
