@@ -3,7 +3,7 @@
 import { app } from '../../scripts/app.js'
 import { tidy } from './growing.js'
 import { mendWorkflow } from './older_packs.js'
-import { makeRoomForPicture } from './picture_size.js'
+import { makeRoomForPicture, widenForPicture } from './picture_size.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, showText } from './result_text.js'
 import { greyOut, watchCombos } from './used_widgets.js'
@@ -90,6 +90,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (!isOurs(node.constructor.nodeData)) return
     makeRoomForText(node)
+    widenForPicture(node)
     watchCombos(node)
     offerPresets(node)
   },
