@@ -1,6 +1,7 @@
 """Nodes that load, merge, resize, apply and save LoRAs: thin wrappers, each around one call into merge/."""
 
 from .apply import ApplyLora
+from .inspect import InspectLora
 from .load import LoadLora, LoraStrength
 from .merge_loras import MergeLoras, MergeLorasSvd
 from .merge_options import MergeOptionsNode
@@ -20,6 +21,7 @@ NODE_CLASSES = {
     "PM LoRA Stack": StackLoras,
     "PM LoRA from Folder": LorasFromFolder,
     "PM LoRA Merge Options": MergeOptionsNode,
+    "PM LoRA Inspect": InspectLora,
 }
 
 DISPLAY_NAMES = {
@@ -33,4 +35,5 @@ DISPLAY_NAMES = {
     "PM LoRA Stack": "PM LoRA Stack",
     "PM LoRA from Folder": "PM LoRA from Folder",
     "PM LoRA Merge Options": "PM Merge Options",
+    "PM LoRA Inspect": "PM Inspect LoRA",
 }

@@ -72,8 +72,9 @@ def lora_input(tooltip: str) -> tuple[str, dict]:
     return (LORA, {"tooltip": tooltip})
 
 
-def growing_lora_input() -> tuple[str, dict]:
-    tooltip = "A LoRA to merge. Connecting it adds an input for the next one."
+def growing_lora_input(
+    tooltip: str = "A LoRA to merge. Connecting it adds an input for the next one.",
+) -> tuple[str, dict]:
     # "growing" tells the front end to add lora2, lora3, ... as inputs get connected
     return (LORA, {"tooltip": tooltip, "growing": True})
 

@@ -14,6 +14,7 @@ from torch import Tensor
 MIN_FONT_SIZE = 11
 # Where a line may wrap: before whitespace, and after a character that joins words in file names.
 BREAKS = re.compile(r"(?<=[^\W_][_\-/,])|(?=\s)")
+SPACES = re.compile(r"(?=\s)")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,11 @@ class Lettering:
     @classmethod
     def for_cells(cls, width: int, height: int) -> Lettering:
         """A font in proportion to cells of this size, but never too small to read."""
-        size = max(MIN_FONT_SIZE, round(min(width, height) / 18))
+        return cls.of_size(max(MIN_FONT_SIZE, round(min(width, height) / 18)))
+
+    @classmethod
+    def of_size(cls, size: int) -> Lettering:
+        """The default font in this size, in pixels."""
         try:
             font = ImageFont.load_default(size)
         except TypeError:  # before Pillow 10.1 the default font has a single size
@@ -35,15 +40,29 @@ class Lettering:
         _, top, _, bottom = font.getbbox("Ågjp|")
         return cls(font, round((bottom - min(top, 0)) * 1.15), max(2, size // 3))
 
+    def drawable(self, text: str) -> str:
+        """The text with a ? for each character that the font can't draw."""
+        if isinstance(self.font, ImageFont.FreeTypeFont):
+            return text
+        return text.encode("latin-1", "replace").decode("latin-1")  # all that Pillow's bitmap font has
+
+    def fitted(self, text: str, width: int) -> str:
+        """The text, cut in the middle if it is wider than this."""
+        text, kept = self.drawable(text), len(text)
+        fitting = text
+        while kept > 1 and self.width(fitting) > width:
+            kept -= 1
+            end = kept // 2
+            fitting = f"{text[: kept - end]}...{text[len(text) - end :] if end else ''}"
+        return fitting
+
     def width(self, text: str) -> int:
         return int(np.ceil(self.font.getlength(text))) if text else 0
 
-    def wrap(self, text: str, width: int) -> list[str]:
+    def wrap(self, text: str, width: int, breaks: re.Pattern[str] = BREAKS) -> list[str]:
         """The text in lines of at most this width. A word that is too long for a line is broken anywhere."""
-        if not isinstance(self.font, ImageFont.FreeTypeFont):  # Pillow's bitmap font has only these characters
-            text = text.encode("latin-1", "replace").decode("latin-1")
         lines = [""]
-        for piece in BREAKS.split(text.strip()):
+        for piece in breaks.split(self.drawable(text).strip()):
             if self.width((lines[-1] + piece).strip()) <= width:
                 lines[-1] += piece
                 continue

@@ -11,6 +11,7 @@ import { offerModes } from './mode_list.js'
 import { refreshFiles } from './new_files.js'
 import { rankInSearch } from './node_search.js'
 import { mendWorkflow } from './older_packs.js'
+import { makeRoomForPicture, widenForPicture } from './picture_size.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, restoreText, showText } from './result_text.js'
 import { greyOut, watchCombos } from './used_widgets.js'
@@ -94,10 +95,12 @@ app.registerExtension({
       if (output?.text) showText(this, output.text, output.saved?.[0])
       if (output?.warnings) showWarnings(this, output.warnings)
       if (output?.saved) refreshFiles(allNodes(rootGraph()), globalThis.LiteGraph.registered_node_types)
+      if (output?.picture_size) makeRoomForPicture(this, output.picture_size)
     })
   },
 
   setup() {
+    colourLinks(app)
     api.addEventListener('execution_start', clearMessages)
     api.addEventListener('execution_cached', (/** @type {any} */ event) => showCachedTexts(event.detail))
     api.addEventListener('execution_error', (/** @type {any} */ event) => showError(event.detail))
@@ -107,14 +110,11 @@ app.registerExtension({
   nodeCreated(node) {
     if (!isOurs(node.constructor.nodeData)) return
     makeRoomForText(node)
+    widenForPicture(node)
     watchCombos(node)
     offerPresets(node)
     offerModes(node)
     keepSeed(node)
-  },
-
-  setup() {
-    colourLinks(app)
   },
 
   /** @param {any[]} defs */

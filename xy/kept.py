@@ -50,4 +50,4 @@ def _size(lora: Lora) -> int:
     """The bytes of its tensors in memory; those in files count nothing."""
     fields: Iterator[Any] = (field for module in lora.modules.values() for field in vars(module).values())
     held: Iterator[Any] = (field.held if isinstance(field, LazyTensor) else field for field in fields)
-    return sum(one.nbytes for one in held if isinstance(one, Tensor))
+    return sum(one.nbytes for one in held if one is not None and isinstance(one, Tensor))

@@ -6,17 +6,29 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..errors import LoraError
-from . import info_command, merge_command, methods_command, replay_command, resize_command
+from . import (
+    info_command,
+    inspect_command,
+    merge_command,
+    methods_command,
+    replay_command,
+    resize_command,
+)
 
-COMMANDS = (merge_command, resize_command, replay_command, info_command, methods_command)
+COMMANDS = (merge_command, resize_command, replay_command, info_command, inspect_command, methods_command)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand. Returns 0, or 1 after an error, which is printed on one line."""
+def main(arguments: Sequence[str] | None = None, draw_inspection: Callable[[Any], Any] | None = None) -> int:
+    """Run one subcommand. Returns 0, or 1 after an error, which is printed on one line.
+
+    ``draw_inspection`` makes a Pillow image of inspecting.figure's data, for `inspect --picture`.
+    """
     options = _parser().parse_args(arguments)
+    options.draw_inspection = draw_inspection
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         options.run(options)

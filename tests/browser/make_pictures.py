@@ -89,6 +89,17 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         merger(2, {"mode": "concat"}),
         saver(3, "merge", "merged_blocks"),
     ],
+    "inspect_two": [
+        note(
+            "## Look into two LoRAs\n\nRun it before a merge: the picture shows where each LoRA is strong, which rank "
+            "it needs, and whether the two overlap. The sentence on top says what to do.\n\nThe report has all "
+            "numbers. Connect a third LoRA to the free input and another input appears."
+        ),
+        loader("a", A, 0),
+        loader("b", B, 1),
+        ("look", "PM LoRA Inspect", (LEFT + 2 * COLUMN, TOP), {}, {"lora1": ("a", 0), "lora2": ("b", 0)}),
+        ("report", "PreviewAny", (LEFT + 4 * COLUMN - 100, TOP), {}, {"source": ("look", 1)}),
+    ],
     "merge_and_apply": [
         note(
             "## Merge and preview\n\nThe merged LoRA is applied directly, without saving it first.\n\n**ties** is for "
@@ -183,6 +194,11 @@ HELP_SCENES: dict[str, list[Node]] = {
             {"lora": ("a", 0)},
         ),
     ],
+    "PM LoRA Inspect": [
+        loader("a", A, 0),
+        loader("b", B, 1, strength=0.7),
+        ("look", "PM LoRA Inspect", (LEFT + 2 * COLUMN, TOP), {}, {"lora1": ("a", 0), "lora2": ("b", 0)}),
+    ],
     "PM LoRA Apply": [
         ("checkpoint", "CheckpointLoaderSimple", (LEFT + COLUMN, TOP), {"ckpt_name": CHECKPOINT}, {}),
         loader("a", A, 1),
@@ -223,14 +239,27 @@ def test_example(page: Canvas, name: str) -> None:
     build(page, EXAMPLE_SCENES[name])
     workflow = page.call("serialize")
     (EXAMPLES / f"{name}.json").write_text(laid_out(workflow), "utf-8", newline="\n")
+    run_if_it_shows_a_picture(page, EXAMPLE_SCENES[name])
     picture(page).resize((960, 540), Image.Resampling.LANCZOS).save(EXAMPLES / f"{name}.jpg", quality=80)
 
 
 @pytest.mark.parametrize("name", HELP_SCENES)
 def test_help(page: Canvas, name: str) -> None:
     build(page, HELP_SCENES[name])
+    run_if_it_shows_a_picture(page, HELP_SCENES[name])
     shot = picture(page, wide=False)
     shot.save(PICTURES / f"{name.replace(' ', '_')}.webp", quality=80)
+
+
+# Scenes that are run first, because the node shows its result as a picture: the condition for having it.
+SHOWS_PICTURE = "(app.rootGraph ?? app.graph).nodes.some(n => n.type === 'PM LoRA Inspect' && n.imgs?.length)"
+
+
+def run_if_it_shows_a_picture(page: Canvas, nodes: list[Node]) -> None:
+    if any(kind == "PM LoRA Inspect" for _, kind, *_ in nodes):
+        page.call("queue")
+        page.until(SHOWS_PICTURE)
+        page.page.wait_for_timeout(500)
 
 
 def build(page: Canvas, nodes: list[Node]) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from lora_pack.merge.__main__ import main as program
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.cli.input_files import InputFile, parse_input
 from lora_pack.merge.cli.program import main
 from lora_pack.merge.files import load, save
+from lora_pack.merge.inspecting.inspect import inspect
+from lora_pack.merge.inspecting.report import as_json
 from lora_pack.merge.merging.resize import resize
 from lora_pack.tests.support import oracle
 from lora_pack.tests.support.makers import LINEAR, SHAPES, TEXT, at, down_of, fingerprint, make_lora, of_modules, up_of
 from lora_pack.tests.support.merging import ALL_MODES, merge
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -307,3 +313,42 @@ def test_a_closed_pipe_ends_info_without_a_traceback(tmp_path: Path):
     running.stdout.close()
     assert running.wait() == 1 and running.stderr.read() == ""
     running.stderr.close()
+
+
+def test_inspect_prints_a_report_and_writes_json_and_a_picture(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert program(["inspect", "a.safetensors:0.5", "b.safetensors", "--json", "ab.json", "--picture", "ab.png"]) == 0
+    printed = capsys.readouterr().out
+    assert "A: a" in printed and "A and B" in printed
+    found = json.loads((folder / "ab.json").read_text("utf-8"))
+    expected = as_json(inspect(inputs((0.5, 0.5), (1.0, 1.0))))
+    assert found == json.loads(json.dumps(expected))
+    with Image.open(folder / "ab.png") as picture:
+        assert picture.width == 1000 and picture.height > 500
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--picture", "ab.foo"], "ab.foo can't be written"),
+        (["--picture", "nowhere/ab.png"], "no folder nowhere"),
+        (["--json", "nowhere/ab.json"], "no folder nowhere"),
+    ],
+)
+def test_inspect_refuses_files_that_it_cannot_write(
+    options: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert program(["inspect", "a.safetensors", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_picture_is_drawn_by_the_program_that_people_start(folder: Path):
+    """python -m merge, where merge and pictures are both at the top level."""
+    command = [sys.executable, "-m", "merge", "inspect", "a.safetensors", "--picture", "a.png"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and (folder / "a.png").is_file()
+
+
+def test_the_core_has_no_picture_without_pictures(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("inspect", "a.safetensors", "--picture", "a.png") == 1
+    assert "run python -m merge from the pack's folder" in capsys.readouterr().err
+    assert run("inspect", "a.safetensors") == 0

@@ -1,0 +1,1 @@
+"""What is inside LoRAs and how several relate: numbers, advice, a report, and the data for a picture of it."""
