@@ -21,10 +21,8 @@ export async function refreshFiles(nodes, types) {
   if (!changes.length) return
   for (const type of Object.values(types)) updateDefinition(type.nodeData, changes)
   for (const node of nodes) {
-    for (const widget of node.widgets ?? []) {
-      const values = updated(widget.name, widget.options?.values, changes)
-      if (values) widget.options.values = values
-    }
+    for (const widget of node.widgets ?? []) update(widget.name, widget.options?.values, changes)
+    node.setDirtyCanvas?.(true, true)
   }
 }
 
@@ -57,38 +55,33 @@ function change(name, type, fresh, input) {
 
 /**
  * The lists in a node's definition: the server's, and the page's own form of them in `inputs`, from which it makes new
- * nodes.
+ * nodes. They may be one array.
  * @param {any} nodeData
  * @param {Change[]} changes
  */
 function updateDefinition(nodeData, changes) {
   for (const specs of [nodeData?.input?.required, nodeData?.input?.optional]) {
     for (const [name, spec] of Object.entries(specs ?? {})) {
-      const values = updated(name, spec?.[0], changes)
-      if (values) spec[0] = values
-      const options = updated(name, spec?.[1]?.options, changes)
-      if (options) spec[1].options = options
+      update(name, spec?.[0], changes)
+      update(name, spec?.[1]?.options, changes)
     }
   }
-  for (const [name, spec] of Object.entries(nodeData?.inputs ?? {})) {
-    const options = updated(name, spec?.options, changes)
-    if (options) spec.options = options
-  }
+  for (const [name, spec] of Object.entries(nodeData?.inputs ?? {})) update(name, spec?.options, changes)
 }
 
 /**
- * An input's list with the old files replaced by the new ones; undefined if it isn't a list of LoRA files. A list may
- * begin with one other entry, such as None.
+ * Replace the old files of an input's list by the new ones if it is a list of LoRA files. It may begin with one other
+ * entry, such as None. The array stays the same: Nodes 2.0 in front end 1.49 draws a combo from a copy of its options.
  * @param {string} input
  * @param {any} values
  * @param {Change[]} changes
  */
-function updated(input, values, changes) {
-  if (!Array.isArray(values)) return undefined
-  for (const { name, before, now } of changes) {
+function update(input, values, changes) {
+  if (!Array.isArray(values)) return
+  const change = changes.find(({ name, before, now }) => {
     const start = values.length - before.length
-    const fits = (start === 0 || start === 1) && before.every((file, index) => values[start + index] === file)
-    if (fits && name.test(input)) return [...values.slice(0, start), ...now]
-  }
-  return undefined
+    const begins = start === 0 || (start === 1 && !now.includes(values[0]))
+    return begins && name.test(input) && before.every((file, index) => values[start + index] === file)
+  })
+  if (change) values.splice(values.length - change.before.length, change.before.length, ...change.now)
 }

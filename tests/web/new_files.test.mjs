@@ -97,3 +97,13 @@ test('without an answer of the server the lists stay', async () => {
   await refreshFiles([node], types)
   assert.equal(listsOf(node)[0], OLD)
 })
+
+test('an array that several share is updated once, and stays the same array', async () => {
+  const shared = ['b/b.safetensors']
+  types = { [LOADER]: type({ lora_name: [shared, {}] }, { lora_name: { options: shared } }) }
+  const node = nodeWith({ lora_name: shared, lora_1: shared })
+  serve(['a.safetensors', 'b/b.safetensors'], ['/'])
+  await refreshFiles([node], types)
+  assert.deepEqual(shared, ['a.safetensors', 'b/b.safetensors'])
+  assert.equal(listsOf(node)[0], shared)
+})
