@@ -90,10 +90,16 @@ def _facts(lora: LoraNumbers) -> list[tuple[str, str]]:
     unmeasured = f" ({len(lora.unmeasured)} {NOT_MEASURED})" if lora.unmeasured else ""
     return [
         ("norm", number(lora.norm)),
-        ("rank", NOT_MEASURED if lora.rank is None else str(lora.rank)),
+        ("rank", _rank(lora)),
         ("effective rank", number(lora.effective_rank)),
         ("modules", f"{len(lora.weights)}{unmeasured}"),
     ]
+
+
+def _rank(lora: LoraNumbers) -> str:
+    if lora.rank is None:
+        return NOT_MEASURED
+    return str(lora.rank) if lora.has_one_rank else f"up to {lora.rank}"
 
 
 def _energy_cells(lora: LoraNumbers) -> dict[Cell, float]:

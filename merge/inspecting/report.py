@@ -132,7 +132,7 @@ def _lora_lines(label: str, lora: LoraNumbers) -> Iterator[str]:
 
 
 def _of_rank(lora: LoraNumbers) -> str:
-    return "" if lora.rank is None else f" of {lora.rank}"
+    return "" if lora.rank is None else f" of {'' if lora.has_one_rank else 'up to '}{lora.rank}"
 
 
 def _pair_lines(pair: PairNumbers, labels: list[str], inspection: Inspection) -> Iterator[str]:
