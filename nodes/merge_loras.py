@@ -72,7 +72,7 @@ class MergeLoras:
         compute = summary.observe(comfy_bridge.compute(device, dtype))
         connected = _all_loras(loras, lora_stack, model, clip)
         merged = merge_factors(connected, mode, density, seed, compute, model_names(model, clip))
-        return {"ui": {"text": [summary.describe(merged)]}, "result": (merged,)}
+        return {"ui": {"text": [summary.describe(merged, connected)]}, "result": (merged,)}
 
 
 class MergeLorasSvd:
@@ -131,7 +131,7 @@ class MergeLorasSvd:
         merged = merge_deltas(
             connected, mode, density, svd_rank, svd_conv_rank, seed, compute, model_names(model, clip)
         )
-        return {"ui": {"text": [summary.describe(merged)]}, "result": (merged,)}
+        return {"ui": {"text": [summary.describe(merged, connected)]}, "result": (merged,)}
 
 
 def _optional_inputs() -> GrowingInputs:

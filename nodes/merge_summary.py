@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..merge.adapters.architecture import architecture_of
 from ..merge.adapters.base import Lora
 from ..merge.compute.context import Compute
+from ..merge.inspecting.quick_words import quick_words
 
 
 class MergeSummary:
@@ -25,7 +27,8 @@ class MergeSummary:
     def observe(self, compute: Compute) -> Compute:
         return replace(compute, report_truncation=self._add)
 
-    def describe(self, lora: Lora) -> str:
+    def describe(self, lora: Lora, inputs: Sequence[Lora] = ()) -> str:
+        """The text; ``inputs`` are the LoRAs that were merged, for a few words on how they relate."""
         if not lora.modules:
             return "Empty result: every LoRA has strength 0."
         ranks = [module.rank for module in lora.modules.values()]
@@ -40,6 +43,8 @@ class MergeSummary:
         architecture = architecture_of(lora)
         if architecture is not None:
             parts.insert(0, architecture.name)
+        if words := quick_words(inputs):
+            parts.append(words)
         return "\n".join([", ".join(parts), *lora.notes])
 
     @property
