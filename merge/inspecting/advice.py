@@ -19,7 +19,8 @@ class Thresholds:
     ``imbalance``: the ratio of two norms. ``shared``: how far above chance the shared directions are, 0 at chance and 1
     if all are shared; unrelated LoRAs of small weights reach 0.1. ``cosine``: of the whole LoRAs, by magnitude.
     ``parallel``: the cosine of what is nearly one LoRA. ``spare_rank``: the rank that holds 99 % of the energy as a
-    share of the largest rank, below or at which a smaller rank is advised. ``block``: the share of the energy that a
+    share of the largest rank, below or at which a smaller rank is advised; ``factored_rank``: the highest rank that is
+    advised for a LoRA without factors. ``block``: the share of the energy that a
     block must have to be named, and ``block_above``: how much more it must share than the whole.
     """
 
@@ -28,6 +29,7 @@ class Thresholds:
     cosine: float = 0.2
     parallel: float = 0.7
     spare_rank: float = 0.75
+    factored_rank: int = 128
     block: float = 0.05
     block_above: float = 0.05
 
@@ -119,7 +121,11 @@ def is_independent(pair: PairNumbers) -> bool:
 
 
 def has_spare_rank(lora: LoraNumbers) -> bool:
-    return bool(lora.rank and lora.rank_for and lora.rank_for[-1] <= THRESHOLDS.spare_rank * lora.rank)
+    """Whether resizing makes the LoRA smaller; factors of a high rank are larger than a LoKr and some differences."""
+    if not lora.rank or lora.rank_for is None or lora.rank_for[-1] > THRESHOLDS.spare_rank * lora.rank:
+        return False
+    has_factors = any(one.rank == lora.rank and one.scale is not None for one in lora.weights.values())
+    return has_factors or lora.rank_for[-1] <= THRESHOLDS.factored_rank
 
 
 def amount_shared(pair: PairNumbers) -> float:

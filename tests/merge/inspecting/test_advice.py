@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from lora_pack.merge.adapters.base import Lora, LoraModule
+from lora_pack.merge.adapters.base import Difference, Lora, LoraModule
 from lora_pack.merge.inspecting.advice import THRESHOLDS, advice
 from lora_pack.merge.inspecting.inspect import inspect
 from lora_pack.tests.support.makers import LINEAR, at, of_modules
@@ -108,6 +108,18 @@ def test_spare_rank(values: Sequence[float], enough: int, is_said: bool):
     (sentence,) = advised(with_spectrum(values))
     resize = f"Rank {enough} of {len(values)} holds 99 % of a: resize it to {enough}."
     assert sentence == (resize if is_said else f"99 % of a takes rank {enough} of {len(values)}: it uses its rank.")
+
+
+@pytest.mark.parametrize(
+    ("enough", "is_said"), [(THRESHOLDS.factored_rank, True), (THRESHOLDS.factored_rank + 1, False)]
+)
+def test_a_difference_is_only_resized_to_a_rank_that_makes_it_smaller(enough: int, is_said: bool):
+    # of that many equal directions, 99 % take `enough`
+    values = torch.cat([torch.ones(int(enough / 0.99)), torch.full((60,), 1e-4)])
+    difference = Lora("a", {LINEAR: Difference.of(LINEAR, torch.diag(values))})
+    (sentence,) = advised(difference)
+    assert f"{enough} of {len(values)}" in sentence
+    assert (f"resize it to {enough}" in sentence) is is_said
 
 
 @pytest.mark.parametrize(
