@@ -41,7 +41,7 @@ def advice(inspection: Inspection, names: Sequence[str]) -> list[str]:
     """Sentences on what to do, the most important first; ``names`` are what they call the LoRAs. At least one."""
     sentences = [
         *_on_problems(inspection, names),
-        *_on_imbalance(inspection.loras, names),
+        *_on_imbalance(inspection, names),
         *_on_overlap(inspection, names),
         *_on_independence(inspection, names),
         *_on_spare_rank(inspection.loras, names),
@@ -55,13 +55,17 @@ def _on_problems(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
             yield f"{names[pair.first]} and {names[pair.second]} can't be merged: {pair.problem}"
 
 
-def _on_imbalance(loras: Sequence[LoraNumbers], names: Sequence[str]) -> Iterator[str]:
-    """The strongest LoRA against the weakest."""
-    measured = [(lora.norm, index) for index, lora in enumerate(loras) if lora.norm]
-    if len(measured) < 2:
-        return
-    (weakest, weak), (strongest, strong) = min(measured), max(measured)
-    ratio = strongest / weakest
+def _on_imbalance(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
+    """The two LoRAs for one model whose norms differ most."""
+    loras = inspection.loras
+    ratios = []
+    for pair in inspection.pairs:
+        (weakest, weak), (strongest, strong) = sorted(
+            (loras[index].norm or 0.0, index) for index in (pair.first, pair.second)
+        )
+        if pair.problem is None and weakest > 0:
+            ratios.append((strongest / weakest, weak, strong))
+    ratio, weak, strong = max(ratios, default=(0.0, 0, 0))
     if ratio < THRESHOLDS.imbalance:
         return
     by_index = {weak: loras[weak].strengths[0] or 1.0, strong: (loras[strong].strengths[0] or 1.0) / ratio}

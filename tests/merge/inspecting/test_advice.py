@@ -149,6 +149,13 @@ def test_loras_of_different_weights_are_independent():
     assert "independent" in sentence and "different weights" in sentence
 
 
+def test_of_three_loras_the_two_that_differ_most_are_named():
+    strengths = {"a": 5.0, "b": 1.0, "c": 50.0}
+    loras = [at(rank_one(name, unit(n), unit(n)), strength) for n, (name, strength) in enumerate(strengths.items())]
+    sentences = [sentence for sentence in advised(*loras) if "times as strong" in sentence]
+    assert len(sentences) == 1 and sentences[0].startswith("c is 50 times as strong as b")
+
+
 def test_of_three_loras_pairs_are_told_apart():
     c = rank_one("c", unit(0), unit(0))
     sentences = advised(A, rank_one("b", unit(1), unit(1)), c)
@@ -162,11 +169,11 @@ def test_loras_for_different_models_are_not_advised_to_be_summed():
         of_modules([LoraModule.of(name, torch.ones(3 * width, 1), torch.ones(1, width), 1.0)], name)
         for name, width in shapes.items()
     )
-    inspection = inspect([flux, sd])
+    inspection = inspect([flux, at(sd, 100.0)])
     assert inspection.pairs[0].cosine is None and inspection.pairs[0].problem
     (sentence, *others) = advice(inspection, ["flux", "sd"])
     assert sentence.startswith("flux and sd can't be merged: ")
-    assert not any("independent" in other for other in others)
+    assert not any("independent" in other or "times as strong" in other for other in others)
 
 
 def test_nothing_measured_gives_no_advice():
