@@ -20,8 +20,8 @@ class Thresholds:
     if all are shared; unrelated LoRAs of small weights reach 0.1. ``cosine``: of the whole LoRAs, by magnitude.
     ``parallel``: the cosine of what is nearly one LoRA. ``spare_rank``: the rank that holds 99 % of the energy as a
     share of the largest rank, below or at which a smaller rank is advised; ``factored_rank``: the highest rank that is
-    advised for a LoRA without factors. ``block``: the share of the energy that a
-    block must have to be named, and ``block_above``: how much more it must share than the whole.
+    advised for a LoRA without factors. ``block``: the share of the energy that a block must have to be named;
+    ``block_above``: how much more it must share than the whole.
     """
 
     imbalance: float = 4.0
@@ -35,6 +35,9 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
+
+# More pairs of LoRAs are counted instead of named.
+PAIRS_NAMED = 4
 
 
 def advice(inspection: Inspection, names: Sequence[str]) -> list[str]:
@@ -77,12 +80,13 @@ def _on_imbalance(inspection: Inspection, names: Sequence[str]) -> Iterator[str]
 
 
 def _on_overlap(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
-    for pair in sorted(inspection.pairs, key=amount_shared, reverse=True):
-        if not overlaps(pair):
-            continue
+    pairs = sorted(filter(overlaps, inspection.pairs), key=amount_shared, reverse=True)
+    for pair in pairs[:PAIRS_NAMED]:
         shares = " and ".join(filter(None, (_shares(pair), _direction(pair))))
         what = "lower their strengths, or try" if _is_parallel(pair) else "try"
         yield f"{names[pair.first]} and {names[pair.second]} {shares}: {what} np_svd or tsv_svd."
+    if len(pairs) > PAIRS_NAMED:
+        yield f"{len(pairs) - PAIRS_NAMED} more pairs overlap."
 
 
 def _on_independence(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
@@ -93,9 +97,11 @@ def _on_independence(inspection: Inspection, names: Sequence[str]) -> Iterator[s
         each = " of each other" if len(names) > 2 else ""
         apart = " (they change different weights)" if not any(pair.weights for pair in pairs) else ""
         yield f"{listed(names)} are independent{each}{apart}: sum them (concat or add_svd)."
-        return
-    couples = listed([f"{names[pair.first]} with {names[pair.second]}" for pair in pairs])
-    yield f"{couples}: independent, sum them (concat or add_svd)."
+    elif len(pairs) > PAIRS_NAMED:
+        yield f"{len(pairs)} of {len(inspection.pairs)} pairs are independent: sum them (concat or add_svd)."
+    else:
+        couples = listed([f"{names[pair.first]} with {names[pair.second]}" for pair in pairs])
+        yield f"{couples}: independent, sum them (concat or add_svd)."
 
 
 def _on_spare_rank(loras: Sequence[LoraNumbers], names: Sequence[str]) -> Iterator[str]:

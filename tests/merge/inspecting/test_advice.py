@@ -163,6 +163,14 @@ def test_of_three_loras_pairs_are_told_apart():
     assert sentences[1] == "a with b and b with c: independent, sum them (concat or add_svd)."
 
 
+def test_of_many_loras_the_pairs_are_counted():
+    alike = [rank_one(f"alike{n}", unit(0), unit(0)) for n in range(4)]
+    apart = [rank_one(f"apart{n}", unit(n + 5), unit(n + 5)) for n in range(2)]
+    sentences = advised(*alike, *apart)
+    assert sum("share 100 %" in sentence for sentence in sentences) == 4
+    assert sentences[4:6] == ["2 more pairs overlap.", "9 of 15 pairs are independent: sum them (concat or add_svd)."]
+
+
 def test_loras_for_different_models_are_not_advised_to_be_summed():
     shapes = {"lora_unet_double_blocks_0_img_attn_qkv": 3072, "lora_unet_joint_blocks_0_x_block_attn_qkv": 1536}
     flux, sd = (
