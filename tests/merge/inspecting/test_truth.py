@@ -11,6 +11,7 @@ import pytest
 import torch
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.formats import from_state_dict
+from lora_pack.merge.inspecting.elements import _sampled_rows
 from lora_pack.merge.inspecting.inspect import inspect
 from lora_pack.merge.inspecting.pairs import PairNumbers
 from lora_pack.tests.support import dense_numbers as truth
@@ -170,6 +171,13 @@ def test_the_spectrum_of_a_large_lokr_is_that_of_its_parts(monkeypatch: pytest.M
     (delta,) = truth.deltas(state).values()
     assert close(numbers.norm, np.linalg.norm(delta))
     assert close(numbers.effective_rank, truth.effective_rank(delta))
+
+
+@pytest.mark.parametrize("shape", [(84, 72), (320, 320), (1280, 5120), (10240, 1280), (3, 100_000), (100_000, 2)])
+def test_at_least_65536_signs_are_compared_where_there_are_as_many(shape: tuple[int, int]):
+    rows = _sampled_rows(*shape)
+    assert len(rows) * shape[1] >= min(65_536, math.prod(shape))
+    assert len(rows.unique()) == len(rows) and int(rows.max()) < shape[0]
 
 
 def test_signs_of_a_large_weight_are_estimated_from_a_fixed_sample():
