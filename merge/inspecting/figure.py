@@ -122,11 +122,11 @@ def _cosine_cells(pair: PairNumbers, first: LoraNumbers, second: LoraNumbers) ->
 
 
 def _cosine(weights: Iterable[WeightPair]) -> float:
-    """The cosine of two LoRAs over some weights; NaN where one of the two is zero."""
+    """The cosine of two LoRAs over some weights; 0 where one of them is zero, so that they don't affect each other."""
     weights = list(weights)
     first, second = (sum(weight.energies[side] for weight in weights) for side in (0, 1))
     scale = math.sqrt(first) * math.sqrt(second)
-    return sum(weight.inner for weight in weights) / scale if scale > 0 else math.nan
+    return sum(weight.inner for weight in weights) / scale if scale > 0 else 0.0
 
 
 def _largest(maps: Sequence[Mapping[Cell, float]]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -139,6 +140,22 @@ def test_a_weight_that_one_lora_lacks_counts_in_the_norms():
     numbers = inspect([whole, part]).loras
     assert found.cosine is not None and numbers[0].norm and numbers[1].norm
     assert close(found.cosine, numbers[1].norm / numbers[0].norm)
+
+
+def test_a_delta_of_zero_has_no_directions_to_share():
+    """Trainers leave modules at zero: what the other LoRA has there lies in none of their directions."""
+    shapes = dict(list(SHAPES.items())[:2])
+    a, b = make_lora(1, shapes=shapes), make_lora(2, shapes=shapes)
+    empty = at(a, 1.0)
+    first, second = empty.modules
+    zeroed = {first: empty.modules[first], second: replace(empty.modules[second], alpha=0.0)}
+    found = pair_of(replace(empty, modules=zeroed), b)
+    whole = pair_of(a, b)
+    share, energies = whole.weights[first].inside, [whole.weights[name].energies[1] for name in (first, second)]
+    assert share is not None and found.inside is not None
+    assert close(found.inside.input, share.input * energies[0] / sum(energies))
+    assert close(found.inside.input_by_chance, share.input_by_chance * energies[0] / sum(energies))
+    assert found.sign_conflict == whole.weights[first].sign_conflict, "signs of a zero delta mean nothing"
 
 
 def test_a_lora_with_itself_is_the_same_in_everything():
