@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..merge.adapters.architecture import architecture_of
 from ..merge.adapters.base import Lora
 from ..merge.compute.context import Compute
+from ..merge.inspecting.quick_words import quick_words
 from ..merge.merging.options import AS_GIVEN, OF_THE_MODE, MergeOptions
 from ..merge.methods.registry import Method
 from .lora_text import count, ranks, with_strengths
@@ -31,12 +32,12 @@ class MergeSummary:
 
     def describe(self, merged: Lora, inputs: Sequence[Lora]) -> str:
         """The text about the result of merging these LoRAs. All are named, so that a bypassed loader is noticed."""
-        lines = [self._result(merged), with_strengths(inputs)]
+        lines = [self._result(merged, inputs), with_strengths(inputs)]
         if merged.modules and self._loss:
             lines.append(f"{self._loss} lost to truncation")
         return "\n".join([*lines, *merged.notes])
 
-    def _result(self, merged: Lora) -> str:
+    def _result(self, merged: Lora, inputs: Sequence[Lora]) -> str:
         modules = list(merged.modules.values())
         if not modules:
             return "Empty result: every LoRA has strength 0."
@@ -50,4 +51,6 @@ class MergeSummary:
             parts.append(f"strength {self._options.strength_rule}")
         if self._options.weights != AS_GIVEN:
             parts.append(f"weights: {self._options.weights}")
+        if words := quick_words(inputs):
+            parts.append(words)
         return ", ".join(parts)

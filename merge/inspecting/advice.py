@@ -19,8 +19,9 @@ class Thresholds:
     ``imbalance``: the ratio of two norms. ``shared``: how far above chance the shared directions are, 0 at chance and 1
     if all are shared; unrelated LoRAs of small weights reach 0.1. ``cosine``: of the whole LoRAs, by magnitude.
     ``parallel``: the cosine of what is nearly one LoRA. ``spare_rank``: the rank that holds 99 % of the energy as a
-    share of the largest rank, below or at which a smaller rank is advised. ``block``: the share of the energy that a
-    block must have to be named, and ``block_above``: how much more it must share than the whole.
+    share of the largest rank, below or at which a smaller rank is advised; ``factored_rank``: the highest rank that is
+    advised for a LoRA without factors. ``block``: the share of the energy that a block must have to be named;
+    ``block_above``: how much more it must share than the whole.
     """
 
     imbalance: float = 4.0
@@ -28,18 +29,22 @@ class Thresholds:
     cosine: float = 0.2
     parallel: float = 0.7
     spare_rank: float = 0.75
+    factored_rank: int = 128
     block: float = 0.05
     block_above: float = 0.05
 
 
 THRESHOLDS = Thresholds()
 
+# More pairs of LoRAs are counted instead of named.
+PAIRS_NAMED = 4
+
 
 def advice(inspection: Inspection, names: Sequence[str]) -> list[str]:
     """Sentences on what to do, the most important first; ``names`` are what they call the LoRAs. At least one."""
     sentences = [
         *_on_problems(inspection, names),
-        *_on_imbalance(inspection.loras, names),
+        *_on_imbalance(inspection, names),
         *_on_overlap(inspection, names),
         *_on_independence(inspection, names),
         *_on_spare_rank(inspection.loras, names),
@@ -53,13 +58,17 @@ def _on_problems(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
             yield f"{names[pair.first]} and {names[pair.second]} can't be merged: {pair.problem}"
 
 
-def _on_imbalance(loras: Sequence[LoraNumbers], names: Sequence[str]) -> Iterator[str]:
-    """The strongest LoRA against the weakest."""
-    measured = [(lora.norm, index) for index, lora in enumerate(loras) if lora.norm]
-    if len(measured) < 2:
-        return
-    (weakest, weak), (strongest, strong) = min(measured), max(measured)
-    ratio = strongest / weakest
+def _on_imbalance(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
+    """The two LoRAs for one model whose norms differ most."""
+    loras = inspection.loras
+    ratios = []
+    for pair in inspection.pairs:
+        (weakest, weak), (strongest, strong) = sorted(
+            (loras[index].norm or 0.0, index) for index in (pair.first, pair.second)
+        )
+        if pair.problem is None and weakest > 0:
+            ratios.append((strongest / weakest, weak, strong))
+    ratio, weak, strong = max(ratios, default=(0.0, 0, 0))
     if ratio < THRESHOLDS.imbalance:
         return
     by_index = {weak: loras[weak].strengths[0] or 1.0, strong: (loras[strong].strengths[0] or 1.0) / ratio}
@@ -71,12 +80,13 @@ def _on_imbalance(loras: Sequence[LoraNumbers], names: Sequence[str]) -> Iterato
 
 
 def _on_overlap(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
-    for pair in sorted(inspection.pairs, key=amount_shared, reverse=True):
-        if not overlaps(pair):
-            continue
+    pairs = sorted(filter(overlaps, inspection.pairs), key=amount_shared, reverse=True)
+    for pair in pairs[:PAIRS_NAMED]:
         shares = " and ".join(filter(None, (_shares(pair), _direction(pair))))
         what = "lower their strengths, or try" if _is_parallel(pair) else "try"
         yield f"{names[pair.first]} and {names[pair.second]} {shares}: {what} np_svd or tsv_svd."
+    if len(pairs) > PAIRS_NAMED:
+        yield f"{len(pairs) - PAIRS_NAMED} more pairs overlap."
 
 
 def _on_independence(inspection: Inspection, names: Sequence[str]) -> Iterator[str]:
@@ -87,9 +97,11 @@ def _on_independence(inspection: Inspection, names: Sequence[str]) -> Iterator[s
         each = " of each other" if len(names) > 2 else ""
         apart = " (they change different weights)" if not any(pair.weights for pair in pairs) else ""
         yield f"{listed(names)} are independent{each}{apart}: sum them (concat or add_svd)."
-        return
-    couples = listed([f"{names[pair.first]} with {names[pair.second]}" for pair in pairs])
-    yield f"{couples}: independent, sum them (concat or add_svd)."
+    elif len(pairs) > PAIRS_NAMED:
+        yield f"{len(pairs)} of {len(inspection.pairs)} pairs are independent: sum them (concat or add_svd)."
+    else:
+        couples = listed([f"{names[pair.first]} with {names[pair.second]}" for pair in pairs])
+        yield f"{couples}: independent, sum them (concat or add_svd)."
 
 
 def _on_spare_rank(loras: Sequence[LoraNumbers], names: Sequence[str]) -> Iterator[str]:
@@ -119,7 +131,11 @@ def is_independent(pair: PairNumbers) -> bool:
 
 
 def has_spare_rank(lora: LoraNumbers) -> bool:
-    return bool(lora.rank and lora.rank_for and lora.rank_for[-1] <= THRESHOLDS.spare_rank * lora.rank)
+    """Whether resizing makes the LoRA smaller; factors of a high rank are larger than a LoKr and some differences."""
+    if not lora.rank or lora.rank_for is None or lora.rank_for[-1] > THRESHOLDS.spare_rank * lora.rank:
+        return False
+    has_factors = any(one.rank == lora.rank and one.scale is not None for one in lora.weights.values())
+    return has_factors or lora.rank_for[-1] <= THRESHOLDS.factored_rank
 
 
 def amount_shared(pair: PairNumbers) -> float:

@@ -90,10 +90,16 @@ def _facts(lora: LoraNumbers) -> list[tuple[str, str]]:
     unmeasured = f" ({len(lora.unmeasured)} {NOT_MEASURED})" if lora.unmeasured else ""
     return [
         ("norm", number(lora.norm)),
-        ("rank", NOT_MEASURED if lora.rank is None else str(lora.rank)),
+        ("rank", _rank(lora)),
         ("effective rank", number(lora.effective_rank)),
         ("modules", f"{len(lora.weights)}{unmeasured}"),
     ]
+
+
+def _rank(lora: LoraNumbers) -> str:
+    if lora.rank is None:
+        return NOT_MEASURED
+    return str(lora.rank) if lora.has_one_rank else f"up to {lora.rank}"
 
 
 def _energy_cells(lora: LoraNumbers) -> dict[Cell, float]:
@@ -116,11 +122,11 @@ def _cosine_cells(pair: PairNumbers, first: LoraNumbers, second: LoraNumbers) ->
 
 
 def _cosine(weights: Iterable[WeightPair]) -> float:
-    """The cosine of two LoRAs over some weights; NaN where one of the two is zero."""
+    """The cosine of two LoRAs over some weights; 0 where one of them is zero, so that they don't affect each other."""
     weights = list(weights)
     first, second = (sum(weight.energies[side] for weight in weights) for side in (0, 1))
     scale = math.sqrt(first) * math.sqrt(second)
-    return sum(weight.inner for weight in weights) / scale if scale > 0 else math.nan
+    return sum(weight.inner for weight in weights) / scale if scale > 0 else 0.0
 
 
 def _largest(maps: Sequence[Mapping[Cell, float]]) -> float:

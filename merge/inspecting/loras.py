@@ -64,6 +64,11 @@ class LoraNumbers:
         return max((one.rank for one in self.weights.values() if one.rank is not None), default=None)
 
     @property
+    def has_one_rank(self) -> bool:
+        """Whether all weights have the same rank."""
+        return len({one.rank for one in self.weights.values() if one.rank is not None}) == 1
+
+    @property
     def unmeasured(self) -> list[str]:
         return [key for key, one in self.weights.items() if one.norm is None]
 

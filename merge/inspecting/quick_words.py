@@ -22,7 +22,7 @@ from .wording import number, shortened
 
 # The weights that are measured: at most this many, and at most this share of those that several LoRAs have.
 MOST_SAMPLED = 16
-SHARE_SAMPLED = 0.03
+SHARE_SAMPLED = 0.025
 # Weights with a larger rank or without factors take too long.
 MOST_RANK = 256
 # If there are more LoRAs, only the first ones are compared in pairs.

@@ -127,12 +127,13 @@ def _lora_lines(label: str, lora: LoraNumbers) -> Iterator[str]:
     if lora.unmeasured:
         unmeasured = Counter(lora.weights[key].family for key in lora.unmeasured)
         kinds = listed([f"{count} {family}" for family, count in unmeasured.items()])
-        yield f"  {NOT_MEASURED}: {kinds} modules, whose change depends on the model's weights. Connect the model."
+        yield f"  {NOT_MEASURED}: {kinds} modules, whose change depends on the model's weights"
+        yield "  Connect the model and clip to measure DoRA, GLoRA, OFT and BOFT."
     yield from (f"  note: {note}" for note in lora.notes)
 
 
 def _of_rank(lora: LoraNumbers) -> str:
-    return "" if lora.rank is None else f" of {lora.rank}"
+    return "" if lora.rank is None else f" of {'' if lora.has_one_rank else 'up to '}{lora.rank}"
 
 
 def _pair_lines(pair: PairNumbers, labels: list[str], inspection: Inspection) -> Iterator[str]:

@@ -85,8 +85,9 @@ def measure_weight_pair(group: WeightGroup, products: Sequence[WeightedProduct |
         return WeightPair(energies, sums.inner * weight, elements, conflict)
     weights = a.weight * first.strength, b.weight * second.strength
     energies = (a.product.energy * weights[0] ** 2, b.product.energy * weights[1] ** 2)
-    if min(energies) == 0:
-        return WeightPair(energies, 0.0, elements)
+    if min(energies) == 0:  # a delta of zero has no directions
+        nothing = None if group.is_vector else Sharing(0.0, 0.0, 0.0, 0.0)
+        return WeightPair(energies, 0.0, elements, None, nothing, nothing)
     weight = weights[0] * weights[1]
     found = compare(a.product, b.product)
     conflict = sign_conflict(a.product, b.product, weight)

@@ -27,7 +27,7 @@ CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 Node = tuple[str, str, tuple[int, int], dict[str, Any], dict[str, tuple[str, int]]]
 
 LEFT, TOP, COLUMN, ROW = 140, 160, 340, 250
-SIZES = {"MarkdownNote": (300, 330), "CLIPTextEncode": (320, 150)}
+SIZES = {"MarkdownNote": (300, 330), "CLIPTextEncode": (320, 150), "PreviewAny": (440, 700)}
 
 
 def note(text: str, place: tuple[int, int] = (LEFT, TOP)) -> Node:

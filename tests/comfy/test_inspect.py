@@ -68,3 +68,15 @@ def test_a_connected_model_lets_dora_be_measured(server: Server):
     assert "norm not measured" in report and "Connect the model" in report
     _, report = run(server, nodes, lora1=["a", 0], model=["checkpoint", 0], clip=["checkpoint", 1])
     assert "not measured" not in report
+
+
+def test_a_merger_names_a_strong_imbalance(server: Server):
+    settings = {"mode": "concat", "density": 1.0, "device": "cpu", "dtype": "float32"}
+    nodes = {
+        "a": loader("a.safetensors"),
+        "b": loader("b.safetensors", 10.0, 10.0),
+        "merge": node("PM LoRA Merger", **settings, lora1=["a", 0], lora2=["b", 0]),
+        "save": node("PM LoRA Save", lora=["merge", 0], file_name="imbalance/merged", extension="safetensors"),
+    }
+    text = server.run(nodes)["merge"]["text"][0]
+    assert "b about " in text and " times stronger" in text

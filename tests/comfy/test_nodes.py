@@ -73,6 +73,7 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
         [],
         ["LORA_STACK"],
     ),
+    "PM LoRA Inspect": ("PM Inspect LoRA", [], ["model", "clip", "lora_stack", "lora1"], ["IMAGE", "STRING"]),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "PM LoRA Loader": {"strength_model": 1.0, "strength_clip": 1.0, "lbw": "", "alpha_from": "trainer"},

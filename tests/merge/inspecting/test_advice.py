@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from lora_pack.merge.adapters.base import Lora, LoraModule
+from lora_pack.merge.adapters.base import Difference, Lora, LoraModule
 from lora_pack.merge.inspecting.advice import THRESHOLDS, advice
 from lora_pack.merge.inspecting.inspect import inspect
 from lora_pack.tests.support.makers import LINEAR, at, of_modules
@@ -111,6 +111,18 @@ def test_spare_rank(values: Sequence[float], enough: int, is_said: bool):
 
 
 @pytest.mark.parametrize(
+    ("enough", "is_said"), [(THRESHOLDS.factored_rank, True), (THRESHOLDS.factored_rank + 1, False)]
+)
+def test_a_difference_is_only_resized_to_a_rank_that_makes_it_smaller(enough: int, is_said: bool):
+    # of that many equal directions, 99 % take `enough`
+    values = torch.cat([torch.ones(int(enough / 0.99)), torch.full((60,), 1e-4)])
+    difference = Lora("a", {LINEAR: Difference.of(LINEAR, torch.diag(values))})
+    (sentence,) = advised(difference)
+    assert f"{enough} of {len(values)}" in sentence
+    assert (f"resize it to {enough}" in sentence) is is_said
+
+
+@pytest.mark.parametrize(
     ("shares", "energies", "named"),
     [
         ((0.5, 0.5), (1.0, 1.0), None),
@@ -137,11 +149,26 @@ def test_loras_of_different_weights_are_independent():
     assert "independent" in sentence and "different weights" in sentence
 
 
+def test_of_three_loras_the_two_that_differ_most_are_named():
+    strengths = {"a": 5.0, "b": 1.0, "c": 50.0}
+    loras = [at(rank_one(name, unit(n), unit(n)), strength) for n, (name, strength) in enumerate(strengths.items())]
+    sentences = [sentence for sentence in advised(*loras) if "times as strong" in sentence]
+    assert len(sentences) == 1 and sentences[0].startswith("c is 50 times as strong as b")
+
+
 def test_of_three_loras_pairs_are_told_apart():
     c = rank_one("c", unit(0), unit(0))
     sentences = advised(A, rank_one("b", unit(1), unit(1)), c)
     assert sentences[0].startswith("a and c share 100 %")
     assert sentences[1] == "a with b and b with c: independent, sum them (concat or add_svd)."
+
+
+def test_of_many_loras_the_pairs_are_counted():
+    alike = [rank_one(f"alike{n}", unit(0), unit(0)) for n in range(4)]
+    apart = [rank_one(f"apart{n}", unit(n + 5), unit(n + 5)) for n in range(2)]
+    sentences = advised(*alike, *apart)
+    assert sum("share 100 %" in sentence for sentence in sentences) == 4
+    assert sentences[4:6] == ["2 more pairs overlap.", "9 of 15 pairs are independent: sum them (concat or add_svd)."]
 
 
 def test_loras_for_different_models_are_not_advised_to_be_summed():
@@ -150,11 +177,11 @@ def test_loras_for_different_models_are_not_advised_to_be_summed():
         of_modules([LoraModule.of(name, torch.ones(3 * width, 1), torch.ones(1, width), 1.0)], name)
         for name, width in shapes.items()
     )
-    inspection = inspect([flux, sd])
+    inspection = inspect([flux, at(sd, 100.0)])
     assert inspection.pairs[0].cosine is None and inspection.pairs[0].problem
     (sentence, *others) = advice(inspection, ["flux", "sd"])
     assert sentence.startswith("flux and sd can't be merged: ")
-    assert not any("independent" in other for other in others)
+    assert not any("independent" in other or "times as strong" in other for other in others)
 
 
 def test_nothing_measured_gives_no_advice():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from lora_pack.merge.adapters.base import Lora, LoraModule
 from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.inspecting.inspect import inspect
+from lora_pack.merge.merging.merge_deltas import merge_deltas
 from lora_pack.tests.merge.merging.test_memory import largest_tensor
 from lora_pack.tests.support.families import normal
 from lora_pack.tests.support.makers import CONV3, LINEAR, fingerprint, make_lora
@@ -89,3 +92,20 @@ def test_no_dense_delta_is_formed_where_there_are_factors():
     with largest_tensor() as seen:
         inspect(loras)
     assert seen.elements < 640 * 320 * 9 / 10
+
+
+def test_it_takes_about_as_long_as_an_exact_merge():
+    shapes = {LINEAR.replace("blocks_0", f"blocks_{n}"): (640, 1280) for n in range(24)}
+    loras = [make_lora(seed, shapes=shapes, ranks=(32,)) for seed in (1, 2)]
+    merging = least_seconds(lambda: merge_deltas(loras, "add_svd", 1.0, 32, 0, 0))
+    assert least_seconds(lambda: inspect(loras)) < 3 * merging
+
+
+def least_seconds(work: Callable[[], object]) -> float:
+    """Of processor time, in the best of a few runs."""
+    times = []
+    for _ in range(4):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)

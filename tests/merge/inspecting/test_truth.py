@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.formats import from_state_dict
+from lora_pack.merge.inspecting.elements import _sampled_rows
 from lora_pack.merge.inspecting.inspect import inspect
 from lora_pack.merge.inspecting.pairs import PairNumbers
 from lora_pack.tests.support import dense_numbers as truth
@@ -140,6 +142,22 @@ def test_a_weight_that_one_lora_lacks_counts_in_the_norms():
     assert close(found.cosine, numbers[1].norm / numbers[0].norm)
 
 
+def test_a_delta_of_zero_has_no_directions_to_share():
+    """Trainers leave modules at zero: what the other LoRA has there lies in none of their directions."""
+    shapes = dict(list(SHAPES.items())[:2])
+    a, b = make_lora(1, shapes=shapes), make_lora(2, shapes=shapes)
+    empty = at(a, 1.0)
+    first, second = empty.modules
+    zeroed = {first: empty.modules[first], second: replace(empty.modules[second], alpha=0.0)}
+    found = pair_of(replace(empty, modules=zeroed), b)
+    whole = pair_of(a, b)
+    share, energies = whole.weights[first].inside, [whole.weights[name].energies[1] for name in (first, second)]
+    assert share is not None and found.inside is not None
+    assert close(found.inside.input, share.input * energies[0] / sum(energies))
+    assert close(found.inside.input_by_chance, share.input_by_chance * energies[0] / sum(energies))
+    assert found.sign_conflict == whole.weights[first].sign_conflict, "signs of a zero delta mean nothing"
+
+
 def test_a_lora_with_itself_is_the_same_in_everything():
     lora = from_state_dict(FAMILIES["LoRA"](1), "a")
     found = pair_of(lora, lora)
@@ -170,6 +188,13 @@ def test_the_spectrum_of_a_large_lokr_is_that_of_its_parts(monkeypatch: pytest.M
     (delta,) = truth.deltas(state).values()
     assert close(numbers.norm, np.linalg.norm(delta))
     assert close(numbers.effective_rank, truth.effective_rank(delta))
+
+
+@pytest.mark.parametrize("shape", [(84, 72), (320, 320), (1280, 5120), (10240, 1280), (3, 100_000), (100_000, 2)])
+def test_at_least_65536_signs_are_compared_where_there_are_as_many(shape: tuple[int, int]):
+    rows = _sampled_rows(*shape)
+    assert len(rows) * shape[1] >= min(65_536, math.prod(shape))
+    assert len(rows.unique()) == len(rows) and int(rows.max()) < shape[0]
 
 
 def test_signs_of_a_large_weight_are_estimated_from_a_fixed_sample():
