@@ -19,6 +19,7 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.Persist": False,
     "Comfy.Workflow.ShowMissingNodesWarning": True,
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
     "Comfy.Locale": "en",
     "Comfy.Minimap.Visible": False,
 }
