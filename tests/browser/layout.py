@@ -41,9 +41,10 @@ def arrange(pages: Sequence[Canvas], ids: Sequence[Mapping[str, int]], wanted: M
 
 
 def show_all(page: Canvas) -> None:
-    """Make the window large enough for every node: Nodes 2.0 may not draw those outside it."""
-    page.page.set_viewport_size({"width": 3600, "height": 2000})
-    page.page.evaluate("app.canvas.ds.reset()")
+    """Zoom out until every node is in view: Nodes 2.0 may not draw those outside."""
+    page.page.evaluate(
+        "Object.assign(app.canvas.ds, { scale: 0.5, offset: [150, 150] }); app.canvas.setDirty(true, true)"
+    )
     for _ in range(3):
         page.call("frame")
 

@@ -61,8 +61,11 @@ def test_example_opens_without_missing_nodes_and_runs(canvas: Canvas, server: Se
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nodes_of_an_example_do_not_overlap(canvas: Canvas, name: str):
-    """Also with nodes of other packs: what isn't installed is drawn as large as it was saved."""
+def test_an_example_opens_whole(canvas: Canvas, name: str):
+    """No node covers another, and notes show all of their text.
+
+    Nodes of other packs too: what isn't installed is drawn as large as it was saved.
+    """
     canvas.call("load", json.loads((EXAMPLES / f"{name}.json").read_text("utf-8")))
     show_all(canvas)
     boxes = canvas.call("boxes")
@@ -73,12 +76,6 @@ def test_nodes_of_an_example_do_not_overlap(canvas: Canvas, name: str):
         if min(overlap := overlap_of(a[2:], b[2:])) > 0
     ]
     assert overlaps == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_notes_show_their_whole_text(canvas: Canvas, name: str):
-    canvas.call("load", json.loads((EXAMPLES / f"{name}.json").read_text("utf-8")))
-    show_all(canvas)
     canvas.until("document.querySelector('.comfy-markdown')")
     hidden = canvas.page.evaluate(
         "[...document.querySelectorAll('.comfy-markdown, .comfy-markdown *')]"
