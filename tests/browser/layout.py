@@ -51,10 +51,10 @@ def show_all(page: Canvas) -> None:
 
 def note_height(text: str) -> int:
     """The height of a Markdown note, in pixels, that shows this text whole on both canvases."""
-    height = 60
+    height = 50
     for paragraph in text.split("\n\n"):
         lines = -(-len(paragraph) // NOTE_CHARACTERS)
-        height += 44 if paragraph.startswith("#") else 12 + 19 * lines
+        height += 38 if paragraph.startswith("#") else 11 + 16 * lines
     return height
 
 

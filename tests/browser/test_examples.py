@@ -76,11 +76,12 @@ def test_an_example_opens_whole(canvas: Canvas, name: str):
         if min(overlap := overlap_of(a[2:], b[2:])) > 0
     ]
     assert overlaps == []
-    canvas.until("document.querySelector('.comfy-markdown')")
+    (note,) = canvas.call("ids", "MarkdownNote")
     hidden = canvas.page.evaluate(
-        "[...document.querySelectorAll('.comfy-markdown, .comfy-markdown *')]"
-        ".filter(e => e.clientHeight && getComputedStyle(e).overflowY !== 'visible')"
-        ".map(e => [e.className, e.scrollHeight - e.clientHeight])"
+        "id => [...document.querySelectorAll(`.comfy-markdown, .comfy-markdown *, [data-node-id='${id}'] *`)]"
+        ".filter(e => e.clientHeight && ['auto', 'scroll'].includes(getComputedStyle(e).overflowY))"
+        ".map(e => [e.className, e.scrollHeight - e.clientHeight])",
+        note,
     )
     assert [each for each in hidden if each[1] > 2] == []
 
