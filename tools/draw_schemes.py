@@ -2,6 +2,8 @@
 
     python -m tools.draw_schemes
 
+Also the thumbnails of the examples, which need a title and one idea rather than a small picture of a large graph.
+
 They are drawings, not output of a model: LoRA A stands for a subject (a cat), LoRA B for a style (stripes). The squares
 of the modes and the ranks are computed by the merge core from small matrices.
 """
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +29,7 @@ from pictures.labelled_grid import labelled_grid  # noqa: E402
 
 STRIP = ROOT / "docs" / "images" / "a_b_sum.png"
 GRID = ROOT / "docs" / "images" / "strengths.png"
+EXAMPLES = ROOT / "example_workflows"
 HELP = ROOT / "web" / "docs" / "pictures"
 
 SIZE, SCALE = 240, 3  # drawn at three times the size, for smooth edges
@@ -84,27 +87,51 @@ def strengths(values: Sequence[float] = (0, 0.5, 1)) -> Image.Image:
 
 def modes() -> Image.Image:
     """What each mode makes of two small matrices. Orange squares are positive, blue ones negative."""
+    names, densities = ("add", "ties", "dare_linear", "magnitude_prune"), (0.2, 0.6, 1.0)
+    cells = [tensor(squares(merged_squares(name, density))) for density in densities for name in names]
+    return image(labelled_grid(torch.stack(cells), len(names), names, [f"density {d:.1f}" for d in densities]))
+
+
+def merged_squares(mode: str, density: float) -> Tensor:
     noise = torch.Generator().manual_seed(4)
     loras = [one_module(name, torch.randn(7, 7, generator=noise)) for name in ("A", "B")]
-    names, densities = ("add", "ties", "dare_linear", "magnitude_prune"), (0.2, 0.6, 1.0)
-    cells = [
-        tensor(squares(next(iter(merge_deltas(loras, f"{name}_svd", density, 7, 7, 1).modules.values())).dense()))
-        for density in densities
-        for name in names
-    ]
-    return image(labelled_grid(torch.stack(cells), len(names), names, [f"density {d:.1f}" for d in densities]))
+    (module,) = merge_deltas(loras, f"{mode}_svd", density, 7, 7, 1).modules.values()
+    return module.dense()
 
 
 def ranks() -> Image.Image:
     """A picture as a matrix, truncated to ranks: what add_svd does to a weight."""
-    whole = tensor(cat(1, 0).convert("L").resize((48, 48)).convert("RGB"))[:, :, 0] - 0.98
-    lora = one_module("A", whole)
-    cells = []
-    for rank in (1, 2, 4, 8):
-        (module,) = merge_deltas([lora], "add_svd", 1.0, rank, rank).modules.values()
-        shown = (module.dense() + 0.98).clamp(0, 1)
-        cells.append(tensor(Image.fromarray((255 * shown).byte().numpy()).resize((SIZE, SIZE)).convert("RGB")))
+    cells = [tensor(truncated(rank)) for rank in (1, 2, 4, 8)]
     return image(labelled_grid(torch.stack(cells), 4, [f"rank {rank}" for rank in (1, 2, 4, 8)]))
+
+
+def truncated(rank: int) -> Image.Image:
+    paper = 0.98
+    matrix = tensor(cat(1, 0).convert("L").resize((48, 48)).convert("RGB"))[:, :, 0] - paper
+    (module,) = merge_deltas([one_module("A", matrix)], "add_svd", 1.0, rank, rank).modules.values()
+    shown = 255 * (module.dense() + paper).clamp(0, 1)
+    return Image.fromarray(shown.byte().numpy()).resize((SIZE, SIZE)).convert("RGB")
+
+
+def card(title: str) -> Image.Image:
+    """The thumbnail of an example in the template browser, where a card is about 300 pixels wide: title and scheme."""
+    picture = Image.new("RGB", (640, 360), (38, 38, 44))
+    draw = ImageDraw.Draw(picture)
+    name, _, pack = title.partition(" (")
+    draw.text((30, 24), name, font=ImageFont.load_default(44), fill=(245, 245, 245))
+    if pack:
+        draw.text((30, 78), f"with {pack.rstrip(')')}", font=ImageFont.load_default(28), fill=(190, 190, 200))
+    if "rank" in name or "resize" in name:
+        cells = [truncated(rank) for rank in (1, 2, 8)]
+    elif "modes" in name:
+        cells = [squares(merged_squares(mode, 0.6)) for mode in ("add", "ties", "magnitude_prune")]
+    elif "strengths" in name:
+        cells = [cat(1, b) for b in (0, 0.5, 1)]
+    else:
+        cells = [cat(1, 0), cat(0, 1), cat(1, 1)]
+    for column, cell in enumerate(cells):
+        picture.paste(cell.resize((180, 180), Image.Resampling.LANCZOS), (30 + 200 * column, 140))
+    return picture
 
 
 def one_module(name: str, matrix: Tensor) -> Lora:
@@ -147,6 +174,8 @@ def main() -> None:
     ):
         scheme.thumbnail((600, 600))  # the help panel is 272 pixels wide, on screens of up to two dots a pixel
         scheme.save(HELP / f"{name}.webp", quality=85)
+    for example in EXAMPLES.glob("*.json"):
+        card(example.stem).save(example.with_suffix(".jpg"), quality=88)
 
 
 if __name__ == "__main__":

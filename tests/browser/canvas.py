@@ -12,6 +12,7 @@ from lora_pack.tools.comfy_server import Prompt, Server
 CLASSIC, NODES2 = "classic", "nodes2"
 CANVASES = (CLASSIC, NODES2)
 SCREENSHOTS = Path(__file__).resolve().parents[2] / ".artifacts"
+VIEWPORT = {"width": 1600, "height": 1000}
 DEADLINE = 20_000  # milliseconds; only catches hangs
 
 # No dialogs, no tours, English node names.
@@ -19,6 +20,7 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.Persist": False,
     "Comfy.Workflow.ShowMissingNodesWarning": True,
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
     "Comfy.Locale": "en",
     "Comfy.Minimap.Visible": False,
 }
@@ -42,7 +44,7 @@ class Canvas:
         """Load ComfyUI's page with these user settings."""
         wanted = {**SETTINGS, "Comfy.VueNodes.Enabled": kind == NODES2, **settings}
         server.post("/settings", wanted)
-        page = browser.new_context(viewport={"width": 1600, "height": 1000}).new_page()
+        page = browser.new_context(viewport=VIEWPORT).new_page()
         page.set_default_timeout(DEADLINE)
         # block the network, or the page waits for it
         page.route(lambda url: not url.startswith((server.url, "data:", "blob:")), lambda route: route.abort())
@@ -96,6 +98,8 @@ class Canvas:
         return panel.inner_text()
 
     def clear(self) -> None:
+        if self.page.viewport_size != VIEWPORT:
+            self.page.set_viewport_size(VIEWPORT)
         self.call("load", {"nodes": [], "links": [], "version": 0.4, "last_node_id": 0, "last_link_id": 0})
         self.page.mouse.move(800, 900)
         self._errors.clear()

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lora_pack.tests.browser.canvas import CLASSIC, Canvas
+from lora_pack.tests.browser.canvas import CLASSIC, NODES2, SCREENSHOTS, Canvas
+from lora_pack.tests.browser.layout import NOTE_WIDTH, arrange, keep_seed, note_height
 from lora_pack.tools.comfy_server import Server
 from PIL import Image
 
@@ -22,12 +23,20 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "example_workflows"
 PICTURES = ROOT / "web" / "docs" / "pictures"
 
-A, B = "lora_a.safetensors", "lora_b.safetensors"
+# Public files, small ones for the LoRAs, that ComfyUI offers to download with the examples: name -> folder, address.
+# The checkpoint is that of ComfyUI's own default workflow.
+A, B = "PixelArtRedmond15V-PixelArt-PIXARFK.safetensors", "add_detail.safetensors"
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+MODELS = {
+    A: ("loras", f"artificialguybr/pixelartredmond-1-5v-pixel-art-loras-for-sd-1-5/resolve/main/{A}"),
+    B: ("loras", f"OedoSoldier/detail-tweaker-lora/resolve/main/{B}"),
+    CHECKPOINT: ("checkpoints", f"Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"),
+}
+POSITIVE, NEGATIVE = "Pixel Art, PixArFK, a lighthouse on a cliff at dawn", "blurry, watermark"
 Node = tuple[str, str, tuple[int, int], dict[str, Any], dict[str, tuple[str, int]]]
 
 LEFT, TOP, COLUMN, ROW = 140, 160, 340, 250
-SIZES = {"MarkdownNote": (300, 330), "CLIPTextEncode": (320, 150), "PreviewAny": (440, 700)}
+SIZES = {"CLIPTextEncode": (320, 150), "PreviewAny": (440, 700)}
 
 
 def note(text: str, place: tuple[int, int] = (LEFT, TOP)) -> Node:
@@ -49,7 +58,7 @@ def saver(column: int, source: str, name: str, row: int = 0, **widgets: Any) -> 
 
 
 EXAMPLE_SCENES: dict[str, list[Node]] = {
-    "merge_two_and_save": [
+    "Merge two LoRAs and save": [
         note(
             "## Merge two LoRAs and save\n\nChoose two LoRAs and their strengths, then run. **concat** is exact: the "
             "saved file has the same effect as loading both LoRAs one after the other.\n\nConnect a third LoRA to the "
@@ -60,7 +69,7 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         merger(2, {"mode": "concat"}),
         saver(3, "merge", "merged"),
     ],
-    "svd_merge_and_resize": [
+    "SVD merge and resize": [
         note(
             "## SVD merge and resize\n\n**add_svd** adds the LoRAs exactly, whatever their ranks, and truncates the "
             "sum to svd_rank with the least possible loss. The node shows how much was lost.\n\n**PM Resize LoRA** "
@@ -78,7 +87,7 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         ),
         saver(4, "resize", "merged_small", save_dtype="float16"),
     ],
-    "block_weighted_merge": [
+    "Merge with block weights": [
         note(
             "## Merge with block weights\n\nOne LoRA for composition, one for style: the first is active in the input "
             "and middle blocks, the second in the output blocks.\n\nChoose presets with **lbw preset** (these are for "
@@ -89,7 +98,7 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         merger(2, {"mode": "concat"}),
         saver(3, "merge", "merged_blocks"),
     ],
-    "inspect_two": [
+    "Look into two LoRAs": [
         note(
             "## Look into two LoRAs\n\nRun it before a merge: the picture shows where each LoRA is strong, which rank "
             "it needs, and whether the two overlap. The sentence on top says what to do.\n\nThe report has all "
@@ -100,9 +109,9 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         ("look", "PM LoRA Inspect", (LEFT + 2 * COLUMN, TOP), {}, {"lora1": ("a", 0), "lora2": ("b", 0)}),
         ("report", "PreviewAny", (LEFT + 4 * COLUMN - 100, TOP), {}, {"source": ("look", 1)}),
     ],
-    "merge_and_apply": [
+    "Merge and apply": [
         note(
-            "## Merge and preview\n\nThe merged LoRA is applied directly, without saving it first.\n\n**ties** is for "
+            "## Merge and apply\n\nThe merged LoRA is applied directly, without saving it first.\n\n**ties** is for "
             "LoRAs that conflict: it keeps the largest values of each LoRA (**density**), and where signs disagree the "
             "majority wins."
         ),
@@ -121,14 +130,14 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
             "positive",
             "CLIPTextEncode",
             (LEFT + 3 * COLUMN, TOP),
-            {"text": "a lighthouse on a cliff at dawn"},
+            {"text": POSITIVE},
             {"clip": ("apply", 1)},
         ),
         (
             "negative",
             "CLIPTextEncode",
             (LEFT + 3 * COLUMN, TOP + 210),
-            {"text": "blurry, watermark"},
+            {"text": NEGATIVE},
             {"clip": ("apply", 1)},
         ),
         ("latent", "EmptyLatentImage", (LEFT + 3 * COLUMN, TOP + 430), {"width": 512, "height": 512}, {}),
@@ -219,36 +228,48 @@ HELP_SCENES: dict[str, list[Node]] = {
         ("folder", "PM LoRA from Folder", (LEFT + COLUMN, TOP), {"pattern": "epoch-*", "order": "newest first"}, {}),
         ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN, TOP), {}, {"lora_stack": ("folder", 0)}),
     ],
+    "XY: PM Sampling": [("axis", "XY: PM Sampling", (LEFT, TOP), {"axis": "seed +", "values": "0, 1, 2, 3"}, {})],
 }
 
 
 @pytest.fixture(scope="module")
-def page(browser: Any, server: Server) -> Canvas:
+def pages(browser: Any, server: Server) -> list[Canvas]:
+    """The classic canvas, which draws the pictures, and Nodes 2.0, whose sizes count for the layout too."""
     for file, name in (
         (server.loras / "a.safetensors", A),
         (server.loras / "b.safetensors", B),
         (next(server.checkpoints.iterdir()), CHECKPOINT),
     ):
-        (file.parent / name).symlink_to(file)
+        if not (file.parent / name).exists():
+            (file.parent / name).symlink_to(file)
     quiet = {"Comfy.Minimap.Visible": False, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
-    return Canvas.open(browser, server, CLASSIC, **quiet)
+    return [Canvas.open(browser, server, kind, **quiet) for kind in (NODES2, CLASSIC)][::-1]
 
 
 @pytest.mark.parametrize("name", EXAMPLE_SCENES)
-def test_example(page: Canvas, name: str) -> None:
-    build(page, EXAMPLE_SCENES[name])
-    workflow = page.call("serialize")
-    (EXAMPLES / f"{name}.json").write_text(laid_out(workflow), "utf-8", newline="\n")
-    run_if_it_shows_a_picture(page, EXAMPLE_SCENES[name])
-    picture(page).resize((960, 540), Image.Resampling.LANCZOS).save(EXAMPLES / f"{name}.jpg", quality=80)
+def test_example(pages: list[Canvas], name: str) -> None:
+    write_example(pages, EXAMPLE_SCENES[name], name)
 
 
 @pytest.mark.parametrize("name", HELP_SCENES)
-def test_help(page: Canvas, name: str) -> None:
-    build(page, HELP_SCENES[name])
+def test_help(pages: list[Canvas], name: str) -> None:
+    """The node alone: the help panel is 272 pixels wide."""
+    page = pages[0]
+    ids = build(page, HELP_SCENES[name])
     run_if_it_shows_a_picture(page, HELP_SCENES[name])
-    shot = picture(page, wide=False)
-    shot.save(PICTURES / f"{name.replace(' ', '_')}.webp", quality=80)
+    (id,) = (ids[scene[0]] for scene in HELP_SCENES[name] if scene[1] == name)
+    shot = picture(page, only=id)
+    shot.save(PICTURES / f"{name.replace(':', '').replace(' ', '_')}.webp", quality=85)
+
+
+def write_example(pages: list[Canvas], nodes: list[Node], name: str) -> None:
+    ids = [build(page, nodes) for page in pages]
+    for page in pages:
+        run_if_it_shows_a_picture(page, nodes)
+    arrange(pages, ids, {scene[0]: scene[2] for scene in nodes})
+    workflow = pages[0].call("serialize")
+    (EXAMPLES / f"{name}.json").write_text(laid_out(workflow), "utf-8", newline="\n")
+    picture(pages[0]).save(SCREENSHOTS / f"{name}.png")  # to look at
 
 
 # Scenes that are run first, because the node shows its result as a picture: the condition for having it.
@@ -262,32 +283,32 @@ def run_if_it_shows_a_picture(page: Canvas, nodes: list[Node]) -> None:
         page.page.wait_for_timeout(500)
 
 
-def build(page: Canvas, nodes: list[Node]) -> None:
+def build(page: Canvas, nodes: list[Node]) -> dict[str, int]:
+    """Put a scene on the page; returns the ids of its nodes by name."""
     page.clear()
     ids: dict[str, int] = {}
     for name, kind, place, widgets, links in nodes:
         ids[name] = page.call("add", kind, *place)
+        widgets = keep_seed(page.call("widgets", ids[name])) | widgets
         for widget, value in widgets.items():
             page.call("choose", ids[name], widget or page.call("firstWidget", ids[name]), value)
-        if kind in SIZES:
-            page.page.evaluate("([id, size]) => pm.node(id).setSize(size)", [ids[name], SIZES[kind]])
+        size = (NOTE_WIDTH, note_height(widgets[""])) if kind == "MarkdownNote" else SIZES.get(kind)
+        if size:
+            page.page.evaluate("([id, size]) => pm.node(id).setSize(size)", [ids[name], size])
         for entry, (source, output) in links.items():
             page.until("pm.node(argument[0]).inputs.some(i => i.name === argument[1])", [ids[name], entry])
             page.call("connect", ids[source], ids[name], entry, output)
     page.page.evaluate("app.canvas.deselectAll()")
+    return ids
 
 
-def picture(page: Canvas, wide: bool = True) -> Image.Image:
-    """A screenshot of the nodes, in 16:9 if ``wide``."""
-    bounds = "[...(app.rootGraph ?? app.graph).nodes].map(n => [n.pos[0], n.pos[1] - 34, n.size[0], n.size[1] + 34])"
-    boxes = page.page.evaluate(bounds)
-    x, y = min(box[0] for box in boxes) - 20, min(box[1] for box in boxes) - 16
-    width = max(box[0] + box[2] for box in boxes) + 20 - x
-    height = max(box[1] + box[3] for box in boxes) + 16 - y
-    if wide:
-        whole = max(width, height * 16 / 9), max(width * 9 / 16, height)
-        x, y = x - (whole[0] - width) / 2, y - (whole[1] - height) / 2
-        width, height = whole
+def picture(page: Canvas, only: int | None = None) -> Image.Image:
+    """A screenshot of all nodes, or of one."""
+    boxes = [box[2:] for box in page.call("boxes") if only in (None, box[0])]
+    edge = 6 if only else 20
+    x, y = min(box[0] for box in boxes) - edge, min(box[1] for box in boxes) - edge
+    width = max(box[0] + box[2] for box in boxes) + edge - x
+    height = max(box[1] + box[3] for box in boxes) + edge - y
     page.page.set_viewport_size({"width": int(x + width) + 400, "height": int(y + height) + 700})
     page.page.add_style_tag(content=".comfyui-body-left, .comfyui-body-top, .side-tool-bar-container { display: none }")
     page.page.evaluate("app.canvas.ds.reset(); app.canvas.ds.offset = [300, 600]; app.canvas.setDirty(true, true)")
@@ -304,6 +325,12 @@ def laid_out(workflow: dict[str, Any]) -> str:
     """The workflow as JSON with one node or link per line, without session-specific properties."""
     for node in workflow["nodes"]:
         node["properties"] = {"Node name for S&R": node["type"]}
+        files = [value for value in node.get("widgets_values") or () if value in MODELS]
+        if files:
+            node["properties"]["models"] = [
+                {"name": file, "url": f"https://huggingface.co/{MODELS[file][1]}", "directory": MODELS[file][0]}
+                for file in files
+            ]
     head = {key: workflow[key] for key in ("last_node_id", "last_link_id")}
     tail = {key: workflow[key] for key in ("groups", "config", "version") if key in workflow} | {"extra": {}}
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]

@@ -86,7 +86,7 @@ window.pm = (() => {
     /** Run the workflow. */
     queue: () => app.queuePrompt(0, 1),
 
-    widgets: (id) => Object.fromEntries(node(id).widgets.map(({ name, value }) => [name, value])),
+    widgets: (id) => Object.fromEntries((node(id).widgets ?? []).map(({ name, value }) => [name, value])),
 
     /**
      * A node's LoRA inputs in order: [name, id of the origin or null], or a description of a broken link. Ids are

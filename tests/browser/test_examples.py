@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from lora_pack.tests.browser.canvas import Canvas
+from lora_pack.tests.browser.layout import show_all
 from lora_pack.tools.comfy_server import Prompt, Server
 from lora_pack.tools.workflows import CHECKPOINT
 from PIL import Image
@@ -35,7 +36,7 @@ def give_files(server: Server, prompt: Prompt) -> None:
             if name == "ckpt_name":
                 give(server.checkpoints / CHECKPOINT, server.checkpoints / value)
             elif name.startswith("lora") and str(value).endswith(".safetensors"):
-                source = "b.safetensors" if "b" in Path(value).stem else "a.safetensors"
+                source = "a.safetensors" if "Pixel" in value else "b.safetensors"
                 give(server.loras / source, server.loras / value)
 
 
@@ -60,19 +61,48 @@ def test_example_opens_without_missing_nodes_and_runs(canvas: Canvas, server: Se
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nodes_of_an_example_do_not_overlap(canvas: Canvas, name: str):
-    """Also with nodes of other packs: what isn't installed is drawn as large as it was saved."""
+def test_an_example_opens_whole(canvas: Canvas, name: str):
+    """No node covers another, and notes show all of their text.
+
+    Nodes of other packs too: what isn't installed is drawn as large as it was saved.
+    """
     canvas.call("load", json.loads((EXAMPLES / f"{name}.json").read_text("utf-8")))
-    canvas.call("frame")
-    canvas.call("frame")
+    show_all(canvas)
     boxes = canvas.call("boxes")
-    print(canvas.kind, name, boxes)
+    assert min(min(box[4:]) for box in boxes) > 0, "a node isn't drawn"
     overlaps = [
         f"{a[1]} and {b[1]}: {[round(n) for n in overlap]}"
         for a, b in itertools.combinations(boxes, 2)
         if min(overlap := overlap_of(a[2:], b[2:])) > 0
     ]
     assert overlaps == []
+    (note,) = canvas.call("ids", "MarkdownNote")
+    hidden = canvas.page.evaluate(
+        "id => [...document.querySelectorAll(`.comfy-markdown, .comfy-markdown *, [data-node-id='${id}'] *`)]"
+        ".filter(e => e.clientHeight && ['auto', 'scroll'].includes(getComputedStyle(e).overflowY))"
+        ".map(e => [e.className, e.scrollHeight - e.clientHeight])",
+        note,
+    )
+    assert [each for each in hidden if each[1] > 2] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_keep_their_seed(name: str):
+    nodes = json.loads((EXAMPLES / f"{name}.json").read_text("utf-8"))["nodes"]
+    assert not {"randomize", "increment", "decrement"} & {str(v) for n in nodes for v in n.get("widgets_values") or ()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_say_where_their_files_are(name: str):
+    """ComfyUI then offers the download; the front end insists on https and on a name that the widget has."""
+    nodes = json.loads((EXAMPLES / f"{name}.json").read_text("utf-8"))["nodes"]
+    for node in nodes:
+        files = {v for v in node.get("widgets_values") or () if str(v).endswith(".safetensors")}
+        models = {model["name"]: model for model in node["properties"].get("models", [])}
+        assert set(models) == files, node["type"]
+        for file, model in models.items():
+            assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith(f"/{file}")
+            assert model["directory"] in ("loras", "checkpoints")
 
 
 def overlap_of(a: list[float], b: list[float]) -> tuple[float, float]:

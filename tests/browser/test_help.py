@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from lora_pack.tests.browser.canvas import CLASSIC, SCREENSHOTS, Canvas
 from lora_pack.tools.comfy_server import Server
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "web" / "docs"
@@ -43,6 +44,20 @@ def test_a_help_page_describes_every_input(server: Server, page: str, language: 
     assert f"](pictures/{page.replace(' ', '_')}.webp)" in text
     inputs = [name for section in ("required", "optional") for name in info["input"].get(section, {})]
     assert [name for name in inputs if name not in text and name.rstrip("234") not in text] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_help_page_fits_a_narrow_panel_and_leads_on(page: str, language: str):
+    """Lists in place of tables, small pictures, the example that shows the node, and the page of the docs."""
+    text = text_of(page, language)
+    assert not re.search(r"^\|", text, re.MULTILINE)
+    with Image.open(DOCS / "pictures" / f"{page.replace(' ', '_')}.webp") as picture:
+        assert picture.width <= 600
+    (example,) = re.findall(r"\*\*([^*]+)\*\*(?:, in Workflow|，位于“工作流)", text)
+    assert (ROOT / "example_workflows" / f"{example}.json").is_file()
+    (linked,) = re.findall(r"/lora-power-merger/blob/main/([\w./-]+)", text)
+    assert (ROOT / linked).is_file()
 
 
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])
