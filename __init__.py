@@ -2,6 +2,7 @@
 
 from . import nodes, xy
 from .nodes.duplicate_ids import warn_about_duplicate_ids
+from .nodes.facts_route import serve_facts
 from .nodes.help_route import serve_help
 
 NODE_CLASS_MAPPINGS = {**nodes.NODE_CLASSES, **xy.NODE_CLASSES}
@@ -9,6 +10,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {**nodes.DISPLAY_NAMES, **xy.DISPLAY_NAMES}
 WEB_DIRECTORY = "./web"
 
 serve_help()
+serve_facts()
 warn_about_duplicate_ids(NODE_CLASS_MAPPINGS)
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]

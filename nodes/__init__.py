@@ -3,6 +3,7 @@
 from .apply import ApplyLora
 from .load import LoadLora, LoraStrength
 from .merge_loras import MergeLoras, MergeLorasSvd
+from .power_loader import PowerLoader
 from .resize import ResizeLora
 from .save import SaveLora
 from .stack import LorasFromFolder, StackLoras
@@ -18,6 +19,7 @@ NODE_CLASSES = {
     "PM LoRA Save": SaveLora,
     "PM LoRA Stack": StackLoras,
     "PM LoRA from Folder": LorasFromFolder,
+    "PM LoRA Power Loader": PowerLoader,
 }
 
 DISPLAY_NAMES = {
@@ -30,4 +32,5 @@ DISPLAY_NAMES = {
     "PM LoRA Save": "PM Save LoRA",
     "PM LoRA Stack": "PM LoRA Stack",
     "PM LoRA from Folder": "PM LoRA from Folder",
+    "PM LoRA Power Loader": "PM Power Loader",
 }

@@ -77,6 +77,22 @@ def strength_input(tooltip: str) -> tuple[str, dict]:
     return ("FLOAT", {"default": 1.0, "min": -20.0, "max": 20.0, "step": 0.01, "tooltip": tooltip})
 
 
+def block_weights_input(presets: Mapping[str, str]) -> tuple[str, dict]:
+    return (
+        "STRING",
+        {
+            "default": "",
+            "multiline": False,
+            "placeholder": "1 for every block",
+            "presets": presets,
+            "tooltip": "Block weights, to weaken or remove parts of the LoRA; empty means 1 for every "
+            "block. Accepts a list that starts with the base weight (1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1), "
+            "the name of a preset (SD-OUT), or named blocks (%default=1,in1-3=0.5,mid=0). A block with "
+            "weight 0 is removed.",
+        },
+    )
+
+
 def mode_input(modes: Sequence[str], default: str) -> tuple[Sequence[str], dict]:
     """The merge mode. ``uses`` maps widgets to the modes that use them; the front end greys them out in other modes."""
     uses = {"density": using_density(modes), "seed": using_seed(modes)}
