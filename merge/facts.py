@@ -37,6 +37,7 @@ class FileFacts:
 
     size: int  # bytes
     family: str | None  # the model's name; None: not recognised
+    group: str | None  # the same for models whose LoRAs can be merged, such as Flux and Chroma
     adapters: str  # "LoRA", "LoHa", ... or several of them
     ranks: tuple[int, int] | None  # lowest and highest; None if no module has factors
     modules: int
@@ -62,6 +63,7 @@ def facts_of(path: Path, name: str) -> FileFacts:
         return FileFacts(
             size=size,
             family=architecture.name if architecture else None,
+            group=f"{architecture.family} {architecture.size}" if architecture else None,
             adapters=", ".join(dict.fromkeys(module.family for module in lora.modules.values())),
             ranks=(min(ranks), max(ranks)) if ranks else None,
             modules=len(lora.modules),

@@ -34,6 +34,7 @@ def facts(name: str) -> Json:
     return {
         "summary": found.summary,
         "family": found.family,
+        "group": found.group,
         "modules": found.modules,
         "adapters": found.adapters,
         "trigger_words": found.trigger_words,

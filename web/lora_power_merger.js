@@ -1,8 +1,12 @@
 // @ts-check
 // Registers the extension. The functions that change nodes are in the other modules of this folder.
 import { app } from '../../scripts/app.js'
+import { addStyle } from './elements.js'
 import { tidy } from './growing.js'
+import { describeLora, update } from './lora_about.js'
+import { menuItems } from './menu.js'
 import { mendWorkflow } from './older_packs.js'
+import { addRowsWidget } from './power_loader.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, showText } from './result_text.js'
 import { greyOut, watchCombos } from './used_widgets.js'
@@ -63,6 +67,13 @@ function after(prototype, name, handler) {
 app.registerExtension({
   name: 'LoraPowerMerger',
 
+  getCustomWidgets: () => ({ PM_LORA_ROWS: addRowsWidget }),
+
+  setup: addStyle,
+
+  /** @param {any} node */
+  getNodeMenuItems: (node) => (isOurs(node?.constructor?.nodeData) ? menuItems(node) : []),
+
   /**
    * @param {any} nodeType
    * @param {any} nodeData
@@ -78,7 +89,14 @@ app.registerExtension({
     })
     after(nodeType.prototype, 'onConfigure', function () {
       greyOut(this)
+      void update(this)
     })
+    // front ends before getNodeMenuItems
+    if (!app.collectNodeMenuItems) {
+      after(nodeType.prototype, 'getExtraMenuOptions', function (_, options) {
+        options.unshift(...menuItems(this))
+      })
+    }
     after(nodeType.prototype, 'onExecuted', function (output) {
       if (output?.text) showText(this, output.text)
     })
@@ -90,6 +108,7 @@ app.registerExtension({
     makeRoomForText(node)
     watchCombos(node)
     offerPresets(node)
+    describeLora(node)
   },
 
   /** @param {any} workflow */
