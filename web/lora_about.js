@@ -1,10 +1,13 @@
 // @ts-check
 // On PM Load LoRA: a line that says what the file is, and block presets that fit it.
+import { element, isolate } from './elements.js'
 import { factsOf, forgetFacts } from './lora_facts.js'
+import { showLora } from './menu.js'
 import { limitPresets } from './presets.js'
 
 const NAME = 'this LoRA is'
 const WIDTH = 340
+const HEIGHT = 22
 
 /**
  * Add the line to a new loader, and keep it up to date.
@@ -14,9 +17,17 @@ export function describeLora(node) {
   if (node.constructor.nodeData?.name !== 'PM LoRA Loader') return
   const file = find(node, 'lora_name')
   if (!file) return
-  const line = node.addWidget('text', NAME, '', () => {}, { serialize: false, read_only: true })
-  Object.assign(line, { serialize: false, disabled: true })
-  line.tooltip = 'What the file is, read from its header.'
+  const button = element('button', { type: 'button', class: 'pm-line-about', title: 'What this LoRA is…' })
+  button.addEventListener('click', () => void showLora(file.value, node))
+  isolate(button)
+  const line = node.addDOMWidget(NAME, 'PM_LORA_ABOUT', button, {
+    getValue: () => button.textContent,
+    setValue: () => {},
+    getMinHeight: () => HEIGHT,
+    getMaxHeight: () => HEIGHT,
+    serialize: false
+  })
+  line.serialize = false
   for (const widget of [file, find(node, 'on')]) {
     if (!widget) continue
     const before = widget.callback
@@ -41,8 +52,8 @@ export async function update(node) {
   const asked = file.value
   const facts = typeof asked === 'string' && asked ? await factsOf(asked) : {}
   if (file.value !== asked) return
-  line.value = `${on?.value === false ? 'off: left out. ' : ''}${facts.error ?? facts.summary ?? ''}`
-  line.callback?.(line.value)
+  line.element.textContent = `${on?.value === false ? 'off: left out. ' : ''}${facts.error ?? facts.summary ?? ''}`
+  line.element.classList.toggle('pm-bad', Boolean(facts.error))
   limitPresets(node, facts.presets ?? null)
   node.setDirtyCanvas?.(true, true)
 }

@@ -20,7 +20,7 @@ export function menuItems(node) {
   const files = filesOf(node)
   if (!files.length) return []
   const entries = [
-    { content: 'Show what this LoRA is', act: show },
+    { content: 'Show what this LoRA is', act: (/** @type {string} */ file) => show(file, node) },
     { content: "Copy this LoRA's recipe", act: copyRecipe },
     { content: "Make this merge's nodes", act: (/** @type {string} */ file) => makeNodes(file, node) }
   ]
@@ -59,10 +59,18 @@ async function resolve(file) {
 }
 
 /**
+ * Open the dialog about a file from elsewhere than the menu; an error becomes a message.
+ * @param {string} file
+ * @param {any} node
+ */
+export const showLora = (file, node) => show(file, node).catch(tell)
+
+/**
  * A dialog with everything that is known about a file.
  * @param {string} file
+ * @param {any} node below which nodes are laid out
  */
-async function show(file) {
+async function show(file, node) {
   const facts = await detailsOf(file)
   if (facts.error) throw new Error(facts.error)
   const recipe = recipeOf(facts.recipe ?? '')
@@ -83,7 +91,15 @@ async function show(file) {
     ...(recipe ? [element('pre', { tabindex: '0', 'aria-label': 'Recipe' }, [pretty(recipe)])] : []),
     element('div', { class: 'pm-buttons' }, [
       ...(facts.trigger_words.length ? [button('Copy trigger words', () => copy(facts.trigger_words.join(', ')))] : []),
-      ...(recipe ? [button('Copy recipe', () => copy(facts.recipe))] : []),
+      ...(recipe
+        ? [
+            button('Copy recipe', () => copy(pretty(recipe))),
+            button("Make this merge's nodes", () => {
+              dialog.close()
+              makeNodes(file, node).catch(tell)
+            })
+          ]
+        : []),
       close
     ])
   ])
@@ -120,7 +136,7 @@ async function makeNodes(file, below) {
  * @param {any} graph
  */
 export async function place(plan, corner, graph) {
-  const leftmost = Math.min(...plan.nodes.map(({ column }) => column))
+  const columns = [...new Set(plan.nodes.map(({ column }) => column))].sort((a, b) => a - b)
   /** @type {Map<string, any>} */
   const nodes = new Map()
   /** @type {Map<number, number>} height of each column so far */
@@ -131,7 +147,7 @@ export async function place(plan, corner, graph) {
       const node = globalThis.LiteGraph.createNode(type)
       graph.add(node)
       const top = heights.get(column) ?? 0
-      node.pos = [corner[0] + (column - leftmost) * COLUMN, corner[1] + top]
+      node.pos = [corner[0] + columns.indexOf(column) * COLUMN, corner[1] + top]
       for (const [name, value] of Object.entries(widgets)) {
         const widget = node.widgets?.find((/** @type {any} */ one) => one.name === name)
         if (!widget) continue

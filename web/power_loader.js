@@ -3,8 +3,9 @@
 import { app } from '../../scripts/app.js'
 import { element, isolate, numberField } from './elements.js'
 import { factsOf, forgetFacts, previewUrl } from './lora_facts.js'
+import { showLora } from './menu.js'
 import { makeSearch } from './power_search.js'
-import { aboutRow, familyWarning, heightFor, moved, newRow, rowsOf, stemOf, textOf } from './power_rows.js'
+import { aboutRow, familyWarning, heightFor, moved, newRow, panelHeight, rowsOf, stemOf, textOf } from './power_rows.js'
 
 const WIDTH = 400
 let lists = 0
@@ -70,7 +71,9 @@ export class RowsView {
   }
 
   get height() {
-    return heightFor(this.rows?.length ?? 1, this.open >= 0, this.search.isOpen(), Boolean(this.warning.textContent))
+    const open = this.rows?.[this.open]
+    const panel = open ? panelHeight(this.facts[open.lora]) : 0
+    return heightFor(this.rows?.length ?? 3, panel, this.search.isOpen(), Boolean(this.warning.textContent))
   }
 
   /** @param {string} text the widget's value, from a saved workflow */
@@ -295,7 +298,8 @@ export class RowsView {
     return element('div', { class: 'pm-panel', id }, [
       element('label', {}, ['Text encoder', clip]),
       element('label', {}, ['Block weights', lbw, element('datalist', { id: `${id}-presets` }, options)]),
-      ...about(row.lora, facts)
+      ...about(row.lora, facts),
+      button('What this LoRA is…', () => void showLora(row.lora, this.node), { class: 'pm-wide', 'data-key': `show${index}` })
     ])
   }
 
@@ -308,8 +312,10 @@ export class RowsView {
     target.addEventListener('mouseenter', () => {
       closeCard()
       const facts = this.facts[lora]
+      if (target.getAttribute('aria-expanded') === 'true') return
       if (!facts || facts.error || (!facts.has_preview && !facts.trigger_words.length)) return
-      const { left, bottom } = target.getBoundingClientRect()
+      const { left } = target.getBoundingClientRect()
+      const { bottom } = (target.closest('li') ?? target).getBoundingClientRect()
       card = element('div', { class: 'pm-card', style: `left:${left}px;top:${bottom + 4}px` }, about(lora, facts))
       document.body.append(card)
     })

@@ -146,13 +146,30 @@ export function aboutRow(row, facts) {
   return parts.join(' · ')
 }
 
+// Pixels; power_loader.css has the same.
+const ROW = 50
+const MOST_ROWS = 12
+const LINE = 17
+const PANEL = { fields: 52, button: 28, picture: 114, most: 196, characters: 52 }
+
 /**
- * The least height of the widget, in pixels: twelve rows, more scroll; the open panel and the open search in full.
+ * The height of the open panel of a row.
+ * @param {any} facts
+ */
+export function panelHeight(facts) {
+  const texts = [facts?.base_model ? `Base model: ${facts.base_model}` : '', (facts?.trigger_words ?? []).join(', ')]
+  const lines = texts.reduce((sum, text) => sum + Math.ceil(text.length / PANEL.characters), 0)
+  const height = PANEL.fields + PANEL.button + lines * (LINE + 2) + (facts?.has_preview ? PANEL.picture : 0)
+  return Math.min(PANEL.most, height)
+}
+
+/**
+ * The least height of the widget: twelve rows, more scroll; the open panel and the open search in full.
  * @param {number} rows
- * @param {boolean} panel
+ * @param {number} panel its height, 0 if none is open
  * @param {boolean} searching
  * @param {boolean} warning
  */
 export function heightFor(rows, panel, searching, warning) {
-  return 44 + Math.min(rows, 12) * 48 + (panel ? 190 : 0) + (searching ? 236 : 0) + (warning ? 40 : 0)
+  return 38 + Math.min(rows, MOST_ROWS) * ROW + panel + (searching ? 232 : 0) + (warning ? 38 : 0)
 }

@@ -13,6 +13,7 @@ export function offerPresets(node) {
   if (!lbw) return
   // a translation has its own
   if (!lbw.label || lbw.label === 'lbw') lbw.label = LABEL
+  showHint(lbw)
   if (!Object.keys(presets).length) return
   const combo = node.addWidget(
     'combo',
@@ -43,6 +44,17 @@ export function limitPresets(node, names) {
   const all = Object.keys(presetsOf(node))
   const offered = names === null ? all : all.filter((name) => names.includes(name))
   combo.options.values = [CHOOSE, ...offered]
+}
+
+/**
+ * Draw a hint in place of an empty text. Nodes 2.0 has the input's placeholder; the classic canvas draws only texts.
+ * @param {any} widget
+ */
+function showHint(widget) {
+  Object.defineProperty(widget, '_displayValue', {
+    configurable: true,
+    get: () => (widget.computedDisabled ? '' : String(widget.value || widget.options?.placeholder || ''))
+  })
 }
 
 /** @param {any} node */

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from lora_pack.tests.browser.canvas import NODES2, SCREENSHOTS, Canvas
@@ -43,6 +42,8 @@ def loader(canvas: Canvas, file: str) -> int:
 
 def click_entry(canvas: Canvas, id: int, text: str) -> None:
     """Open a node's menu by the right mouse button on its title, and choose an entry."""
+    if canvas.kind == NODES2 and canvas.page.evaluate("/^1\\.3/.test(window.__COMFYUI_FRONTEND_VERSION__ ?? '')"):
+        pytest.skip("The menu of Nodes 2.0 has no entries of packs in this front end.")
     canvas.call("frame")
     canvas.call("frame")
     canvas.page.mouse.click(*canvas.call("title", id), button="right")
@@ -94,8 +95,15 @@ def test_rows_have_a_submenu_of_their_files(canvas: Canvas):
     canvas.page.get_by_role("button", name="Close").click()
 
 
-def values(canvas: Canvas, id: int) -> dict[str, Any]:
-    return canvas.call("widgets", id)
+def test_the_dialog_opens_from_the_nodes_without_a_menu(canvas: Canvas, merged: Prompt):
+    """Some menus of Nodes 2.0 have no entries of packs."""
+    loader(canvas, SAVED)
+    line = canvas.page.get_by_role("button", name="SD 1.5, rank 11")
+    line.wait_for()
+    line.focus()
+    canvas.page.keyboard.press("Enter")
+    canvas.page.get_by_role("button", name=MAKE).click()
+    canvas.until("pm.ids('PM LoRA Merger').length === 1 && pm.origins(pm.ids('PM LoRA Merger')[0]).lora2")
 
 
 def test_a_loader_says_what_its_file_is_and_offers_presets_that_fit(canvas: Canvas):
@@ -107,7 +115,7 @@ def test_a_loader_says_what_its_file_is_and_offers_presets_that_fit(canvas: Canv
     canvas.call("choose", id, "on", False)
     canvas.until("pm.widget(argument, 'this LoRA is').value.startsWith('off: left out. SD 1.5')", id)
     if canvas.kind == NODES2:
-        canvas.until("[...document.querySelectorAll('[data-node-id] input')].some(i => i.value.startsWith('off: '))")
+        canvas.until("document.querySelector('[data-node-id] .pm-line-about')?.textContent.startsWith('off: ')")
     canvas.screenshot(SCREENSHOTS / f"loader-{canvas.kind}.png")
     (saved,) = canvas.call("serialize")["nodes"]
     assert saved["widgets_values"] == ["b.safetensors", 1, 1, "", "trainer", False]

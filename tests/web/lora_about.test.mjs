@@ -20,32 +20,37 @@ beforeEach(() => {
 function loader() {
   const presets = { 'SD-OUT': '1', 'FLUX-ALL': '1' }
   const nodeData = { name: 'PM LoRA Loader', input: { required: { lbw: ['STRING', { presets }] } } }
-  const node = new FakeNode([], nodeData)
+  const node = /** @type {any} */ (new FakeNode([], nodeData))
+  node.addDOMWidget = (/** @type {string} */ name, /** @type {string} */ type, /** @type {any} */ made, /** @type {any} */ options) => {
+    const widget = { name, type, element: made, options }
+    node.widgets.push(widget)
+    return widget
+  }
   node.widgets = [{ name: 'lora_name', value: 'a.pt' }, { name: 'lbw', value: '' }, { name: 'on', value: true }]
   offerPresets(node)
   describeLora(node)
   return node
 }
 
-const line = (/** @type {FakeNode} */ node) => node.widgets.find(({ name }) => name === 'this LoRA is')
+const line = (/** @type {any} */ node) => node.widgets.find((/** @type {any} */ { name }) => name === 'this LoRA is')
 
 test('a loader says what its file is, without saving it', async () => {
   const node = loader()
   await settled()
-  assert.equal(line(node).value, 'SD 1.5, rank 4')
-  assert.deepEqual([line(node).serialize, line(node).options.serialize, line(node).disabled], [false, false, true])
+  assert.equal(line(node).element.textContent, 'SD 1.5, rank 4')
+  assert.deepEqual([line(node).serialize, line(node).options.serialize], [false, false])
   assert.ok(node.size[0] >= 340)
 })
 
 test('only presets for the recognised model are offered, all of them for an unknown one', async () => {
   const node = loader()
   await settled()
-  const combo = node.widgets.find(({ name }) => name === 'lbw preset')
+  const combo = node.widgets.find((/** @type {any} */ { name }) => name === 'lbw preset')
   assert.deepEqual(combo.options.values.slice(1), ['SD-OUT'])
   node.widgets[0].value = 'b.pt'
   node.widgets[0].callback('b.pt')
   await settled()
-  assert.equal(line(node).value, 'b is damaged.')
+  assert.equal(line(node).element.textContent, 'b is damaged.')
   assert.deepEqual(combo.options.values.slice(1), ['SD-OUT', 'FLUX-ALL'])
 })
 
@@ -54,7 +59,7 @@ test('a loader that is off says so', async () => {
   node.widgets[2].value = false
   node.widgets[2].callback(false)
   await settled()
-  assert.equal(line(node).value, 'off: left out. SD 1.5, rank 4')
+  assert.equal(line(node).element.textContent, 'off: left out. SD 1.5, rank 4')
 })
 
 test('other nodes are left alone', async () => {

@@ -8,6 +8,7 @@ import {
   heightFor,
   moved,
   newRow,
+  panelHeight,
   rowsOf,
   search,
   stemOf,
@@ -95,9 +96,16 @@ test('the line of a row says what the file is and what its closed panel hides', 
 })
 
 test('the height grows with rows up to twelve, the panel, the search and the warning', () => {
-  const [none, one, twelve, twenty] = [0, 1, 12, 20].map((rows) => heightFor(rows, false, false, false))
+  const [none, one, twelve, twenty] = [0, 1, 12, 20].map((rows) => heightFor(rows, 0, false, false))
   assert.ok(none < one && one < twelve && twelve === twenty)
-  for (const more of [[true, false, false], [false, true, false], [false, false, true]]) {
-    assert.ok(heightFor(1, .../** @type {[boolean, boolean, boolean]} */ (more)) > one)
-  }
+  assert.equal(heightFor(1, 80, false, false), one + 80)
+  assert.ok(heightFor(1, 0, true, false) > one && heightFor(1, 0, false, true) > one)
+})
+
+test('the panel is as high as what it shows, up to a limit', () => {
+  const empty = panelHeight(undefined)
+  const words = panelHeight({ trigger_words: ['ink'] })
+  const all = panelHeight({ base_model: 'SD 1.5', trigger_words: Array(99).fill('ink'), has_preview: true })
+  assert.ok(empty < words && words < all && all < 200)
+  assert.ok(panelHeight({ has_preview: true }) > words)
 })
