@@ -4,6 +4,7 @@ import { app } from '../../scripts/app.js'
 import { addStyle } from './elements.js'
 import { tidy } from './growing.js'
 import { describeLora, update } from './lora_about.js'
+import { forgetFacts } from './lora_facts.js'
 import { menuItems } from './menu.js'
 import { mendWorkflow } from './older_packs.js'
 import { addRowsWidget } from './power_loader.js'
@@ -70,6 +71,12 @@ app.registerExtension({
   getCustomWidgets: () => ({ PM_LORA_ROWS: addRowsWidget }),
 
   setup: addStyle,
+
+  /** The user asked for the files anew. */
+  refreshComboInNodes() {
+    forgetFacts()
+    for (const node of allNodes(app.rootGraph ?? app.graph)) void update(node)
+  },
 
   /** @param {any} node */
   getNodeMenuItems: (node) => (isOurs(node?.constructor?.nodeData) ? menuItems(node) : []),

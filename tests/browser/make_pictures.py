@@ -48,6 +48,14 @@ def saver(column: int, source: str, name: str, row: int = 0, **widgets: Any) -> 
     return ("save", "PM LoRA Save", (LEFT + column * COLUMN, TOP + ROW * row), widgets, {"lora": (source, 0)})
 
 
+def row(file: str, **settings: Any) -> dict[str, Any]:
+    return {"lora": file, "on": True, "strength": 1, "strength_clip": None, "lbw": ""} | settings
+
+
+def power_loader(column: int, *rows: dict[str, Any], top: int = TOP) -> Node:
+    return ("power", "PM LoRA Power Loader", (LEFT + column * COLUMN, top), {"rows": json.dumps(rows)}, {})
+
+
 EXAMPLE_SCENES: dict[str, list[Node]] = {
     "merge_two_and_save": [
         note(
@@ -88,6 +96,16 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         loader("b", B, 1, "SD-OUT:1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"),
         merger(2, {"mode": "concat"}),
         saver(3, "merge", "merged_blocks"),
+    ],
+    "power_loader": [
+        note(
+            "## Many LoRAs in one node\n\nPress **Add LoRA**, type part of a name and press Enter. Switch rows on and "
+            "off, weight them, change their order. Click a name for block weights and trigger words.\n\n**concat** is "
+            "exact: the saved file has the same effect as loading all rows one after the other."
+        ),
+        power_loader(1, row(A), row(B, strength=0.7)),
+        ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN + 120, TOP), {"mode": "concat"}, {"lora_stack": ("power", 0)}),
+        ("save", "PM LoRA Save", (LEFT + 3 * COLUMN + 120, TOP), {"file_name": "merged"}, {"lora": ("merge", 0)}),
     ],
     "merge_and_apply": [
         note(
@@ -199,6 +217,9 @@ HELP_SCENES: dict[str, list[Node]] = {
         ("stack", "PM LoRA Stack", (LEFT + COLUMN, TOP), ROWS, {}),
         ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN, TOP), {}, {"lora_stack": ("stack", 0)}),
     ],
+    "PM LoRA Power Loader": [
+        power_loader(1, row(A, strength=0.8), row(B, lbw="SD-OUT"), row("a.safetensors", on=False)),
+    ],
     "PM LoRA from Folder": [
         ("folder", "PM LoRA from Folder", (LEFT + COLUMN, TOP), {"pattern": "epoch-*", "order": "newest first"}, {}),
         ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN, TOP), {}, {"lora_stack": ("folder", 0)}),
@@ -245,6 +266,8 @@ def build(page: Canvas, nodes: list[Node]) -> None:
         for entry, (source, output) in links.items():
             page.until("pm.node(argument[0]).inputs.some(i => i.name === argument[1])", [ids[name], entry])
             page.call("connect", ids[source], ids[name], entry, output)
+    if page.page.locator(".pm-rows").count():
+        page.until("[...document.querySelectorAll('.pm-about')].every(line => !line.textContent.includes('…'))")
     page.page.evaluate("app.canvas.deselectAll()")
 
 

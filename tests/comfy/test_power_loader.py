@@ -166,6 +166,17 @@ def test_alpha_from_reaches_the_merge(server: Server):
     assert math.isfinite(len(saved(server, stack, {"lora_stack": ["power", 0]})))
 
 
+def test_rows_from_a_link_are_checked_when_they_run(server: Server):
+    def linked(rows: str) -> Prompt:
+        return {"text": node("PrimitiveString", value=rows), "power": node("PM LoRA Power Loader", rows=["text", 0])}
+
+    by_hand = saved(server, {"power": power(A)}, {"lora_stack": ["power", 0]})
+    assert saved(server, linked('[{"lora": "a.safetensors"}]'), {"lora_stack": ["power", 0]}) == by_hand
+    with pytest.raises(NodeError, match="not a JSON list") as caught:
+        saved(server, linked("{"), {"lora_stack": ["power", 0]})
+    assert caught.value.node_id == "power"
+
+
 def test_a_folder_before_the_rows(server: Server):
     rewrite(server, "power_folder/one.safetensors", 1)
     nodes = {"folder": folder("power_folder"), "power": power(A, lora_stack=["folder", 0])}
