@@ -17,19 +17,30 @@ export function element(tag, attributes = {}, children = []) {
 }
 
 /**
- * A field for a strength. Text that is no number puts the last value back, or means null where there was none.
+ * @param {string} text
+ * @param {() => void} act
+ * @param {Record<string, string>} attributes
+ */
+export function button(text, act, attributes) {
+  const made = element('button', { type: 'button', ...attributes }, [text])
+  made.addEventListener('click', act)
+  return made
+}
+
+/**
+ * A field for a strength. Text that is no number puts the last value back; an optional one may be empty, which is null.
  * @param {string} label
  * @param {number | null} value
  * @param {(value: number | null) => void} changed
+ * @param {boolean} [optional]
  */
-export function numberField(label, value, changed) {
+export function numberField(label, value, changed, optional = false) {
   const field = element('input', { type: 'number', step: '0.05', min: '-20', max: '20', 'aria-label': label })
   field.value = value ?? ''
-  const optional = value === null
   let last = value
   field.addEventListener('change', () => {
-    const found = strengthOf(field.value)
-    if (found !== null || field.value === '') last = found ?? (optional || label.startsWith('Text') ? null : last)
+    const found = strengthOf(String(field.value))
+    if (found !== null || (optional && field.value === '')) last = found
     field.value = last ?? ''
     changed(last)
   })

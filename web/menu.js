@@ -1,7 +1,7 @@
 // @ts-check
 // Entries in the right-click menu of our nodes: what a LoRA is, its recipe, and the nodes that made it.
 import { app } from '../../scripts/app.js'
-import { element, isolate } from './elements.js'
+import { button, element, isolate } from './elements.js'
 import { detailsOf, loraFiles, previewUrl } from './lora_facts.js'
 import { rowsOf, stemOf } from './power_rows.js'
 import { planOf, recipeOf, sentenceOf } from './recipe_nodes.js'
@@ -10,6 +10,7 @@ const FILE_WIDGET = /^lora(_name|_\d+|_[ab])$/
 const LORA_FILE = /\.(safetensors|sft|pt|pth|bin|ckpt)$/i
 const COLUMN = 400
 const GAP = 90
+const WIDE = { class: 'pm-wide' }
 
 /**
  * The entries for a node: for its file, or a submenu for each of its files.
@@ -83,21 +84,23 @@ async function show(file, node) {
     ['Trigger words', facts.trigger_words.join(', ') || 'none in the file or beside it'],
     ['Made by', recipe ? sentenceOf(recipe) : 'no recipe: not saved by this pack']
   ]
-  const close = button('Close', () => dialog.close())
+  const words = facts.trigger_words.join(', ')
+  const makeAndClose = () => {
+    dialog.close()
+    makeNodes(file, node).catch(tell)
+  }
+  const close = button('Close', () => dialog.close(), WIDE)
   const dialog = element('dialog', { class: 'pm-dialog', 'aria-labelledby': 'pm-dialog-title' }, [
     ...(facts.has_preview ? [element('img', { src: previewUrl(file), alt: `Preview of ${stemOf(file)}` })] : []),
     element('h2', { id: 'pm-dialog-title' }, [file]),
     element('dl', {}, lines.flatMap(([term, text]) => [element('dt', {}, [term]), element('dd', {}, [text])])),
     ...(recipe ? [element('pre', { tabindex: '0', 'aria-label': 'Recipe' }, [pretty(recipe)])] : []),
     element('div', { class: 'pm-buttons' }, [
-      ...(facts.trigger_words.length ? [button('Copy trigger words', () => copy(facts.trigger_words.join(', ')))] : []),
+      ...(facts.trigger_words.length ? [button('Copy trigger words', () => copy(words), WIDE)] : []),
       ...(recipe
         ? [
-            button('Copy recipe', () => copy(pretty(recipe))),
-            button("Make this merge's nodes", () => {
-              dialog.close()
-              makeNodes(file, node).catch(tell)
-            })
+            button('Copy recipe', () => copy(pretty(recipe)), WIDE),
+            button("Make this merge's nodes", makeAndClose, WIDE)
           ]
         : []),
       close
@@ -220,14 +223,4 @@ const tell = (error) => toast('error', error.message)
 function toast(severity, detail) {
   const message = { severity, summary: 'LoRA Power-Merger', detail, life: 8000 }
   app.extensionManager?.toast?.add?.(message)
-}
-
-/**
- * @param {string} text
- * @param {() => void} act
- */
-function button(text, act) {
-  const made = element('button', { type: 'button', class: 'pm-wide' }, [text])
-  made.addEventListener('click', act)
-  return made
 }

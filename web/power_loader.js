@@ -1,14 +1,13 @@
 // @ts-check
-// The widget of PM Power Loader: rows as ordinary page elements, the same on both canvases. Its value is the rows' text.
+// The widget of PM Power Loader: rows as page elements, the same on both canvases. Its value is the rows' text.
 import { app } from '../../scripts/app.js'
-import { element, isolate, numberField } from './elements.js'
-import { factsOf, forgetFacts, previewUrl } from './lora_facts.js'
-import { showLora } from './menu.js'
+import { button, element, isolate } from './elements.js'
+import { factsOf, forgetFacts } from './lora_facts.js'
+import { closeCard, rowElement } from './power_row.js'
 import { makeSearch } from './power_search.js'
 import { aboutRow, familyWarning, heightFor, moved, newRow, panelHeight, rowsOf, stemOf, textOf } from './power_rows.js'
 
 const WIDTH = 400
-let lists = 0
 
 /**
  * Add the widget to a node. ComfyUI calls it for an input with widgetType PM_LORA_ROWS.
@@ -119,7 +118,7 @@ export class RowsView {
   render() {
     closeCard()
     if (this.rows === null) this.list.replaceChildren(this.unreadable())
-    else this.list.replaceChildren(...this.rows.map((row, index) => this.rowElement(row, index)))
+    else this.list.replaceChildren(...this.rows.map((_, index) => rowElement(this, index)))
     for (const { lora } of this.rows ?? []) this.ask(lora)
     this.warn()
     this.resized()
@@ -178,75 +177,19 @@ export class RowsView {
   }
 
   /**
-   * @param {import('./power_rows.js').Row} row
-   * @param {number} index
-   */
-  rowElement(row, index) {
-    const rows = /** @type {import('./power_rows.js').Row[]} */ (this.rows)
-    const name = stemOf(row.lora)
-    const toggle = element('input', { type: 'checkbox', role: 'switch', 'aria-label': name, 'data-key': `on${index}` })
-    toggle.checked = row.on
-    toggle.addEventListener('change', () => {
-      item.classList.toggle('pm-off', !toggle.checked)
-      this.set(index, { on: toggle.checked })
-    })
-    const isOpen = this.open === index
-    const panel = `pm-panel-${++lists}`
-    const title = button(name, () => this.toggle(index), {
-      class: 'pm-name',
-      title: row.lora,
-      'aria-expanded': String(isOpen),
-      'aria-controls': panel,
-      'aria-label': `${name}: text encoder, block weights, trigger words`,
-      'data-key': `name${index}`
-    })
-    const strength = numberField(`Strength of ${name}`, row.strength, (value) =>
-      this.set(index, { strength: value ?? row.strength })
-    )
-    strength.dataset.key = `strength${index}`
-    const last = rows.length - 1
-    const item = element('li', { class: `pm-row${row.on ? '' : ' pm-off'}` }, [
-      element('div', { class: 'pm-line' }, [
-        toggle,
-        title,
-        strength,
-        this.mover(index, -1, `Move ${name} up`, '↑', index === 0),
-        this.mover(index, 1, `Move ${name} down`, '↓', index === last),
-        button('✕', () => this.remove(index), { 'aria-label': `Remove ${name}`, 'data-key': `remove${index}` })
-      ]),
-      element('p', { class: `pm-about${this.facts[row.lora]?.error ? ' pm-bad' : ''}` }, [
-        aboutRow(row, this.facts[row.lora])
-      ]),
-      ...(isOpen ? [this.panel(row, index, panel)] : [])
-    ])
-    this.hoverCard(title, row.lora)
-    return item
-  }
-
-  /**
    * @param {number} index
    * @param {number} step
-   * @param {string} label
-   * @param {string} sign
-   * @param {boolean} disabled
    */
-  mover(index, step, label, sign, disabled) {
-    const key = step < 0 ? 'up' : 'down'
-    const move = () => {
-      const rows = /** @type {import('./power_rows.js').Row[]} */ (this.rows)
-      const target = index + step
-      if (this.open === index) this.open = target
-      else if (this.open === target) this.open = index
-      const end = step < 0 ? target === 0 : target === rows.length - 1
-      this.change(
-        moved(rows, index, step),
-        `${stemOf(rows[index].lora)} is now row ${target + 1} of ${rows.length}.`,
-        end ? `name${target}` : `${key}${target}`
-      )
-    }
-    const made = button(sign, move, { 'aria-label': label, 'data-key': `${key}${index}` })
-    made.disabled = disabled
-    return made
+  move(index, step) {
+    const rows = /** @type {import('./power_rows.js').Row[]} */ (this.rows)
+    const target = index + step
+    if (this.open === index) this.open = target
+    else if (this.open === target) this.open = index
+    // at the end the button is disabled and can't keep the focus
+    const atEnd = target === (step < 0 ? 0 : rows.length - 1)
+    const key = atEnd ? 'name' : step < 0 ? 'up' : 'down'
+    const said = `${stemOf(rows[index].lora)} is now row ${target + 1} of ${rows.length}.`
+    this.change(moved(rows, index, step), said, `${key}${target}`)
   }
 
   /** @param {number} index */
@@ -254,7 +197,8 @@ export class RowsView {
     const rows = /** @type {import('./power_rows.js').Row[]} */ (this.rows)
     this.open = this.open === index ? -1 : this.open > index ? this.open - 1 : this.open
     const left = rows.filter((_, other) => other !== index)
-    this.change(left, `Removed ${stemOf(rows[index].lora)}.`, left.length ? `remove${Math.min(index, left.length - 1)}` : 'add')
+    const focus = left.length ? `remove${Math.min(index, left.length - 1)}` : 'add'
+    this.change(left, `Removed ${stemOf(rows[index].lora)}.`, focus)
   }
 
   /** @param {number} index */
@@ -275,60 +219,6 @@ export class RowsView {
     asOneChange(() => this.store(rows.map((row, other) => (other === index ? { ...row, ...values } : row))))
     this.renderAbout(index)
   }
-
-  /**
-   * Text encoder, block weights, picture and trigger words of a row.
-   * @param {import('./power_rows.js').Row} row
-   * @param {number} index
-   * @param {string} id
-   */
-  panel(row, index, id) {
-    const facts = this.facts[row.lora] ?? {}
-    const names = facts.presets ?? Object.keys(this.presets)
-    const clip = numberField('Text encoder strength', row.strength_clip, (value) =>
-      this.set(index, { strength_clip: value })
-    )
-    clip.placeholder = 'as strength'
-    clip.dataset.key = `clip${index}`
-    const lbw = element('input', { type: 'text', list: `${id}-presets`, placeholder: '1 for every block' })
-    lbw.value = row.lbw
-    lbw.dataset.key = `lbw${index}`
-    lbw.addEventListener('change', () => this.set(index, { lbw: lbw.value.trim() }))
-    const options = names.map((/** @type {string} */ value) => element('option', { value }))
-    return element('div', { class: 'pm-panel', id }, [
-      element('label', {}, ['Text encoder', clip]),
-      element('label', {}, ['Block weights', lbw, element('datalist', { id: `${id}-presets` }, options)]),
-      ...about(row.lora, facts),
-      button('What this LoRA is…', () => void showLora(row.lora, this.node), { class: 'pm-wide', 'data-key': `show${index}` })
-    ])
-  }
-
-  /**
-   * Show picture and trigger words while the mouse rests on a name.
-   * @param {HTMLElement} target
-   * @param {string} lora
-   */
-  hoverCard(target, lora) {
-    target.addEventListener('mouseenter', () => {
-      closeCard()
-      const facts = this.facts[lora]
-      if (target.getAttribute('aria-expanded') === 'true') return
-      if (!facts || facts.error || (!facts.has_preview && !facts.trigger_words.length)) return
-      const { left } = target.getBoundingClientRect()
-      const { bottom } = (target.closest('li') ?? target).getBoundingClientRect()
-      card = element('div', { class: 'pm-card', style: `left:${left}px;top:${bottom + 4}px` }, about(lora, facts))
-      document.body.append(card)
-    })
-    for (const end of ['mouseleave', 'click', 'blur']) target.addEventListener(end, closeCard)
-  }
-}
-
-/** @type {HTMLElement | undefined} */
-let card
-
-function closeCard() {
-  card?.remove()
-  card = undefined
 }
 
 /**
@@ -342,28 +232,4 @@ function asOneChange(act) {
   } finally {
     app.canvas?.emitAfterChange?.()
   }
-}
-
-/**
- * Base model, trigger words and picture of a file, as far as it has them.
- * @param {string} lora
- * @param {any} facts
- */
-export function about(lora, facts) {
-  const parts = []
-  if (facts.base_model) parts.push(element('p', {}, [`Base model: ${facts.base_model}`]))
-  if (facts.trigger_words?.length) parts.push(element('p', {}, [`Trigger words: ${facts.trigger_words.join(', ')}`]))
-  if (facts.has_preview) parts.push(element('img', { src: previewUrl(lora), alt: `Preview of ${stemOf(lora)}` }))
-  return parts
-}
-
-/**
- * @param {string} text
- * @param {() => void} act
- * @param {Record<string, string>} attributes
- */
-function button(text, act, attributes) {
-  const made = element('button', { type: 'button', ...attributes }, [text])
-  made.addEventListener('click', act)
-  return made
 }

@@ -109,7 +109,7 @@ export function search(files, query, facts = {}, family = '') {
  * @param {Record<string, Facts>} facts
  */
 export const familiesOf = (facts) =>
-  [...new Set(Object.values(facts).flatMap(({ family }) => (family ? [family] : [])))].sort((a, b) => a.localeCompare(b))
+  [...new Set(Object.values(facts).flatMap(({ family }) => family || []))].sort((a, b) => a.localeCompare(b))
 
 /**
  * One sentence if rows that are on are for models whose LoRAs don't go together; "" if they do.

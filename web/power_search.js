@@ -46,7 +46,8 @@ export function makeSearch(add, resized) {
     active = Math.min(active, Math.max(0, hits.length - 1))
     list.replaceChildren(...hits.map(option))
     const more = found.length - hits.length
-    said.textContent = found.length ? `${found.length} file${found.length > 1 ? 's' : ''}${more ? `, ${SHOWN} shown` : ''}` : 'No file matches.'
+    const count = `${found.length} file${found.length > 1 ? 's' : ''}${more ? `, ${SHOWN} shown` : ''}`
+    said.textContent = found.length ? count : 'No file matches.'
     mark()
   }
 

@@ -30,7 +30,8 @@ export function offerPresets(node) {
   combo.serialize = false
   combo.label = 'block preset'
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])])
-  combo.tooltip = 'Writes the weights of a preset into block weights, where you can edit them. Only presets for the recognised model are listed.'
+  combo.tooltip =
+    'Writes the weights of a preset into block weights, where you can edit them. Lists those for the recognised model.'
 }
 
 /**

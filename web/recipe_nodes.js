@@ -22,7 +22,8 @@ const STYLES = /** @type {Record<string, string>} */ ({
   peft: 'PEFT / diffusers',
   comfyui: 'ComfyUI'
 })
-const NOT_WIDGETS = ['version', 'operation', 'inputs', 'steps', 'strength_model', 'strength_clip', 'save_dtype', 'names', 'architecture', 'from_model_weights']
+const OF_THE_FILE = ['version', 'operation', 'inputs', 'steps', 'strength_model', 'strength_clip', 'save_dtype', 'names']
+const NOT_WIDGETS = [...OF_THE_FILE, 'architecture', 'from_model_weights']
 
 /**
  * The recipe in a text, with the steps that it stores once; null if it is none of ours.
@@ -91,7 +92,7 @@ export function planOf(recipe, files, name) {
     if (made.has(step)) return /** @type {string} */ (made.get(step))
     if (depth > 100) throw new Error('The recipe is nested too deeply to lay out.')
     const type = OPERATIONS[step.operation]
-    if (type === undefined) throw new Error(`There is no node here for the operation "${step.operation}" of the recipe.`)
+    if (type === undefined) throw new Error(`There is no node here for the operation "${step.operation}".`)
     const inputs = Array.isArray(step.inputs) ? step.inputs : []
     if (type === '' && inputs.length !== 1) throw new Error('The recipe is damaged: it loads no single file.')
     let key
@@ -124,7 +125,8 @@ export function planOf(recipe, files, name) {
       if (more !== undefined) plan.notes.push(`${entry.file} had block weights twice; its loader has the first.`)
       const alpha = entry.alpha_from === 'tensors' ? { alpha_from: 'tensors' } : {}
       const { strength_model = 1, strength_clip = 1 } = entry
-      return add('PM LoRA Loader', depth, { lora_name: file ?? entry.file, strength_model, strength_clip, lbw, ...alpha })
+      const settings = { strength_model, strength_clip, lbw, ...alpha }
+      return add('PM LoRA Loader', depth, { lora_name: file ?? entry.file, ...settings })
     }
     if (!isStep) throw new Error(`The recipe doesn't say how ${entry?.name ?? 'one of its inputs'} was made.`)
     return weighted(build(step, depth), entry, depth)

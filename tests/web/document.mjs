@@ -98,6 +98,10 @@ class FakeElement {
     document.activeElement = this
   }
 
+  closest() {
+    return null
+  }
+
   getBoundingClientRect() {
     return { left: 0, bottom: 0 }
   }

@@ -18,12 +18,12 @@ test('a number field puts the last number back for text that is none', () => {
 test('an optional number field may be empty', () => {
   /** @type {any[]} */
   const told = []
-  const field = numberField('Text encoder strength', null, (value) => told.push(value))
-  for (const text of ['0.5', '']) {
+  const field = numberField('Text encoder strength', null, (value) => told.push(value), true)
+  for (const text of ['0.5', '', 'x']) {
     field.value = text
     field.emit('change')
   }
-  assert.deepEqual(told, [0.5, null])
+  assert.deepEqual(told, [0.5, null, null])
 })
 
 test('keys stay in the element, shortcuts with Ctrl reach ComfyUI', () => {
