@@ -13,7 +13,7 @@ export function offerPresets(node) {
   if (!lbw) return
   // a translation has its own
   if (!lbw.label || lbw.label === 'lbw') lbw.label = LABEL
-  showHint(lbw)
+  showHint(lbw, node.constructor.nodeData?.input?.required?.lbw?.[1]?.placeholder ?? '')
   if (!Object.keys(presets).length) return
   const combo = node.addWidget(
     'combo',
@@ -50,11 +50,12 @@ export function limitPresets(node, names) {
 /**
  * Draw a hint in place of an empty text. Nodes 2.0 has the input's placeholder; the classic canvas draws only texts.
  * @param {any} widget
+ * @param {string} hint
  */
-function showHint(widget) {
+function showHint(widget, hint) {
   Object.defineProperty(widget, '_displayValue', {
     configurable: true,
-    get: () => (widget.computedDisabled ? '' : String(widget.value || widget.options?.placeholder || ''))
+    get: () => (widget.computedDisabled ? '' : String(widget.value || hint))
   })
 }
 

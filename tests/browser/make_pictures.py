@@ -266,8 +266,8 @@ def build(page: Canvas, nodes: list[Node]) -> None:
         for entry, (source, output) in links.items():
             page.until("pm.node(argument[0]).inputs.some(i => i.name === argument[1])", [ids[name], entry])
             page.call("connect", ids[source], ids[name], entry, output)
-    if page.page.locator(".pm-rows").count():
-        page.until("[...document.querySelectorAll('.pm-about')].every(line => !line.textContent.includes('…'))")
+    facts = "[...document.querySelectorAll('.pm-about, .pm-line-about')].every(e => /MB|kB/.test(e.textContent))"
+    page.until(facts)  # what the nodes say about their files
     page.page.evaluate("app.canvas.deselectAll()")
 
 
@@ -298,6 +298,7 @@ def laid_out(workflow: dict[str, Any]) -> str:
     """The workflow as JSON with one node or link per line, without session-specific properties."""
     for node in workflow["nodes"]:
         node["properties"] = {"Node name for S&R": node["type"]}
+        node.pop("widgets_values_named", None)  # of newer front ends, and the same as widgets_values
     head = {key: workflow[key] for key in ("last_node_id", "last_link_id")}
     tail = {key: workflow[key] for key in ("groups", "config", "version") if key in workflow} | {"extra": {}}
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]

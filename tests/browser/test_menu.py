@@ -37,7 +37,9 @@ def merged(server: Server) -> Prompt:
 
 
 def loader(canvas: Canvas, file: str) -> int:
-    return canvas.call("add", "PM LoRA Loader", 500, 120, {"lora_name": file})
+    id = canvas.call("add", "PM LoRA Loader", 500, 120)
+    canvas.call("choose", id, "lora_name", file)
+    return id
 
 
 def click_entry(canvas: Canvas, id: int, text: str) -> None:
@@ -92,7 +94,7 @@ def test_rows_have_a_submenu_of_their_files(canvas: Canvas):
     canvas.page.get_by_text("b", exact=True).last.click()
     canvas.page.locator("dialog.pm-dialog").wait_for()
     assert "b.safetensors" in canvas.page.locator("dialog.pm-dialog h2").inner_text()
-    canvas.page.get_by_role("button", name="Close").click()
+    canvas.page.locator("dialog.pm-dialog").get_by_role("button", name="Close").click()
 
 
 def test_the_dialog_opens_from_the_nodes_without_a_menu(canvas: Canvas, merged: Prompt):
