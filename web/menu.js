@@ -9,7 +9,7 @@ import { planOf, recipeOf, sentenceOf } from './recipe_nodes.js'
 const FILE_WIDGET = /^lora(_name|_\d+|_[ab])$/
 const LORA_FILE = /\.(safetensors|sft|pt|pth|bin|ckpt)$/i
 const COLUMN = 400
-const GAP = 90
+const GAP = 150 // Nodes 2.0 draws nodes taller than their size
 const WIDE = { class: 'pm-wide' }
 
 /**

@@ -53,6 +53,7 @@ export function limitPresets(node, names) {
  * @param {string} hint
  */
 function showHint(widget, hint) {
+  if (widget.options) widget.options.placeholder = hint
   Object.defineProperty(widget, '_displayValue', {
     configurable: true,
     get: () => (widget.computedDisabled ? '' : String(widget.value || hint))
