@@ -48,6 +48,9 @@ class StackEntry(tuple):
         entry.lbw, entry.alpha_from = lbw, alpha_from
         return entry
 
+    def __getnewargs__(self) -> tuple[object, ...]:  # for copies: a tuple's own would pass one argument
+        return (*self, self.lbw, self.alpha_from)
+
 
 def display_name(file: str) -> str:
     """How messages refer to a LoRA file: its path in the loras folder with forward slashes and without extension."""

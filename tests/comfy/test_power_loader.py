@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import math
+import pickle
+from types import ModuleType
 from typing import Any
 
 import pytest
 from lora_pack.tests.comfy.test_stacks import cached, folder, loader, merger, rewrite, saved, stacker
+from lora_pack.tests.comfy.test_trainer_scale import HEADER, peft_tensors
 from lora_pack.tools.comfy_server import NodeError, Prompt, PromptRejected, Server
 from lora_pack.tools.workflows import CLIP, MODEL, checkpoint, node, picture
+from safetensors.torch import save_file
 
 A = {"lora": "a.safetensors"}
 B = {"lora": "b.safetensors", "strength": 0.5, "strength_clip": -0.25}
@@ -162,8 +166,23 @@ def test_a_loader_that_is_off_drops_out_of_a_merge(server: Server):
 def test_alpha_from_reaches_the_merge(server: Server):
     with pytest.raises(PromptRejected, match="alpha_from"):
         server.queue({"power": power(A, alpha_from="nobody"), **merger(lora_stack=["power", 0])})
-    stack = {"power": power(A, alpha_from="tensors")}
-    assert math.isfinite(len(saved(server, stack, {"lora_stack": ["power", 0]})))
+    save_file(peft_tensors(), server.loras / "power_scale.safetensors", {"lora_adapter_metadata": json.dumps(HEADER)})
+    row = {"lora": "power_scale.safetensors"}
+    merged = [
+        saved(server, {"power": power(row, alpha_from=source)}, {"lora_stack": ["power", 0]})
+        for source in ("trainer", "tensors")
+    ]
+    assert merged[0] != merged[1]
+    assert merged[0] == saved(server, {"power": power(row)}, {"lora_stack": ["power", 0]})
+
+
+def test_entries_survive_what_other_packs_do_with_tuples(comfy: ModuleType):
+    from lora_pack.nodes.stack import StackEntry, entries
+
+    entry = StackEntry("a.safetensors", 0.5, 1.0, "SD-OUT", "tensors")
+    assert entry == ("a.safetensors", 0.5, 1.0)
+    for copied in (copy.copy(entry), copy.deepcopy(entry), pickle.loads(pickle.dumps(entry)), *entries([entry])):
+        assert (tuple(copied), copied.lbw, copied.alpha_from) == (tuple(entry), "SD-OUT", "tensors")
 
 
 def test_rows_from_a_link_are_checked_when_they_run(server: Server):
