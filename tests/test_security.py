@@ -149,57 +149,6 @@ def test_the_page_asks_only_comfyui_and_only_for_facts():
 @pytest.mark.parametrize(
     "source",
     [
-        *("f = eval", "f = exec", "compile('1', '', 'exec')", "__import__('os')", "globals()['eval']", "breakpoint()"),
-        *("torch.load(p)", "torch.load(p, weights_only=False)", "torch.load(p, weights_only=x)", "f = torch.load"),
-        *("from torch import load", "__builtins__['eval']"),
-    ],
-)
-def test_code_from_data_is_found(source: str):
-    assert list(findings(source))
-
-
-@pytest.mark.parametrize("source", ["import re\nre.compile('a')", "torch.load(p, weights_only=True)"])
-def test_harmless_python_is_not_reported(source: str):
-    assert list(findings(source)) == []
-
-
-FORBIDDEN_SCRIPT = re.compile(
-    r"\b(eval|Function|XMLHttpRequest|WebSocket|EventSource|sendBeacon|fetch|fetchApi|importScripts)\s*\("
-    r"|\b(innerHTML|outerHTML|insertAdjacentHTML|createContextualFragment|srcdoc|localStorage)\b"
-    r"|document\.write|DOMParser|\bimport\s*\(|setAttribute\(\s*['\"]on|(setTimeout|setInterval)\(\s*['\"`]"
-    r"|(https?:|wss?:)?//\w|javascript:"
-)
-
-
-IMPORT = re.compile(r"^\s*(?:import|export)\b(?:[\w${},*\s]+\sfrom\b)?\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
-
-
-def script_findings(source: str) -> list[str]:
-    code = re.sub(r"/\*.*?\*/|(?<![:'\"`])//[^\n]*", "", source, flags=re.DOTALL)
-    imports = [found[1] for found in IMPORT.finditer(code)]
-    foreign = [name for name in imports if not re.fullmatch(r"\./\w+\.js|\.\./\.\./scripts/\w+\.js", name)]
-    return [match[0] for match in FORBIDDEN_SCRIPT.finditer(code)] + foreign
-
-
-def test_scripts_make_no_code_or_markup_and_load_nothing_foreign():
-    scripts = sorted((ROOT / "web").rglob("*.*js"))
-    assert len(scripts) >= 6
-    found = {path.name: found for path in scripts if (found := script_findings(path.read_text("utf-8")))}
-    assert found == {"lora_facts.js": ["fetchApi("]}
-
-
-def test_the_page_asks_only_comfyui_and_only_for_facts():
-    """The one request of the page: a GET (no second argument) for our own routes, or ComfyUI's list of LoRA files."""
-    source = (ROOT / "web" / "lora_facts.js").read_text("utf-8")
-    assert source.count("api.fetchApi(path)") == source.count("fetchApi") == 1
-    assert set(re.findall(r"get\((.+?)[?)]", source)) == {"`${ROOT}/facts", "'/models/loras'", "path"} - {"path"} | {
-        "`${ROOT}/facts`"
-    }
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
         *("eval('1')", "new Function('a')", "a.innerHTML = b", "a.outerHTML = b", "a.insertAdjacentHTML('x', b)"),
         *("document.write(a)", "fetch('/a')", "import('./a.js')", "import a from 'https://a.b/c.js'", "import 'a'"),
         *("a.setAttribute('onclick', b)", "setTimeout('a', 1)", "const a = 'https://a.b'", "const a = '//a.b'"),
