@@ -2,6 +2,7 @@
 
 from . import nodes, xy
 from .nodes.duplicate_ids import warn_about_duplicate_ids
+from .nodes.facts_route import serve_facts
 from .nodes.help_route import serve_help
 from .nodes.log_prefix import prefix_log_lines
 
@@ -11,6 +12,7 @@ WEB_DIRECTORY = "./web"
 
 prefix_log_lines(__name__)
 serve_help()
+serve_facts()
 warn_about_duplicate_ids(NODE_CLASS_MAPPINGS)
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "WEB_DIRECTORY"]

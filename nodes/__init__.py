@@ -5,6 +5,7 @@ from .inspect import InspectLora
 from .load import LoadLora, LoraStrength
 from .merge_loras import MergeLoras, MergeLorasSvd
 from .merge_options import MergeOptionsNode
+from .power_loader import PowerLoader
 from .resize import ResizeLora
 from .save import SaveLora
 from .stack import LorasFromFolder, StackLoras
@@ -22,6 +23,7 @@ NODE_CLASSES = {
     "PM LoRA from Folder": LorasFromFolder,
     "PM LoRA Merge Options": MergeOptionsNode,
     "PM LoRA Inspect": InspectLora,
+    "PM LoRA Power Loader": PowerLoader,
 }
 
 DISPLAY_NAMES = {
@@ -36,4 +38,5 @@ DISPLAY_NAMES = {
     "PM LoRA from Folder": "PM LoRA from Folder",
     "PM LoRA Merge Options": "PM Merge Options",
     "PM LoRA Inspect": "PM Inspect LoRA",
+    "PM LoRA Power Loader": "PM Power Loader",
 }

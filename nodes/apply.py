@@ -22,6 +22,7 @@ from ..merge.names.prefixes import is_text_encoder
 from . import comfy_bridge
 from .inputs import USE_CATEGORY, lora_input, require_lora, strength_input
 from .peft_dora_patch import add_peft_dora, without_peft_dora
+from .stack import stack_input, stack_state, sum_of
 
 log = logging.getLogger(__name__)
 
@@ -44,27 +45,37 @@ class ApplyLora:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "The model to apply the LoRA to."}),
-                "lora": lora_input("The LoRA to apply: loaded, merged or resized."),
             },
             "optional": {
+                "lora": lora_input("The LoRA to apply: loaded, merged or resized."),
                 "clip": (
                     "CLIP",
                     {"tooltip": "The text encoder. Leave unconnected if the LoRA has no text encoder part."},
                 ),
                 "strength_model": strength_input("Multiplies the LoRA's strength in the model."),
                 "strength_clip": strength_input("Multiplies the LoRA's strength in the text encoder."),
+                "lora_stack": stack_input(
+                    "A LoRA stack, from this pack or another: the exact sum of its LoRAs is applied, plus lora if both "
+                    "are connected."
+                ),
             },
         }
+
+    @classmethod
+    def IS_CHANGED(cls, **inputs: object) -> int:
+        return stack_state(inputs)
 
     def apply_merged_lora(
         self,
         model: Any,
-        lora: Lora,
+        lora: Lora | None = None,
         clip: Any = None,
         strength_model: float = 1.0,
         strength_clip: float = 1.0,
+        lora_stack: object = None,
     ) -> dict:
-        lora = require_lora(lora, "lora").with_strengths(strength_model, strength_clip)
+        given = None if lora is None else require_lora(lora, "lora")
+        lora = sum_of(given, lora_stack, model, clip).with_strengths(strength_model, strength_clip)
         applied = apply_lora(model, clip, lora, comfy_bridge.progress())
         covered = coverage(model, clip, lora)
         shown: dict[str, list[str]] = {"text": ["\n".join([covered.text, *lora.notes])]}

@@ -96,6 +96,12 @@ def find_lora(name: str) -> Path | None:
     return Path(path) if path else None
 
 
+def listed_lora(name: str) -> str | None:
+    """ComfyUI's own name for a file that it lists in the loras folders, given with slashes of either kind."""
+    wanted = name.replace("\\", "/")
+    return next((listed for listed in lora_names() if listed.replace("\\", "/") == wanted), None)
+
+
 def file_state(name: str) -> tuple[int, ...] | None:
     """Size and modification time of a LoRA file and of its PEFT configuration, if any; None if the file is gone."""
     path = find_lora(name)

@@ -15,6 +15,7 @@ CATEGORY = "LoRA Power-Merger"
 LOAD_CATEGORY = f"{CATEGORY}/Load"
 MERGE_CATEGORY = f"{CATEGORY}/Merge"
 USE_CATEGORY = f"{CATEGORY}/Apply and save"
+INSPECT_CATEGORY = f"{CATEGORY}/Inspect"
 XY_CATEGORY = f"{CATEGORY}/XY"
 LORA = "LoRA"
 MAX_SEED = 2**64 - 1
@@ -81,6 +82,22 @@ def growing_lora_input(
 
 def strength_input(tooltip: str) -> tuple[str, dict]:
     return ("FLOAT", {"default": 1.0, "min": -20.0, "max": 20.0, "step": 0.01, "tooltip": tooltip})
+
+
+def block_weights_input(presets: Mapping[str, str]) -> tuple[str, dict]:
+    return (
+        "STRING",
+        {
+            "default": "",
+            "multiline": False,
+            "placeholder": "1 for every block",
+            "presets": presets,
+            "tooltip": "Block weights, to weaken or remove parts of the LoRA; empty means 1 for every "
+            "block. Accepts a list that starts with the base weight (1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1), "
+            "the name of a preset (SD-OUT), or named blocks (%default=1,in1-3=0.5,mid=0). A block with "
+            "weight 0 is removed.",
+        },
+    )
 
 
 def mode_input(modes: Sequence[str], default: str) -> tuple[Sequence[str], dict]:

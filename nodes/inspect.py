@@ -14,7 +14,7 @@ from ..merge.inspecting.report import as_text
 from ..pictures.inspection import as_tensor, draw_inspection
 from . import comfy_bridge
 from .base_weights import model_names, with_base_weights
-from .inputs import CATEGORY, GrowingInputs, base_model_inputs, growing_lora_input, growing_loras
+from .inputs import INSPECT_CATEGORY, GrowingInputs, base_model_inputs, growing_lora_input, growing_loras
 from .stack import stack_input, stack_state, stacked_loras
 
 comfy_nodes: Any = nodes
@@ -25,7 +25,7 @@ class InspectLora:
         "Looks into LoRAs: how strong each is, in which blocks, and which rank it needs; of several, whether they are "
         "independent or overlap, and what to do about it. Changes nothing."
     )
-    CATEGORY = CATEGORY
+    CATEGORY = INSPECT_CATEGORY
     SEARCH_ALIASES = ["lora analyzer", "lora info", "lora heat map", "lora conflict", "lora overlap", "power merge"]
     RETURN_TYPES = ("IMAGE", "STRING")
     RETURN_NAMES = ("picture", "report")

@@ -11,18 +11,50 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..merge.adapters.base import Lora
+from ..merge.block_weights.apply import with_block_weights
 from ..merge.errors import LoraError
 from ..merge.files import load
-from . import comfy_bridge
+from ..merge.formats.trainer_scale import AlphaFrom
+from ..merge.merging.merge_factors import merge_factors
+from . import comfy_bridge, presets
+from .base_weights import model_names, with_base_weights
 from .inputs import LOAD_CATEGORY, strength_input
-from .load import display_name
 
 LORA_STACK = "LORA_STACK"
 NONE = "None"
 ROWS = 4
 ALL_FOLDERS = "/"
 
-Entry = tuple[str, float, float]
+
+class StackEntry(tuple):
+    """(file, model strength, text encoder strength): a plain tuple to every pack.
+
+    ``lbw`` and ``alpha_from`` are those of PM Load LoRA. Other packs pass the entry on or read its three values, and
+    don't know about these two.
+    """
+
+    lbw: str
+    alpha_from: AlphaFrom
+
+    def __new__(
+        cls,
+        file: str,
+        strength_model: float,
+        strength_clip: float,
+        lbw: str = "",
+        alpha_from: AlphaFrom = "trainer",
+    ) -> StackEntry:
+        entry = super().__new__(cls, (file, strength_model, strength_clip))
+        entry.lbw, entry.alpha_from = lbw, alpha_from
+        return entry
+
+    def __getnewargs__(self) -> tuple[object, ...]:  # for copies: a tuple's own would pass one argument
+        return (*self, self.lbw, self.alpha_from)
+
+
+def display_name(file: str) -> str:
+    """How messages refer to a LoRA file: its path in the loras folder with forward slashes and without extension."""
+    return PureWindowsPath(file).with_suffix("").as_posix()
 
 
 def stack_input(tooltip: str) -> tuple[str, dict]:
@@ -63,17 +95,34 @@ def stack_state(inputs: Mapping[str, object]) -> int:
 def stacked_loras(stack: object, name: str = "lora_stack") -> list[Lora]:
     """Load the LoRAs of a stack. Raises LoraError naming the entry at fault."""
     loras = []
-    for file, strength_model, strength_clip in entries(stack, name):
+    for entry in entries(stack, name):
+        file, strength_model, strength_clip = entry
         _files_read.note(file)
         path = comfy_bridge.find_lora(file)
         if path is None:
             raise LoraError(f"{name}: ComfyUI's loras folders have no file {file}.")
-        lora = load(path, display_name(file), comfy_bridge.check_interrupt)
-        loras.append(lora.with_strengths(strength_model, strength_clip))
+        lora = load(path, display_name(file), comfy_bridge.check_interrupt, entry.alpha_from)
+        lora = lora.with_strengths(strength_model, strength_clip)
+        loras.append(with_block_weights(lora, entry.lbw, presets.read))
     return loras
 
 
-def entries(stack: object, name: str = "lora_stack") -> list[Entry]:
+def sum_of(lora: Lora | None, stack: object, model: Any, clip: Any) -> Lora:
+    """The exact sum of a LoRA, which may be None, and of those in a stack, for a node that applies one LoRA.
+
+    Raises LoraError if there is none.
+    """
+    loras = [*([] if lora is None else [lora]), *stacked_loras(stack)]
+    if not loras:
+        raise LoraError("No LoRA is connected. Connect one to lora, or a LoRA stack to lora_stack.")
+    if len(loras) == 1:
+        return loras[0]
+    weighted = [with_base_weights(one, model, clip) for one in loras]
+    compute = comfy_bridge.compute("auto", "float32")
+    return merge_factors(weighted, "concat", compute=compute, model=model_names(model, clip))
+
+
+def entries(stack: object, name: str = "lora_stack") -> list[StackEntry]:
     """The entries of a stack from any pack, without empty rows. Raises LoraError if it isn't a stack."""
     if stack is None:
         return []
@@ -82,14 +131,16 @@ def entries(stack: object, name: str = "lora_stack") -> list[Entry]:
     return [entry for number, row in enumerate(stack, 1) if (entry := _entry(row, f"{name}, entry {number}"))]
 
 
-def _entry(row: Any, where: str) -> Entry | None:
+def _entry(row: Any, where: str) -> StackEntry | None:
     if not isinstance(row, (list, tuple)) or len(row) < 3 or not isinstance(row[0], str):
         raise LoraError(f"{where} is {row!r}, expected a file name and two strengths.")
     try:
         strengths = float(row[1]), float(row[2])
     except (TypeError, ValueError):
         raise LoraError(f"{where} ({row[0]}): the strengths {row[1]!r} and {row[2]!r} are not two numbers.") from None
-    return None if row[0] in (NONE, "") else (row[0], *strengths)
+    if row[0] in (NONE, ""):
+        return None
+    return StackEntry(row[0], *strengths, getattr(row, "lbw", ""), getattr(row, "alpha_from", "trainer"))
 
 
 class StackLoras:
@@ -123,7 +174,7 @@ class StackLoras:
         names = [rows.get(f"lora_{row}") for row in _rows()]
         return str([comfy_bridge.file_state(name) for name in names if name and name != NONE])
 
-    def stack(self, lora_stack: object = None, **rows: Any) -> tuple[list[Entry]]:
+    def stack(self, lora_stack: object = None, **rows: Any) -> tuple[list[StackEntry]]:
         own = [tuple(rows[f"{part}_{row}"] for part in ("lora", "strength_model", "strength_clip")) for row in _rows()]
         return (entries(lora_stack) + entries(own, "this stack"),)
 
@@ -191,12 +242,12 @@ class LorasFromFolder:
 
     def list_folder(
         self, folder: str, pattern: str, order: str, limit: int, strength_model: float, strength_clip: float
-    ) -> tuple[list[Entry]]:
+    ) -> tuple[list[StackEntry]]:
         names = matching(folder, pattern, order, limit)
         if not names:
             where = "ComfyUI's loras folders" if folder == ALL_FOLDERS else f"the folder {folder}"
             raise LoraError(f"No LoRA file in {where} matches {pattern!r}.")
-        return ([(name, strength_model, strength_clip) for name in names],)
+        return ([StackEntry(name, strength_model, strength_clip) for name in names],)
 
 
 def matching(folder: str, pattern: str, order: str, limit: int) -> list[str]:

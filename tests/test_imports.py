@@ -27,6 +27,7 @@ ORDER = (
     "merge.formats",
     "merge.block_weights",
     "merge.files",
+    "merge.facts",
     "merge.merging",
     "merge.inspecting",
     "merge.replay",

@@ -134,7 +134,16 @@ def script_findings(source: str) -> list[str]:
 def test_scripts_make_no_code_or_markup_and_load_nothing_foreign():
     scripts = sorted((ROOT / "web").rglob("*.*js"))
     assert len(scripts) >= 6
-    assert {path.name: found for path in scripts if (found := script_findings(path.read_text("utf-8")))} == {}
+    found = {path.name: found for path in scripts if (found := script_findings(path.read_text("utf-8")))}
+    assert found == {"lora_facts.js": ["fetchApi("]}
+
+
+def test_the_page_asks_only_comfyui_and_only_for_facts():
+    """The one request of the page: a GET (no second argument) for our own routes, or ComfyUI's list of LoRA files."""
+    source = (ROOT / "web" / "lora_facts.js").read_text("utf-8")
+    assert source.count("api.fetchApi(path)") == source.count("fetchApi") == 1
+    asked = re.findall(r"\bget\(([`'].+?)[?`']", source)
+    assert sorted(set(asked)) == ["'/models/loras", "`${ROOT}/facts"]
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,20 @@
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { showCachedTexts } from './cached_text.js'
+import { addStyle } from './elements.js'
 import { keepSeed } from './fixed_seed.js'
 import { tidy } from './growing.js'
 import { colourLinks } from './link_colours.js'
+import { describeLora, update } from './lora_about.js'
+import { forgetFacts } from './lora_facts.js'
+import { menuItems } from './menu.js'
 import { clearMessages, showError, showWarnings } from './messages.js'
 import { offerModes } from './mode_list.js'
 import { refreshFiles } from './new_files.js'
 import { rankInSearch } from './node_search.js'
 import { mendWorkflow } from './older_packs.js'
 import { makeRoomForPicture, widenForPicture } from './picture_size.js'
+import { addRowsWidget } from './power_loader.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, restoreText, showText } from './result_text.js'
 import { greyOut, watchCombos } from './used_widgets.js'
@@ -74,6 +79,19 @@ function after(prototype, name, handler) {
 app.registerExtension({
   name: 'LoraPowerMerger',
 
+  getCustomWidgets: () => ({ PM_LORA_ROWS: addRowsWidget }),
+
+  setup: addStyle,
+
+  /** The user asked for the files anew. */
+  refreshComboInNodes() {
+    forgetFacts()
+    for (const node of allNodes(app.rootGraph ?? app.graph)) void update(node)
+  },
+
+  /** @param {any} node */
+  getNodeMenuItems: (node) => (isOurs(node?.constructor?.nodeData) ? menuItems(node) : []),
+
   /**
    * @param {any} nodeType
    * @param {any} nodeData
@@ -90,11 +108,21 @@ app.registerExtension({
     after(nodeType.prototype, 'onConfigure', function () {
       greyOut(this)
       restoreText(this)
+      void update(this)
     })
+    // front ends before getNodeMenuItems
+    if (!app.collectNodeMenuItems) {
+      after(nodeType.prototype, 'getExtraMenuOptions', function (_, options) {
+        options.unshift(...menuItems(this))
+      })
+    }
     after(nodeType.prototype, 'onExecuted', function (output) {
       if (output?.text) showText(this, output.text, output.saved?.[0])
       if (output?.warnings) showWarnings(this, output.warnings)
-      if (output?.saved) refreshFiles(allNodes(rootGraph()), globalThis.LiteGraph.registered_node_types)
+      if (output?.saved) {
+        forgetFacts()
+        refreshFiles(allNodes(rootGraph()), globalThis.LiteGraph.registered_node_types)
+      }
       if (output?.picture_size) makeRoomForPicture(this, output.picture_size)
     })
   },
@@ -115,6 +143,7 @@ app.registerExtension({
     offerPresets(node)
     offerModes(node)
     keepSeed(node)
+    describeLora(node)
   },
 
   /** @param {any[]} defs */

@@ -61,6 +61,24 @@ def with_block_weights(lora: Lora, spec: str, presets: Presets | Callable[[], Pr
     return replace(lora, modules=modules, source={**lora.source, "block_weights": [*given, expanded]})
 
 
+def fits_blocks(lora: Lora, spec: str) -> bool:
+    """Whether ``with_block_weights`` would accept these weights, in vector or % form, for this LoRA."""
+    try:
+        _weights_by_module(lora, parse(spec.strip()))
+    except BadNotation:
+        return False
+    return True
+
+
+def require_notation(spec: str, name: str, presets: Presets | Callable[[], Presets] | None = None) -> None:
+    """Raise LoraError, naming the LoRA, for block weights that no LoRA could have. Needs no file."""
+    try:
+        if spec.strip():
+            parse(expand(spec.strip(), presets))
+    except BadNotation as problem:
+        raise LoraError(f"Block weights {quoted(spec)} for {name}: {problem}") from None
+
+
 @dataclass(frozen=True)
 class LayoutFit:
     """A layout that the LoRA can have, with the path of each module in that model; None for text encoders."""

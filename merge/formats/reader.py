@@ -91,6 +91,22 @@ def from_state_dict(
     )
 
 
+def outline(tensors: Mapping[str, LazyTensor], name: str, metadata: Mapping[str, str] | None = None) -> Lora:
+    """The LoRA that tensors with these keys and shapes describe: names, ranks and shapes are right, values needn't be.
+
+    Nothing is checked for NaN, logged or scaled, so the tensors may be stand-ins. Raises LoraError as from_state_dict.
+    """
+    contents = _classified(layouts.normalised(tensors, name), name)
+    standard = cleaned(contents.groups)
+    adapters: list[Adapter] = []
+    for prefix, group in contents.groups.items():
+        values = {suffix: tensor.materialize() for suffix, tensor in group.items()}
+        module = ModuleTensors(standard.get(prefix, prefix), f"{name}: module {prefix}", values, group)
+        for family, suffixes in _by_family(values).items():
+            adapters += family.read(module.only(suffixes))
+    return Lora(name, by_key(adapters), metadata=metadata or {})
+
+
 def _materialized(name: str, source: str, group: Group) -> ModuleTensors:
     values = {suffix: _read_finite(tensor, f"{source} ({suffix.lstrip('._')})") for suffix, tensor in group.items()}
     return ModuleTensors(name, source, values, group)

@@ -57,6 +57,14 @@ def saver(column: int, source: str, name: str, row: int = 0, **widgets: Any) -> 
     return ("save", "PM LoRA Save", (LEFT + column * COLUMN, TOP + ROW * row), widgets, {"lora": (source, 0)})
 
 
+def row(file: str, **settings: Any) -> dict[str, Any]:
+    return {"lora": file, "on": True, "strength": 1, "strength_clip": None, "lbw": ""} | settings
+
+
+def power_loader(column: int, *rows: dict[str, Any], top: int = TOP) -> Node:
+    return ("power", "PM LoRA Power Loader", (LEFT + column * COLUMN, top), {"rows": json.dumps(rows)}, {})
+
+
 EXAMPLE_SCENES: dict[str, list[Node]] = {
     "Merge two LoRAs and save": [
         note(
@@ -97,6 +105,16 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         loader("b", B, 1, "SD-OUT:1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"),
         merger(2, {"mode": "concat"}),
         saver(3, "merge", "merged_blocks"),
+    ],
+    "Many LoRAs in one node": [
+        note(
+            "## Many LoRAs in one node\n\nPress **Add LoRA**, type part of a name and press Enter. Switch rows on and "
+            "off, weight them, change their order. Click a name for block weights and trigger words.\n\n**concat** is "
+            "exact: the saved file has the same effect as loading all rows one after the other."
+        ),
+        power_loader(1, row(A), row(B, strength=0.7)),
+        ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN + 120, TOP), {"mode": "concat"}, {"lora_stack": ("power", 0)}),
+        ("save", "PM LoRA Save", (LEFT + 3 * COLUMN + 120, TOP), {"file_name": "merged"}, {"lora": ("merge", 0)}),
     ],
     "Look into two LoRAs": [
         note(
@@ -224,6 +242,9 @@ HELP_SCENES: dict[str, list[Node]] = {
         ("stack", "PM LoRA Stack", (LEFT + COLUMN, TOP), ROWS, {}),
         ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN, TOP), {}, {"lora_stack": ("stack", 0)}),
     ],
+    "PM LoRA Power Loader": [
+        power_loader(1, row(A, strength=0.8), row(B, lbw="SD-OUT"), row("a.safetensors", on=False)),
+    ],
     "PM LoRA from Folder": [
         ("folder", "PM LoRA from Folder", (LEFT + COLUMN, TOP), {"pattern": "epoch-*", "order": "newest first"}, {}),
         ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN, TOP), {}, {"lora_stack": ("folder", 0)}),
@@ -298,6 +319,8 @@ def build(page: Canvas, nodes: list[Node]) -> dict[str, int]:
         for entry, (source, output) in links.items():
             page.until("pm.node(argument[0]).inputs.some(i => i.name === argument[1])", [ids[name], entry])
             page.call("connect", ids[source], ids[name], entry, output)
+    facts = "[...document.querySelectorAll('.pm-about, .pm-line-about')].every(e => /MB|kB/.test(e.textContent))"
+    page.until(facts)  # what the nodes say about their files
     page.page.evaluate("app.canvas.deselectAll()")
     return ids
 
@@ -331,6 +354,7 @@ def laid_out(workflow: dict[str, Any]) -> str:
                 {"name": file, "url": f"https://huggingface.co/{MODELS[file][1]}", "directory": MODELS[file][0]}
                 for file in files
             ]
+        node.pop("widgets_values_named", None)  # of newer front ends, and the same as widgets_values
     head = {key: workflow[key] for key in ("last_node_id", "last_link_id")}
     tail = {key: workflow[key] for key in ("groups", "config", "version") if key in workflow} | {"extra": {}}
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]

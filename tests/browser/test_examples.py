@@ -32,7 +32,8 @@ def load(name: str) -> dict[str, Any]:
 def give_files(server: Server, prompt: Prompt) -> None:
     """Create the files that the example expects, from the generated LoRAs and the small checkpoint."""
     for node in prompt.values():
-        for name, value in node["inputs"].items():
+        rows = [("lora", row["lora"]) for row in json.loads(node["inputs"].get("rows", "[]"))]
+        for name, value in [*node["inputs"].items(), *rows]:
             if name == "ckpt_name":
                 give(server.checkpoints / CHECKPOINT, server.checkpoints / value)
             elif name.startswith("lora") and str(value).endswith(".safetensors"):

@@ -51,7 +51,7 @@ def test_a_preset_writes_block_weights_and_is_not_saved(canvas: Canvas):
     weights = "SD-OUT:1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"
     assert canvas.prompt()[str(loader)]["inputs"] == before | {"lbw": weights, "alpha_from": "tensors"}
     (saved,) = canvas.call("serialize")["nodes"]
-    assert saved["widgets_values"] == ["a.safetensors", 1, 1, weights, "tensors"]
+    assert saved["widgets_values"] == ["a.safetensors", 1, 1, weights, "tensors", True]
     canvas.call("reload")
     assert canvas.call("widgets", loader)["lbw"] == weights
     assert canvas.call("widgets", loader)["alpha_from"] == "tensors"

@@ -14,4 +14,22 @@ class ThirdPartyStacker:
         return ([(name, 1.0, 1.0) for name in names.split()],)
 
 
-NODE_CLASS_MAPPINGS = {"Third-Party LoRA Stacker": ThirdPartyStacker}
+class ThirdPartyRestacker:
+    """Reads the three values of each entry and makes new tuples of them."""
+
+    RETURN_TYPES = ("LORA_STACK",)
+    FUNCTION = "restack"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"lora_stack": ("LORA_STACK",)}}
+
+    def restack(self, lora_stack: list):
+        return ([(name, model, clip) for name, model, clip in lora_stack if name != "None"],)
+
+
+NODE_CLASS_MAPPINGS = {
+    "Third-Party LoRA Stacker": ThirdPartyStacker,
+    "Third-Party Restacker": ThirdPartyRestacker,
+}

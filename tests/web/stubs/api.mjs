@@ -2,10 +2,12 @@
 export const api = {
   /** @type {Map<string, ((event: any) => void)[]>} */
   listeners: new Map(),
-  /** @type {Record<string, any>} what a path answers */
+  /** @type {Record<string, any>} what a path answers; an Error is thrown */
   answers: {},
   /** @type {string[]} */
   asked: [],
+  /** @param {string} path */
+  apiURL: (path) => `/api${path}`,
   /**
    * @param {string} name
    * @param {(event: any) => void} listener
@@ -23,6 +25,8 @@ export const api = {
   /** @param {string} path */
   async fetchApi(path) {
     this.asked.push(path)
-    return { json: async () => structuredClone(this.answers[path]) }
+    if (!(path in this.answers)) return { ok: false, status: 404, json: async () => null }
+    if (this.answers[path] instanceof Error) throw this.answers[path]
+    return { ok: true, status: 200, json: async () => structuredClone(this.answers[path]) }
   }
 }
