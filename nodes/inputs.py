@@ -118,9 +118,9 @@ def density_input() -> tuple[str, dict]:
             "min": 0.0,
             "max": 1.0,
             "step": 0.01,
-            "tooltip": "Share of each LoRA's values to keep, in the modes ties, dare_linear, dare_ties and "
-            "magnitude_prune. Lower values reduce interference between LoRAs, and 0.5 to 0.8 is a good start. 1 drops "
-            "nothing; 0 would keep nothing and is refused. add and concat ignore it.",
+            "tooltip": "Share of each LoRA's values to keep, in the modes that drop some. Lower values reduce "
+            "interference between LoRAs, and 0.5 to 0.8 is a good start. 1 drops nothing; 0 would keep nothing and is "
+            "refused. Greyed out in modes that ignore it.",
         },
     )
 
@@ -160,8 +160,8 @@ def seed_input() -> tuple[str, dict]:
             "max": MAX_SEED,
             # otherwise ComfyUI adds a widget that changes the seed, and so the merge, after each run
             "control_after_generate": False,
-            "tooltip": "Chooses which values the dare modes drop. The same seed gives the same merge on every machine; "
-            "other modes ignore it.",
+            "tooltip": "Chooses which values the dare and della modes drop. The same seed gives the same merge on "
+            "every machine; other modes ignore it.",
         },
     )
 

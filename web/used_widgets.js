@@ -22,14 +22,15 @@ export function greyOut(node) {
     if (!combo) continue
     const slot = (node.inputs ?? []).findIndex((/** @type {any} */ input) => input.widget?.name === name)
     const linked = slot >= 0 && node.isInputConnected(slot)
+    let changed = false
     for (const [other, choices] of Object.entries(uses)) {
       const widget = find(node, other)
       if (!widget) continue
       const ignored = !linked && !choices.includes(combo.value)
       widget.disabled = ignored
-      if (hides) hide(node, widget, ignored)
+      if (hides) changed = hide(node, widget, ignored) || changed
     }
-    if (hides) fit(node)
+    if (changed) layOut(node)
   }
   node.setDirtyCanvas?.(true, true)
 }
@@ -53,7 +54,7 @@ export function watchCombos(node) {
 }
 
 /**
- * Hide or show a widget; one that is an input with a link stays visible.
+ * Hide or show a widget, and say whether that changed anything. One that is an input with a link stays visible.
  * @param {any} node
  * @param {any} widget
  * @param {boolean} hidden
@@ -62,17 +63,24 @@ function hide(node, widget, hidden) {
   const linked = (node.inputs ?? []).some(
     (/** @type {any} */ input) => input.widget?.name === widget.name && input.link != null
   )
-  widget.hidden = hidden && !linked
-  // Nodes 2.0 reads the options
+  const before = Boolean(widget.hidden)
+  widget.hidden = hidden && !linked // for the classic canvas
+  // For Nodes 2.0. Newer pages read the options that they stored when the widget came to the graph, and keep those of a
+  // node with the same id across an undo.
   widget.options ??= {}
-  widget.options.hidden = widget.hidden
+  for (const options of [widget.options, widget._state?.options]) {
+    if (options) options.hidden = widget.hidden
+  }
+  return before !== widget.hidden
 }
 
 /**
- * Make a node as tall as its visible widgets need.
+ * Let Nodes 2.0 render a node's visible widgets, and make the node as tall as they need.
  * @param {any} node
  */
-function fit(node) {
+function layOut(node) {
+  // Nodes 2.0 follows changes of the list, not of a widget's options
+  node.widgets.splice(0, node.widgets.length, ...node.widgets)
   if (node.computeSize && node.setSize) node.setSize([node.size[0], node.computeSize()[1]])
 }
 

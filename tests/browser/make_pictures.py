@@ -43,13 +43,22 @@ def note(text: str, place: tuple[int, int] = (LEFT, TOP)) -> Node:
     return ("note", "MarkdownNote", place, {"": text}, {})  # the widget's name differs between front ends
 
 
-def loader(name: str, file: str, row: int, lbw: str = "", strength: float = 1.0, column: int = 1) -> Node:
+def loader(name: str, file: str, row: float, lbw: str = "", strength: float = 1.0, column: int = 1) -> Node:
     widgets = {"lora_name": file, "strength_model": strength, "strength_clip": strength, "lbw": lbw}
-    return (name, "PM LoRA Loader", (LEFT + column * COLUMN, TOP + ROW * row), widgets, {})
+    return (name, "PM LoRA Loader", (LEFT + column * COLUMN, TOP + round(ROW * row)), widgets, {})
 
 
 def merger(column: int, widgets: dict[str, Any], kind: str = "PM LoRA Merger") -> Node:
     return ("merge", kind, (LEFT + column * COLUMN, TOP), widgets, {"lora1": ("a", 0), "lora2": ("b", 0)})
+
+
+def options(row: int, mode: str, **values: float) -> Node:
+    return ("options", "PM LoRA Merge Options", (LEFT + COLUMN, TOP + ROW * row), {"mode": mode, **values}, {})
+
+
+def with_options(merge: Node) -> Node:
+    name, kind, place, widgets, links = merge
+    return (name, kind, place, widgets, {**links, "options": ("options", 0)})
 
 
 def saver(column: int, source: str, name: str, row: int = 0, **widgets: Any) -> Node:
@@ -115,6 +124,19 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         power_loader(1, row(A), row(B, strength=0.7)),
         ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN + 120, TOP), {"mode": "concat"}, {"lora_stack": ("power", 0)}),
         ("save", "PM LoRA Save", (LEFT + 3 * COLUMN + 120, TOP), {"file_name": "merged"}, {"lora": ("merge", 0)}),
+    ],
+    "Keep the strength": [
+        note(
+            "## Keep the strength\n\nA mean of two LoRAs leaves both too weak. With **strength_rule** *of the sum* the "
+            "merge is as strong as the plain sum, so that concept and style both come through.\n\n**karcher_svd** is "
+            "the mean direction. Try **np_svd** too, which protects the first LoRA (the style): **PM Merge Options** "
+            "has its parameter."
+        ),
+        loader("a", A, 0),
+        loader("b", B, 1),
+        options(2, "np_svd"),
+        with_options(merger(2, {"mode": "karcher_svd", "strength_rule": "of the sum"}, "PM LoRA SVD Merger")),
+        saver(3, "merge", "merged_strong"),
     ],
     "Look into two LoRAs": [
         note(
@@ -210,6 +232,12 @@ HELP_SCENES: dict[str, list[Node]] = {
         loader("a", A, 0),
         loader("b", B, 1, strength=0.7),
         merger(2, {"mode": "add_svd", "svd_rank": 32}, "PM LoRA SVD Merger"),
+    ],
+    "PM LoRA Merge Options": [
+        options(0, "np_svd", np_mu=1.0),
+        loader("a", A, 0.55),
+        loader("b", B, 1.5),
+        with_options(merger(2, {"mode": "np_svd", "strength_rule": "of the sum"}, "PM LoRA SVD Merger")),
     ],
     "PM LoRA Resizer": [
         loader("a", A, 0),

@@ -34,14 +34,21 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     "PM LoRA Merger": (
         "PM Merge LoRA",
         ["mode", "density", "device", "dtype"],
-        ["model", "clip", "lora_stack", "lora1", "seed"],  # lora1 is the last socket: the front end appends lora2, ...
+        # lora1 is the last socket: the front end appends lora2, ...
+        ["model", "clip", "lora_stack", "options", "lora1", "seed", "strength_rule", "weights"],
         ["LoRA"],
     ),
     "PM LoRA SVD Merger": (
         "PM Merge LoRA SVD",
         ["mode", "density", "svd_rank", "svd_conv_rank", "device", "dtype"],
-        ["model", "clip", "lora_stack", "lora1", "seed"],
+        ["model", "clip", "lora_stack", "options", "lora1", "seed", "strength_rule", "weights"],
         ["LoRA"],
+    ),
+    "PM LoRA Merge Options": (
+        "PM Merge Options",
+        ["mode", "np_mu", "iso_blend", "route_ridge", "della_epsilon", "breadcrumbs_gamma"],
+        [],
+        ["PM_MERGE_OPTIONS"],
     ),
     "PM LoRA Resizer": (
         "PM Resize LoRA",
@@ -79,6 +86,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "PM LoRA Loader": {"strength_model": 1.0, "strength_clip": 1.0, "lbw": "", "alpha_from": "trainer"},
     "PM LoRA Merger": {"mode": "concat", "density": 0.6, "device": "auto", "dtype": "float32", "seed": 0},
     "PM LoRA SVD Merger": {"mode": "add_svd", "density": 0.6, "svd_rank": 32, "svd_conv_rank": 0, "device": "auto"},
+    "PM LoRA Merge Options": {"mode": "np_svd", "np_mu": 0.5, "iso_blend": 0.3},
     "PM LoRA Resizer": {"new_rank": 16, "conv_rank": 0, "method": "fixed"},
     "PM LoRA Apply": {"strength_model": 1.0, "strength_clip": 1.0},
     "PM LoRA Save": {"file_name": "merged", "save_dtype": "as merged", "overwrite": False},

@@ -96,3 +96,37 @@ test('a combo that hides takes ignored widgets away and brings them back', () =>
   greyOut(node)
   assert.deepEqual(hidden(), ['iso_blend'])
 })
+
+const HIDING = { input: { required: { mode: [['np_svd', 'tsv_svd'], { uses: { np_mu: ['np_svd'] }, hides: true }] } } }
+
+test('hiding makes the node as tall as its visible widgets, and leaves its height alone otherwise', () => {
+  const node = nodeWith({ mode: 'tsv_svd', np_mu: 0.5 }, HIDING)
+  const { widgets } = node
+  node.computeSize = () => [150, 30 + 20 * node.widgets.filter(({ hidden }) => !hidden).length]
+  greyOut(node)
+  assert.deepEqual(node.size, [200, 50])
+  node.setSize([260, 300])
+  greyOut(node)
+  assert.deepEqual(node.size, [260, 300])
+  node.widgets[0].value = 'np_svd'
+  greyOut(node)
+  assert.deepEqual(node.size, [260, 70])
+  assert.equal(node.widgets, widgets)
+  assert.deepEqual(
+    node.widgets.map(({ name, value }) => [name, value]),
+    [
+      ['mode', 'np_svd'],
+      ['np_mu', 0.5]
+    ]
+  )
+})
+
+test('the options that a page has stored for a widget are hidden too', () => {
+  const node = nodeWith({ mode: 'tsv_svd', np_mu: 0.5 }, HIDING)
+  node.widgets[1]._state = { options: { hidden: false, max: 1000 } }
+  greyOut(node)
+  assert.deepEqual(node.widgets[1]._state.options, { hidden: true, max: 1000 })
+  node.widgets[0].value = 'np_svd'
+  greyOut(node)
+  assert.deepEqual(node.widgets[1]._state.options, { hidden: false, max: 1000 })
+})
