@@ -28,6 +28,7 @@ ORDER = (
     "merge.block_weights",
     "merge.files",
     "merge.merging",
+    "merge.models",
     "merge.inspecting",
     "merge.replay",
     "merge.cli",
