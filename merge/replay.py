@@ -62,6 +62,8 @@ def replay(lora: Lora, folder: Path, scratch: Path, compute: Compute) -> Replaye
     work, that names every input that is missing or has changed; also if the LoRA depends on a model's weights.
     """
     recipe = recipe_of(lora)
+    if recipe["operation"] == "extract":
+        raise LoraError(f"{lora.name} is the difference of two models. Extract it again from their files.")
     if recipe.get("version") != VERSION:
         log.warning(
             "%s was made with version %s and is made again with %s: the values may differ.",

@@ -29,6 +29,7 @@ ORDER = (
     "merge.files",
     "merge.facts",
     "merge.merging",
+    "merge.models",
     "merge.inspecting",
     "merge.replay",
     "merge.cli",

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from ..adapters.base import Lora
-from ..compute.context import DTYPES, Compute
+from ..compute.context import DTYPES, Compute, Progress
 from ..compute.devices import with_index
 from ..errors import LoraError
 from ..files import save
@@ -38,14 +38,21 @@ def computing(options: argparse.Namespace, dtype: torch.dtype = torch.float32) -
         yield Compute(_device(options.device), dtype, show)
 
 
-def write(lora: Lora, options: argparse.Namespace) -> None:
-    """Save a result, and print where, how much, and the merge's notes."""
+@contextmanager
+def writing() -> Iterator[Progress]:
+    """A progress bar over the bytes of a file."""
     with tqdm(unit="B", unit_scale=True, disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
+        yield show
+
+
+def write(lora: Lora, options: argparse.Namespace) -> None:
+    """Save a result, and print where, how much, and the merge's notes."""
+    with writing() as show:
         written = save(lora, options.output, overwrite=options.overwrite, style=options.names, progress=show)
     print(f"{written}: {len(lora.modules)} modules, {written.stat().st_size / 1e6:.1f} MB")
     for note in lora.notes:

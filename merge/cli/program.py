@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import LoraError
 from . import (
+    bake_command,
     info_command,
     inspect_command,
     merge_command,
@@ -19,7 +20,15 @@ from . import (
     resize_command,
 )
 
-COMMANDS = (merge_command, resize_command, replay_command, info_command, inspect_command, methods_command)
+COMMANDS = (
+    merge_command,
+    resize_command,
+    bake_command,
+    replay_command,
+    info_command,
+    inspect_command,
+    methods_command,
+)
 
 
 def main(arguments: Sequence[str] | None = None, draw_inspection: Callable[[Any], Any] | None = None) -> int:

@@ -3,7 +3,8 @@
 A LoRA has its recipe in its metadata under KEY, as JSON:
 
 - `version`: of the pack
-- `operation`: "merge", "merge_svd" or "resize"; "load" for a file that was only read, given strengths, and saved
+- `operation`: "merge", "merge_svd" or "resize"; "load" for a file that was only read, given strengths, and saved;
+  "bake" for a model with LoRAs in its weights, "extract" for the difference of two models, which aren't made again
 - the settings of the operation that had a part in the result; for a merge also `strength_rule`, `weights` and
   `parameters`, if they are not the defaults of every mode
 - `inputs`, a list. An input has
@@ -34,13 +35,18 @@ ARCHITECTURE = "architecture"
 
 def recipe_text(operation: str, settings: Mapping[str, object], loras: Sequence[Lora], strengths: bool = True) -> str:
     """The recipe of a result. ``strengths``: whether the operation applied the inputs' strengths; resizing doesn't."""
-    recipe = {
-        "version": VERSION,
-        "operation": operation,
-        **settings,
-        "inputs": [_input(lora, strengths) for lora in loras],
-    }
-    return text_of(recipe)
+    return of_inputs(operation, settings, [input_of(lora, strengths) for lora in loras])
+
+
+def of_inputs(operation: str, settings: Mapping[str, object], inputs: Sequence[Mapping[str, object]]) -> str:
+    """The recipe of a result, given the entries of its inputs."""
+    return text_of({"version": VERSION, "operation": operation, **settings, "inputs": list(inputs)})
+
+
+def input_of_model(file: str, size: int, metadata: Mapping[str, str]) -> dict[str, object]:
+    """The entry of a model's file: without a hash, which would take as long as all the rest."""
+    entry: dict[str, object] = {"name": file.rpartition(".")[0] or file, "file": file, "size": size}
+    return entry | ({"made": parsed(metadata[KEY])} if metadata.get(KEY) else {})
 
 
 def saved_text(lora: Lora, settings: Mapping[str, object]) -> str:
@@ -53,7 +59,8 @@ def saved_text(lora: Lora, settings: Mapping[str, object]) -> str:
     return text_of({**made, **kept, **settings})
 
 
-def _input(lora: Lora, strengths: bool) -> dict[str, object]:
+def input_of(lora: Lora, strengths: bool = True) -> dict[str, object]:
+    """The entry of a LoRA, with its strengths if they had a part in the result."""
     entry: dict[str, object] = {"name": lora.name, **lora.source}
     if strengths:
         entry |= {"strength_model": lora.strength_model, "strength_clip": lora.strength_clip}
