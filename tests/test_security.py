@@ -135,7 +135,8 @@ def test_scripts_make_no_code_or_markup_and_load_nothing_foreign():
     scripts = sorted((ROOT / "web").rglob("*.*js"))
     assert len(scripts) >= 6
     found = {path.name: found for path in scripts if (found := script_findings(path.read_text("utf-8")))}
-    assert found == {"lora_facts.js": ["fetchApi("]}
+    # requests of ComfyUI's own api: facts of a file, the history of texts, the lists of files
+    assert found == dict.fromkeys(("cached_text.js", "lora_facts.js", "new_files.js"), ["fetchApi("])
 
 
 def test_the_page_asks_only_comfyui_and_only_for_facts():

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
 import '../../web/lora_power_merger.js'
+import './document.mjs'
 import { FakeGraph, FakeNode } from './fakes.mjs'
 import { api } from './stubs/api.mjs'
 import { app } from './stubs/app.mjs'
