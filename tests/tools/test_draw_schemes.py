@@ -12,7 +12,7 @@ from tools import draw_schemes as d
 assert d.card("SVD merge and resize").size == (640, 360)
 assert d.card("XY plot of modes (Efficiency)").tobytes() != d.card("XY plot of modes").tobytes(), "pack not named"
 assert len({d.cat(a, b).tobytes() for a in (0, 0.5, 1) for b in (0, 0.5, 1)}) == 9, "strengths look alike"
-kept = [int((d.merged_squares(mode, 0.2) != 0).sum()) for mode in ("add", "ties", "magnitude_prune")]
+kept = [int((d.merged_squares(mode, 0.2).abs() > 1e-3).sum()) for mode in ("add", "ties", "magnitude_prune")]
 assert kept[0] == 49 and 0 < kept[1] <= kept[2] < 49, kept
 assert len({d.truncated(rank).tobytes() for rank in (1, 2, 4, 8)}) == 4
 """
