@@ -7,7 +7,8 @@ import { limitPresets } from './presets.js'
 
 const NAME = 'this LoRA is'
 const WIDTH = 340
-const HEIGHT = 22
+const HEIGHT = 28
+const MARGIN = 3 // ComfyUI's 10 would leave no height on the classic canvas
 
 /**
  * Add the line to a new loader, and keep it up to date.
@@ -25,6 +26,7 @@ export function describeLora(node) {
     setValue: () => {},
     getMinHeight: () => HEIGHT,
     getMaxHeight: () => HEIGHT,
+    margin: MARGIN,
     serialize: false
   })
   line.serialize = false

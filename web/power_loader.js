@@ -21,6 +21,7 @@ export function addRowsWidget(node, name, spec) {
     getValue: () => rows.text,
     setValue: (/** @type {string} */ text) => rows.show(text),
     getMinHeight: () => rows.height,
+    margin: 5,
     hideOnZoom: false
   })
   let fitted = 0 // the height that the rows needed last: a node that the user made taller stays so

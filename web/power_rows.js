@@ -171,5 +171,5 @@ export function panelHeight(facts) {
  * @param {boolean} warning
  */
 export function heightFor(rows, panel, searching, warning) {
-  return 38 + Math.min(rows, MOST_ROWS) * ROW + panel + (searching ? 232 : 0) + (warning ? 38 : 0)
+  return 46 + Math.min(rows, MOST_ROWS) * ROW + panel + (searching ? 232 : 0) + (warning ? 38 : 0)
 }

@@ -43,13 +43,17 @@ def loader(canvas: Canvas, file: str) -> int:
 
 
 def click_entry(canvas: Canvas, id: int, text: str) -> None:
-    """Open a node's menu by the right mouse button on its title, and choose an entry."""
+    open_menu(canvas, id)
+    canvas.page.get_by_text(text, exact=True).first.click()
+
+
+def open_menu(canvas: Canvas, id: int) -> None:
+    """Open a node's menu by the right mouse button on its title."""
     if canvas.kind == NODES2 and canvas.page.evaluate("/^1\\.3/.test(window.__COMFYUI_FRONTEND_VERSION__ ?? '')"):
         pytest.skip("The menu of Nodes 2.0 has no entries of packs in this front end.")
     canvas.call("frame")
     canvas.call("frame")
     canvas.page.mouse.click(*canvas.call("title", id), button="right")
-    canvas.page.get_by_text(text, exact=True).first.click()
 
 
 def test_show_what_a_lora_is(canvas: Canvas, merged: Prompt):
@@ -90,7 +94,12 @@ def test_rows_have_a_submenu_of_their_files(canvas: Canvas):
     power = canvas.call("add", "PM LoRA Power Loader", 500, 120)
     given = [{"lora": "a.safetensors"}, {"lora": "b.safetensors"}]
     canvas.page.evaluate("([id, text]) => { pm.widget(id, 'rows').value = text }", [power, json.dumps(given)])
-    click_entry(canvas, power, SHOW)
+    open_menu(canvas, power)
+    entry = canvas.page.get_by_text(SHOW, exact=True).first
+    if canvas.kind == NODES2:
+        entry.hover()
+    else:
+        entry.click()
     canvas.page.locator(":text-is('b'):not(.pm-power *)").last.click()
     canvas.page.locator("dialog.pm-dialog").wait_for()
     assert "b.safetensors" in canvas.page.locator("dialog.pm-dialog h2").inner_text()

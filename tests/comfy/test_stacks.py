@@ -35,7 +35,7 @@ def saved(server: Server, nodes: Prompt, merger: dict[str, Any], kind: str = "PM
         "merger": node(kind, **(SVD if "SVD" in kind else CONCAT), **merger),
         "save": node("PM LoRA Save", lora=["merger", 0], file_name="stacks/merged", extension="safetensors"),
     }
-    (path,) = server.run(prompt)["save"]["text"]
+    path, *_ = server.run(prompt)["save"]["text"]
     content = (server.loras / path).read_bytes()
     (server.loras / path).unlink()
     return content
