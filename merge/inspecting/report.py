@@ -91,9 +91,13 @@ def _sharing(sharing: Sharing | None, ending: str) -> dict[str, float | None]:
 
 
 def as_text(inspection: Inspection) -> str:
-    """The report that people read: the advice, then the LoRAs by letter, then the pairs."""
+    """The report that people read: the advice, then the LoRAs by letter, then the pairs.
+
+    It is also Markdown, as which ComfyUI's Preview as Text shows it.
+    """
     labels = letters(len(inspection.loras))
-    lines = advice(inspection, labels if len(labels) > 1 else [lora.name for lora in inspection.loras])
+    names = labels if len(labels) > 1 else [lora.name for lora in inspection.loras]
+    lines = [f"- {sentence}" for sentence in advice(inspection, names)]
     for label, lora in zip(labels, inspection.loras, strict=True):
         lines += ["", *_lora_lines(label, lora)]
     for pair in inspection.pairs:
@@ -107,29 +111,29 @@ def _lora_lines(label: str, lora: LoraNumbers) -> Iterator[str]:
     kinds = listed([f"{count} {family}" for family, count in families.most_common()]) if families else "no"
     model = lora.model or "unknown model family"
     base = f" (trained on {lora.base_model})" if lora.base_model else ""
-    yield f"  {model}{base}, {kinds} modules"
+    yield f"- {model}{base}, {kinds} modules"
     if lora.strengths != (1.0, 1.0):
-        yield f"  at strength {lora.strengths[0]:g} in the model and {lora.strengths[1]:g} in the text encoder"
+        yield f"- at strength {lora.strengths[0]:g} in the model and {lora.strengths[1]:g} in the text encoder"
     if lora.triggers:
-        yield f"  trigger words: {', '.join(lora.triggers)}"
-    yield f"  norm {number(lora.norm)}, effective rank {number(lora.effective_rank)}{_of_rank(lora)}"
+        yield f"- trigger words: {', '.join(lora.triggers)}"
+    yield f"- norm {number(lora.norm)}, effective rank {number(lora.effective_rank)}{_of_rank(lora)}"
     ranks = [f"{rank} for {share} %" for share, rank in zip(PERCENTS, lora.rank_for or (), strict=False)]
-    yield f"  rank that holds the energy: {', '.join(ranks) if ranks else NOT_MEASURED}"
+    yield f"- rank that holds the energy: {', '.join(ranks) if ranks else NOT_MEASURED}"
     scales = Counter(f"{one.scale:.3g}" for one in lora.weights.values() if one.scale is not None)
     if scales:
-        yield f"  alpha / rank: {', '.join(scale for scale, _ in scales.most_common(4))}"
+        yield f"- alpha / rank: {', '.join(scale for scale, _ in scales.most_common(4))}"
     for what, parts in (("blocks", lora.blocks()), ("roles", lora.roles())):
         strongest = sorted((item for item in parts.items() if item[1].count), key=lambda item: -item[1].share)
         shares = [f"{name} {percent(part.share)}" for name, part in strongest[:BLOCKS_LISTED]]
         more = f" and {len(strongest) - BLOCKS_LISTED} more" if len(strongest) > BLOCKS_LISTED else ""
         if shares:
-            yield f"  energy by {what}: {', '.join(shares)}{more}"
+            yield f"- energy by {what}: {', '.join(shares)}{more}"
     if lora.unmeasured:
         unmeasured = Counter(lora.weights[key].family for key in lora.unmeasured)
         kinds = listed([f"{count} {family}" for family, count in unmeasured.items()])
-        yield f"  {NOT_MEASURED}: {kinds} modules, whose change depends on the model's weights"
-        yield "  Connect the model and clip to measure DoRA, GLoRA, OFT and BOFT."
-    yield from (f"  note: {note}" for note in lora.notes)
+        yield f"- {NOT_MEASURED}: {kinds} modules, whose change depends on the model's weights"
+        yield "- Connect the model and clip to measure DoRA, GLoRA, OFT and BOFT."
+    yield from (f"- note: {note}" for note in lora.notes)
 
 
 def _of_rank(lora: LoraNumbers) -> str:
@@ -140,17 +144,17 @@ def _pair_lines(pair: PairNumbers, labels: list[str], inspection: Inspection) ->
     a, b = labels[pair.first], labels[pair.second]
     yield f"{a} and {b}"
     if pair.problem is not None:
-        yield f"  {pair.problem}"
+        yield f"- {pair.problem}"
         return
     both = len(pair.weights)
-    yield f"  weights that both have: {both}"
+    yield f"- weights that both have: {both}"
     norms = listed([number(inspection.loras[index].norm) for index in (pair.first, pair.second)])
-    yield f"  cosine {cosine(pair.cosine)} (0 if unrelated); norm of the sum {number(pair.sum_norm)}, of each {norms}"
+    yield f"- cosine {cosine(pair.cosine)} (0 if unrelated); norm of the sum {number(pair.sum_norm)}, of each {norms}"
     chance = f"; their cosine gives {percent(pair.sign_conflict_by_chance)}" if pair.sign_conflict is not None else ""
-    yield f"  elements with different signs: {percent(pair.sign_conflict)}{chance}"
+    yield f"- elements with different signs: {percent(pair.sign_conflict)}{chance}"
     for sharing, one, other in ((pair.inside, b, a), (pair.around, a, b)):
         if sharing is None:
-            yield f"  {one} inside the directions of {other}: {NOT_MEASURED}"
+            yield f"- {one} inside the directions of {other}: {NOT_MEASURED}"
             continue
         sides = [f"{side.name} {percent(side.share)} (chance {percent(side.chance)})" for side in sharing.sides]
-        yield f"  {one} inside the directions of {other}: {', '.join(sides)}"
+        yield f"- {one} inside the directions of {other}: {', '.join(sides)}"
