@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import LoraError
 from . import (
     bake_command,
+    extract_command,
     info_command,
     inspect_command,
     merge_command,
@@ -24,6 +25,7 @@ COMMANDS = (
     merge_command,
     resize_command,
     bake_command,
+    extract_command,
     replay_command,
     info_command,
     inspect_command,

@@ -50,7 +50,7 @@ def resize(
     ``compute.report_truncation`` gets each module's squared norms, which the SVD has anyway; block weights don't count.
     """
     conv_rank = conv_rank or rank
-    rules = {True: _rule(method, value, conv_rank), False: _rule(method, value, rank)}
+    rules = {True: rank_rule(method, value, conv_rank), False: rank_rule(method, value, rank)}
     for module in lora.modules.values():
         if module.is_weight_dependent:
             raise LoraError(f"{lora.name}: {needs_model_message(module)}")
@@ -89,7 +89,8 @@ def _bytes_needed(module: Adapter) -> int:
     return 4 * rows * columns + 16 * min(rows, columns) ** 2
 
 
-def _rule(method: str, value: float, most: int) -> RankRule:
+def rank_rule(method: str, value: float, most: int) -> RankRule:
+    """The rule of a method, with its value and the largest rank. Raises LoraError for what it can't be."""
     if most < 1:
         raise LoraError(f"The new rank is {most}; it must be at least 1.")
     if method not in METHODS:

@@ -21,7 +21,7 @@ def subspace_start(group: WeightGroup, rank: int, device: torch.device) -> tuple
     stream = MaskStream(0, group.weight, 0, "start")
     start = _likely_columns(group, rank, stream, device)
     spare = max(MIN_OVERSAMPLING, rank // 2) + rank - start.shape[1]
-    return start, _random_signs(group.rows, spare, stream).to(device)
+    return start, random_signs(group.rows, spare, stream).to(device)
 
 
 def _likely_columns(group: WeightGroup, rank: int, stream: MaskStream, device: torch.device) -> Tensor:
@@ -42,11 +42,11 @@ def _likely_columns(group: WeightGroup, rank: int, stream: MaskStream, device: t
         return up
     # at norm 1 the products neither overflow nor underflow
     up, down = (factor / max(float(torch.linalg.vector_norm(factor)), SMALLEST_FLOAT) for factor in (up, down))
-    random = _random_signs(group.rows, rank, stream).to(device)
+    random = random_signs(group.rows, rank, stream).to(device)
     return up @ ((down @ down.mT) @ (up.mT @ random))
 
 
-def _random_signs(rows: int, columns: int, stream: MaskStream) -> Tensor:
-    """A matrix of 1 and -1, the same on every device; signs do as well as Gaussians in a subspace search."""
+def random_signs(rows: int, columns: int, stream: MaskStream) -> Tensor:
+    """A matrix (rows, columns) of 1 and -1, the same on every device; as good as Gaussians in a subspace search."""
     signs = torch.from_numpy((stream.integers(0, rows * columns) & 1).astype("float32"))
     return (signs * 2 - 1).reshape(rows, columns)

@@ -44,7 +44,7 @@ class Scaled:
 
 
 def scale_of(model: ModelFile, key: str) -> Scaled | None:
-    """The scale of a float8 weight that something is to be added to; None if it, or a wider tensor, has none.
+    """The scale of a float8 weight that is to be computed with; None if it, or a wider tensor, has none.
 
     Raises LoraError, naming the kind, if the weight is quantised in another way.
     """
@@ -98,6 +98,6 @@ def _format(tensors: Mapping[str, StoredTensor], stem: str) -> str | None:
 
 def _refused(model: ModelFile, key: str, kind: str) -> LoraError:
     return LoraError(
-        f"{model.name}: {key} is quantised ({kind}), and a change can't be added to it. Bake into the model in "
-        "float16, bfloat16 or float8 and quantise the result, or apply the LoRA instead."
+        f"{model.name}: {key} is quantised ({kind}), so nothing can be added to it or subtracted from it. Use the "
+        "model in float16, bfloat16 or float8, and quantise the result."
     )

@@ -1,4 +1,4 @@
-"""python -m merge bake: the file it writes, what it prints, and errors as one line and exit code 1."""
+"""python -m merge bake and extract: the file it writes, what it prints, and errors as one line and exit code 1."""
 
 from __future__ import annotations
 
@@ -50,3 +50,35 @@ def test_bake_refuses_with_one_line_and_writes_nothing(folder: Path, capsys: pyt
     assert capsys.readouterr().err == "error: a.safetensors is a LoRA. Choose a checkpoint or a diffusion model.\n"
     assert main(["bake", "model.safetensors", "a.safetensors", "-o", "nowhere/out.safetensors"]) == 1
     assert not list(folder.glob("**/out*"))
+
+
+def test_extract_takes_ranks_and_says_what_was_kept(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["bake", "model.safetensors", "a.safetensors", "-o", "tuned.safetensors"]) == 0
+    options = ["--rank", "3", "--conv-rank", "2", "--dtype", "float16", "-o", "lora.safetensors"]
+    assert main(["extract", "tuned.safetensors", "model.safetensors", *options]) == 0
+    modules = load(folder / "lora.safetensors").modules.values()
+    assert sorted((module.rank, module.weight_shape) for module in modules) == [(3, (16, 16)), (3, (20, 10))]
+    printed = capsys.readouterr().out
+    assert "2 modules of rank 3; " in printed and "of the difference's norm kept" in printed
+
+
+def test_extract_in_kohyas_names_with_a_rank_rule(folder: Path):
+    assert main(["bake", "model.safetensors", "a.safetensors", "-o", "tuned.safetensors"]) == 0
+    options = ["--rank", "8", "--method", "sv_fro", "--value", "0.5", "--names", "kohya", "-o", "lora.safetensors"]
+    assert main(["extract", "tuned.safetensors", "model.safetensors", *options]) == 0
+    lora = load(folder / "lora.safetensors")
+    assert sorted(lora.modules) == [TE1, TO_Q]
+    assert all(module.rank < 8 for module in lora.modules.values())
+
+
+def test_extract_refuses_with_one_line_and_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["extract", "model.safetensors", "model.safetensors", "-o", "lora.safetensors"]) == 1
+    assert "have the same weights: there is no difference to extract." in capsys.readouterr().err
+    assert not (folder / "lora.safetensors").exists()
+
+
+def test_an_extracted_lora_cannot_be_replayed(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["bake", "model.safetensors", "a.safetensors", "-o", "tuned.safetensors"]) == 0
+    assert main(["extract", "tuned.safetensors", "model.safetensors", "-o", "lora.safetensors"]) == 0
+    assert main(["replay", "lora.safetensors"]) == 1
+    assert "lora is the difference of two models. Extract it again" in capsys.readouterr().err
