@@ -67,9 +67,9 @@ def options_input() -> tuple[str, dict]:
     return (MERGE_OPTIONS, {"tooltip": "Parameters of the mode, from PM Merge Options. Unconnected: their defaults."})
 
 
-def strength_rule_input() -> tuple[tuple[str, ...], dict]:
+def strength_rule_input() -> tuple[list[str], dict]:
     return (
-        STRENGTH_RULES,
+        list(STRENGTH_RULES),  # ComfyUI checks lists before a run, but not tuples
         {
             "default": OF_THE_MODE,
             "tooltip": "How strong each module of the result is. of the mode: as the mode leaves it; ties, karcher and "
@@ -80,9 +80,9 @@ def strength_rule_input() -> tuple[tuple[str, ...], dict]:
     )
 
 
-def weights_input() -> tuple[tuple[str, ...], dict]:
+def weights_input() -> tuple[list[str], dict]:
     return (
-        WEIGHT_RULES,
+        list(WEIGHT_RULES),
         {
             "default": AS_GIVEN,
             "tooltip": "What happens to the strengths before the merge. as given: nothing. average: they are divided "

@@ -2,7 +2,7 @@
 // Colours of our links and sockets. A colour palette that names one for these types wins.
 
 /** @type {Record<string, string>} */
-export const COLOURS = { LoRA: '#c7a6ff', LORA_STACK: '#8f6fd6', XY: '#f2b45c' }
+export const COLOURS = { LoRA: '#c7a6ff', LORA_STACK: '#8f6fd6', XY: '#f2b45c', PM_MERGE_OPTIONS: '#7fc8a9' }
 
 /**
  * Give types a colour in one of the classic canvas's tables. Choosing another palette empties the entries of all types,

@@ -30,7 +30,7 @@ export function greyOut(node) {
       widget.disabled = ignored
       if (hides) changed = hide(node, widget, ignored) || changed
     }
-    if (changed) layOut(node)
+    if (changed) fit(node)
   }
   node.setDirtyCanvas?.(true, true)
 }
@@ -55,6 +55,9 @@ export function watchCombos(node) {
 
 /**
  * Hide or show a widget, and say whether that changed anything. One that is an input with a link stays visible.
+ *
+ * Nodes 2.0 follows the options that the page has stored for a widget. Pages that store none (before 1.38 or so) read
+ * them only once, so there all widgets stay visible: better than hiding one that is needed later.
  * @param {any} node
  * @param {any} widget
  * @param {boolean} hidden
@@ -64,23 +67,23 @@ function hide(node, widget, hidden) {
     (/** @type {any} */ input) => input.widget?.name === widget.name && input.link != null
   )
   const before = Boolean(widget.hidden)
-  widget.hidden = hidden && !linked // for the classic canvas
-  // For Nodes 2.0. Newer pages read the options that they stored when the widget came to the graph, and keep those of a
-  // node with the same id across an undo.
-  widget.options ??= {}
-  for (const options of [widget.options, widget._state?.options]) {
-    if (options) options.hidden = widget.hidden
+  widget.hidden = hidden && !linked
+  // older classic canvases leave room for hidden widgets; 4 is the gap between two
+  if (widget.hidden) widget.computeSize = () => [0, -4]
+  else delete widget.computeSize
+  const stored = widget._state?.options
+  if (stored) {
+    stored.hidden = widget.hidden // first: it notifies the page, unless the value is there already
+    widget.options.hidden = widget.hidden
   }
   return before !== widget.hidden
 }
 
 /**
- * Let Nodes 2.0 render a node's visible widgets, and make the node as tall as they need.
+ * Make a node as tall as its visible widgets need.
  * @param {any} node
  */
-function layOut(node) {
-  // Nodes 2.0 follows changes of the list, not of a widget's options
-  node.widgets.splice(0, node.widgets.length, ...node.widgets)
+function fit(node) {
   if (node.computeSize && node.setSize) node.setSize([node.size[0], node.computeSize()[1]])
 }
 

@@ -39,21 +39,26 @@ LEFT, TOP, COLUMN, ROW = 140, 160, 340, 250
 SIZES = {"CLIPTextEncode": (320, 150), "PreviewAny": (440, 700)}
 
 
+def at(column: int) -> int:
+    """The x of a column. The third begins after a merger, which is wider than other nodes."""
+    return LEFT + column * COLUMN + (90 if column > 2 else 0)
+
+
 def note(text: str, place: tuple[int, int] = (LEFT, TOP)) -> Node:
     return ("note", "MarkdownNote", place, {"": text}, {})  # the widget's name differs between front ends
 
 
 def loader(name: str, file: str, row: float, lbw: str = "", strength: float = 1.0, column: int = 1) -> Node:
     widgets = {"lora_name": file, "strength_model": strength, "strength_clip": strength, "lbw": lbw}
-    return (name, "PM LoRA Loader", (LEFT + column * COLUMN, TOP + round(ROW * row)), widgets, {})
+    return (name, "PM LoRA Loader", (at(column), TOP + round(ROW * row)), widgets, {})
 
 
 def merger(column: int, widgets: dict[str, Any], kind: str = "PM LoRA Merger") -> Node:
-    return ("merge", kind, (LEFT + column * COLUMN, TOP), widgets, {"lora1": ("a", 0), "lora2": ("b", 0)})
+    return ("merge", kind, (at(column), TOP), widgets, {"lora1": ("a", 0), "lora2": ("b", 0)})
 
 
 def options(row: int, mode: str, **values: float) -> Node:
-    return ("options", "PM LoRA Merge Options", (LEFT + COLUMN, TOP + ROW * row), {"mode": mode, **values}, {})
+    return ("options", "PM LoRA Merge Options", (at(1), TOP + ROW * row), {"mode": mode, **values}, {})
 
 
 def with_options(merge: Node) -> Node:
@@ -63,7 +68,7 @@ def with_options(merge: Node) -> Node:
 
 def saver(column: int, source: str, name: str, row: int = 0, **widgets: Any) -> Node:
     widgets = {"file_name": name} | widgets
-    return ("save", "PM LoRA Save", (LEFT + column * COLUMN, TOP + ROW * row), widgets, {"lora": (source, 0)})
+    return ("save", "PM LoRA Save", (at(column), TOP + ROW * row), widgets, {"lora": (source, 0)})
 
 
 def row(file: str, **settings: Any) -> dict[str, Any]:
@@ -98,7 +103,7 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         (
             "resize",
             "PM LoRA Resizer",
-            (LEFT + 3 * COLUMN, TOP),
+            (at(3), TOP),
             {"new_rank": 32, "method": "sv_fro", "method_value": 0.95},
             {"lora": ("merge", 0)},
         ),
@@ -146,8 +151,8 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         ),
         loader("a", A, 0),
         loader("b", B, 1),
-        ("look", "PM LoRA Inspect", (LEFT + 2 * COLUMN, TOP), {}, {"lora1": ("a", 0), "lora2": ("b", 0)}),
-        ("report", "PreviewAny", (LEFT + 4 * COLUMN - 100, TOP), {}, {"source": ("look", 1)}),
+        ("look", "PM LoRA Inspect", (at(2), TOP), {}, {"lora1": ("a", 0), "lora2": ("b", 0)}),
+        ("report", "PreviewAny", (at(4) - 100, TOP), {}, {"source": ("look", 1)}),
     ],
     "Merge and apply": [
         note(
@@ -162,29 +167,29 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         (
             "apply",
             "PM LoRA Apply",
-            (LEFT + 2 * COLUMN, TOP + 390),
+            (at(2), TOP + 470),
             {},
             {"model": ("checkpoint", 0), "clip": ("checkpoint", 1), "lora": ("merge", 0)},
         ),
         (
             "positive",
             "CLIPTextEncode",
-            (LEFT + 3 * COLUMN, TOP),
+            (at(3), TOP),
             {"text": POSITIVE},
             {"clip": ("apply", 1)},
         ),
         (
             "negative",
             "CLIPTextEncode",
-            (LEFT + 3 * COLUMN, TOP + 210),
+            (at(3), TOP + 210),
             {"text": NEGATIVE},
             {"clip": ("apply", 1)},
         ),
-        ("latent", "EmptyLatentImage", (LEFT + 3 * COLUMN, TOP + 430), {"width": 512, "height": 512}, {}),
+        ("latent", "EmptyLatentImage", (at(3), TOP + 430), {"width": 512, "height": 512}, {}),
         (
             "sampler",
             "KSampler",
-            (LEFT + 4 * COLUMN + 100, TOP),
+            (at(4) + 100, TOP),
             {"seed": 1, "steps": 20, "cfg": 7, "sampler_name": "dpmpp_2m", "scheduler": "karras"},
             {
                 "model": ("apply", 0),
@@ -196,14 +201,14 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         (
             "decode",
             "VAEDecode",
-            (LEFT + 4 * COLUMN + 100, TOP + 310),
+            (at(4) + 100, TOP + 310),
             {},
             {"samples": ("sampler", 0), "vae": ("checkpoint", 2)},
         ),
         (
             "picture",
             "SaveImage",
-            (LEFT + 5 * COLUMN + 100, TOP),
+            (at(5) + 100, TOP),
             {"filename_prefix": "merged"},
             {"images": ("decode", 0)},
         ),
@@ -218,7 +223,7 @@ HELP_SCENES: dict[str, list[Node]] = {
         (
             "strength",
             "PM LoRA Strength",
-            (LEFT + 2 * COLUMN, TOP),
+            (at(2), TOP),
             {"strength_model": 0.5, "strength_clip": 0},
             {"lora": ("a", 0)},
         ),
@@ -244,7 +249,7 @@ HELP_SCENES: dict[str, list[Node]] = {
         (
             "resize",
             "PM LoRA Resizer",
-            (LEFT + 2 * COLUMN, TOP),
+            (at(2), TOP),
             {"new_rank": 32, "method": "sv_fro", "method_value": 0.95},
             {"lora": ("a", 0)},
         ),
@@ -252,30 +257,30 @@ HELP_SCENES: dict[str, list[Node]] = {
     "PM LoRA Inspect": [
         loader("a", A, 0),
         loader("b", B, 1, strength=0.7),
-        ("look", "PM LoRA Inspect", (LEFT + 2 * COLUMN, TOP), {}, {"lora1": ("a", 0), "lora2": ("b", 0)}),
+        ("look", "PM LoRA Inspect", (at(2), TOP), {}, {"lora1": ("a", 0), "lora2": ("b", 0)}),
     ],
     "PM LoRA Apply": [
-        ("checkpoint", "CheckpointLoaderSimple", (LEFT + COLUMN, TOP), {"ckpt_name": CHECKPOINT}, {}),
+        ("checkpoint", "CheckpointLoaderSimple", (at(1), TOP), {"ckpt_name": CHECKPOINT}, {}),
         loader("a", A, 1),
         (
             "apply",
             "PM LoRA Apply",
-            (LEFT + 2 * COLUMN, TOP),
+            (at(2), TOP),
             {},
             {"model": ("checkpoint", 0), "clip": ("checkpoint", 1), "lora": ("a", 0)},
         ),
     ],
     "PM LoRA Save": [loader("a", A, 0), saver(2, "a", "styles/merged", save_dtype="float16")],
     "PM LoRA Stack": [
-        ("stack", "PM LoRA Stack", (LEFT + COLUMN, TOP), ROWS, {}),
-        ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN, TOP), {}, {"lora_stack": ("stack", 0)}),
+        ("stack", "PM LoRA Stack", (at(1), TOP), ROWS, {}),
+        ("merge", "PM LoRA Merger", (at(2), TOP), {}, {"lora_stack": ("stack", 0)}),
     ],
     "PM LoRA Power Loader": [
         power_loader(1, row(A, strength=0.8), row(B, lbw="SD-OUT"), row("a.safetensors", on=False)),
     ],
     "PM LoRA from Folder": [
-        ("folder", "PM LoRA from Folder", (LEFT + COLUMN, TOP), {"pattern": "epoch-*", "order": "newest first"}, {}),
-        ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN, TOP), {}, {"lora_stack": ("folder", 0)}),
+        ("folder", "PM LoRA from Folder", (at(1), TOP), {"pattern": "epoch-*", "order": "newest first"}, {}),
+        ("merge", "PM LoRA Merger", (at(2), TOP), {}, {"lora_stack": ("folder", 0)}),
     ],
     "XY: PM Sampling": [("axis", "XY: PM Sampling", (LEFT, TOP), {"axis": "seed +", "values": "0, 1, 2, 3"}, {})],
 }

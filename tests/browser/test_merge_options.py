@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import pytest
-from lora_pack.tests.browser.canvas import NODES2, SCREENSHOTS, Canvas
+from lora_pack.tests.browser.canvas import CLASSIC, NODES2, SCREENSHOTS, Canvas
 from lora_pack.tests.browser.test_growing_inputs import merger_with
 from lora_pack.tests.browser.test_widgets import SVD_MERGER, greyed
 
 OPTIONS = "PM LoRA Merge Options"
 PARAMETERS = ["np_mu", "iso_blend", "route_ridge", "della_epsilon", "breadcrumbs_gamma"]
-# What a user sees: on the classic canvas the widgets that are drawn, in Nodes 2.0 the labels on the page.
+# What a user sees: on the classic canvas the widgets that are drawn on the node, in Nodes 2.0 the labels on the page.
 VISIBLE = {
-    "classic": "pm.node(id).widgets.filter(w => pm.node(id).isWidgetVisible(w)).map(w => w.name)",
+    "classic": """pm.node(id).widgets
+        .filter(w => pm.node(id).isWidgetVisible(w) && w.y + 20 <= pm.node(id).size[1]).map(w => w.name)""",
     "nodes2": """[...document.querySelectorAll(`[data-node-id="${id}"] .lg-node-widget`)]
         .filter(e => e.getBoundingClientRect().height > 0)
         .map(e => pm.node(id).widgets.find(w => e.textContent.includes(w.name))?.name).filter(Boolean)""",
 }
 
 
+def follows(canvas: Canvas, node: object) -> bool:
+    """Whether the page can hide a widget later: Nodes 2.0 of older pages shows all of them."""
+    return canvas.kind == CLASSIC or canvas.page.evaluate("id => Boolean(pm.node(id).widgets[0]._state)", node)
+
+
 def until_visible(canvas: Canvas, node: object, *names: str) -> None:
-    canvas.until_equal(VISIBLE[canvas.kind], node, ["mode", *names])
+    wanted = names if follows(canvas, node) else PARAMETERS
+    canvas.until_equal(VISIBLE[canvas.kind], node, ["mode", *wanted])
 
 
 def height(canvas: Canvas, node: int) -> float:
@@ -64,6 +71,8 @@ def test_the_node_is_as_tall_as_its_visible_widgets(canvas: Canvas):
     canvas.call("choose", options, "mode", "iso_svd")
     until_visible(canvas, options, "iso_blend")
     again = height(canvas, options)
+    if not follows(canvas, options):
+        pytest.skip("Nodes 2.0 of this page shows all widgets.")
     assert with_none + 10 < with_one
     assert abs(again - with_one) < 2
     assert with_one < 160  # five more widgets would need another hundred

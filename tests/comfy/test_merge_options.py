@@ -25,6 +25,7 @@ __all__ = ["pack"]  # the fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 NEWER_MODES = DELTA_MODES[5:]
+REPLAYED = ("np_svd", "della_svd")  # in a process of their own, which takes seconds: tests/merge replays all modes
 PRIMITIVE = "PrimitiveFloat"  # ComfyUI's own node, whose values reach another node unchecked
 VALUES = {"np_mu": 1.5, "iso_blend": 0.75, "route_ridge": 0.5, "della_epsilon": 0.2, "breadcrumbs_gamma": 0.05}
 SETTINGS = {"density": 0.5, "seed": 7, "device": "cpu", "dtype": "float32"}
@@ -66,7 +67,8 @@ def test_a_newer_mode_writes_the_cores_merge_with_its_parameters(server: Server,
     expected = merge_deltas(loras, mode, 0.5, 6, 0, 7, options=MergeOptions(*rules.values(), VALUES))
     assert_same_file(file, expected, exact=False)
     assert recipe(file) == recipe(save(expected, tmp_path / "core.safetensors"))
-    assert replayed(server, file, tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+    if mode in REPLAYED:
+        assert replayed(server, file, tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -94,8 +96,7 @@ def test_rules_that_change_nothing_are_not_in_the_recipe(server: Server):
     )
 
 
-@pytest.mark.parametrize("make", [merger, svd_merger], ids=["on factors", "on deltas"])
-@pytest.mark.parametrize("rule", ["of the sum", "of the strongest", "as if orthogonal"])
+@pytest.mark.parametrize(("make", "rule"), [(merger, "of the sum"), (svd_merger, "of the strongest")])
 def test_the_rules_are_on_the_node_and_in_the_recipe(server: Server, tmp_path: Path, make: Any, rule: str):
     mode = "ties" if make is merger else "ties_svd"
     merge = make("a", "b", mode=mode, **SETTINGS, strength_rule=rule, weights="average")

@@ -58,8 +58,8 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     ),
     "PM LoRA Apply": (
         "PM Apply LoRA",
-        ["model", "lora"],
-        ["clip", "strength_model", "strength_clip"],
+        ["model"],
+        ["lora", "clip", "strength_model", "strength_clip", "lora_stack"],
         ["MODEL", "CLIP"],
     ),
     "PM LoRA Save": (

@@ -4,7 +4,7 @@ import { colour, COLOURS, styleSheet } from '../../web/link_colours.js'
 
 test('each of our types has a colour of its own', () => {
   const colours = Object.values(COLOURS)
-  assert.deepEqual(Object.keys(COLOURS), ['LoRA', 'LORA_STACK', 'XY'])
+  assert.deepEqual(Object.keys(COLOURS), ['LoRA', 'LORA_STACK', 'XY', 'PM_MERGE_OPTIONS'])
   assert.equal(new Set(colours).size, colours.length)
   for (const each of colours) assert.match(each, /^#[0-9a-f]{6}$/)
 })
@@ -15,8 +15,8 @@ test('the colours survive a palette that names none, and yield to one that does'
   colour(table)
   assert.equal(table.LoRA, COLOURS.LoRA)
   assert.equal(table.XY, COLOURS.XY)
-  Object.assign(table, { MODEL: '', LoRA: '', LORA_STACK: '', XY: '' })
-  assert.deepEqual([table.LoRA, table.LORA_STACK, table.XY], Object.values(COLOURS))
+  Object.assign(table, { MODEL: '', LoRA: '', LORA_STACK: '', XY: '', PM_MERGE_OPTIONS: '' })
+  assert.deepEqual([table.LoRA, table.LORA_STACK, table.XY, table.PM_MERGE_OPTIONS], Object.values(COLOURS))
   Object.assign(table, { LoRA: '#123456' })
   assert.equal(table.LoRA, '#123456')
   assert.equal(table.MODEL, '')

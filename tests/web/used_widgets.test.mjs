@@ -86,7 +86,7 @@ test('a combo that hides takes ignored widgets away and brings them back', () =>
   const uses = { np_mu: ['np_svd'], iso_blend: ['iso_svd'] }
   const nodeData = { input: { required: { mode: [['np_svd', 'iso_svd', 'tsv_svd'], { uses, hides: true }] } } }
   const node = nodeWith({ mode: 'np_svd', np_mu: 0.5, iso_blend: 0.3 }, nodeData)
-  const hidden = () => node.widgets.filter((widget) => widget.hidden && widget.options.hidden).map(({ name }) => name)
+  const hidden = () => node.widgets.filter((widget) => widget.hidden).map(({ name }) => name)
   greyOut(node)
   assert.deepEqual(hidden(), ['iso_blend'])
   node.widgets[0].value = 'tsv_svd'
@@ -101,7 +101,6 @@ const HIDING = { input: { required: { mode: [['np_svd', 'tsv_svd'], { uses: { np
 
 test('hiding makes the node as tall as its visible widgets, and leaves its height alone otherwise', () => {
   const node = nodeWith({ mode: 'tsv_svd', np_mu: 0.5 }, HIDING)
-  const { widgets } = node
   node.computeSize = () => [150, 30 + 20 * node.widgets.filter(({ hidden }) => !hidden).length]
   greyOut(node)
   assert.deepEqual(node.size, [200, 50])
@@ -111,22 +110,27 @@ test('hiding makes the node as tall as its visible widgets, and leaves its heigh
   node.widgets[0].value = 'np_svd'
   greyOut(node)
   assert.deepEqual(node.size, [260, 70])
-  assert.equal(node.widgets, widgets)
-  assert.deepEqual(
-    node.widgets.map(({ name, value }) => [name, value]),
-    [
-      ['mode', 'np_svd'],
-      ['np_mu', 0.5]
-    ]
-  )
 })
 
-test('the options that a page has stored for a widget are hidden too', () => {
+test('Nodes 2.0 hides a widget if the page follows its options, and shows it if not', () => {
   const node = nodeWith({ mode: 'tsv_svd', np_mu: 0.5 }, HIDING)
-  node.widgets[1]._state = { options: { hidden: false, max: 1000 } }
+  const [mode, widget] = node.widgets
+  widget.options = { max: 1000 }
   greyOut(node)
-  assert.deepEqual(node.widgets[1]._state.options, { hidden: true, max: 1000 })
+  assert.deepEqual(widget.options, { max: 1000 })
+  widget._state = { options: { max: 1000 } }
+  greyOut(node)
+  assert.deepEqual([widget.options.hidden, widget._state.options.hidden], [true, true])
+  mode.value = 'np_svd'
+  greyOut(node)
+  assert.deepEqual([widget.options.hidden, widget._state.options.hidden], [false, false])
+})
+
+test('a hidden widget takes no room on older classic canvases', () => {
+  const node = nodeWith({ mode: 'tsv_svd', np_mu: 0.5 }, HIDING)
+  greyOut(node)
+  assert.equal(node.widgets[1].computeSize()[1] + 4, 0)
   node.widgets[0].value = 'np_svd'
   greyOut(node)
-  assert.deepEqual(node.widgets[1]._state.options, { hidden: false, max: 1000 })
+  assert.equal(node.widgets[1].computeSize, undefined)
 })
