@@ -114,7 +114,7 @@ def test_merge_and_save_show_the_scale_note_on_the_node(server: Server, kohya: s
     prompt = {"l": loader("scale_shown.safetensors"), "k": loader(kohya), "m": merger(lora1=["l", 0], lora2=["k", 0])}
     outputs = server.run({**prompt, "s": saver("m", "scale_shown_out")})
     for node_id in ("m", "s"):
-        first, second = "\n".join(outputs[node_id]["text"]).splitlines()
+        first, *_, second = "\n".join(outputs[node_id]["text"]).splitlines()
         assert second.startswith("scale_shown: the scale is 4 by the trainer's alpha"), node_id
     assert "lora_adapter_metadata" not in load(server.loras / outputs["s"]["text"][0]).metadata
 
