@@ -31,8 +31,8 @@ SIZES = {"MarkdownNote": (300, 330), "CLIPTextEncode": (320, 150)}
 
 
 def at(column: int) -> int:
-    """The x of a column. The third begins after a merger, which is wider than other nodes."""
-    return LEFT + column * COLUMN + (90 if column > 2 else 0)
+    """The x of a column. Mergers and PM Resize LoRA, from the second on, are wider than loaders."""
+    return LEFT + column * COLUMN + max(0, column - 2) * 90
 
 
 def note(text: str, place: tuple[int, int] = (LEFT, TOP)) -> Node:
