@@ -26,7 +26,7 @@ A, B = "lora_a.safetensors", "lora_b.safetensors"
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 Node = tuple[str, str, tuple[int, int], dict[str, Any], dict[str, tuple[str, int]]]
 
-LEFT, TOP, COLUMN, ROW = 140, 160, 340, 250
+LEFT, TOP, COLUMN, ROW = 140, 160, 340, 300
 SIZES = {"MarkdownNote": (300, 330), "CLIPTextEncode": (320, 150)}
 
 
@@ -140,7 +140,7 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         (
             "apply",
             "PM LoRA Apply",
-            (at(2), TOP + 470),
+            (at(2), TOP + 500),
             {},
             {"model": ("checkpoint", 0), "clip": ("checkpoint", 1), "lora": ("merge", 0)},
         ),
@@ -213,8 +213,8 @@ HELP_SCENES: dict[str, list[Node]] = {
     ],
     "PM LoRA Merge Options": [
         options(0, "np_svd", np_mu=1.0),
-        loader("a", A, 0.55),
-        loader("b", B, 1.5),
+        loader("a", A, 0.45),
+        loader("b", B, 1.25),
         with_options(merger(2, {"mode": "np_svd", "strength_rule": "of the sum"}, "PM LoRA SVD Merger")),
     ],
     "PM LoRA Resizer": [
