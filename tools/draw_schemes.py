@@ -125,6 +125,9 @@ def card(title: str) -> Image.Image:
         cells = [truncated(rank) for rank in (1, 2, 8)]
     elif "modes" in name:
         cells = [squares(merged_squares(mode, 0.6)) for mode in ("add", "ties", "magnitude_prune")]
+    elif "Look into" in name:
+        a, b = (torch.randn(7, 7, generator=torch.Generator().manual_seed(seed)) for seed in (4, 5))
+        cells = [squares(a), squares(b), squares(a * b)]
     elif "strengths" in name:
         cells = [cat(1, b) for b in (0, 0.5, 1)]
     else:

@@ -35,13 +35,13 @@ MODELS = {
 POSITIVE, NEGATIVE = "Pixel Art, PixArFK, a lighthouse on a cliff at dawn", "blurry, watermark"
 Node = tuple[str, str, tuple[int, int], dict[str, Any], dict[str, tuple[str, int]]]
 
-LEFT, TOP, COLUMN, ROW = 140, 160, 340, 250
+LEFT, TOP, COLUMN, ROW = 140, 160, 340, 300
 SIZES = {"CLIPTextEncode": (320, 150), "PreviewAny": (440, 700)}
 
 
 def at(column: int) -> int:
-    """The x of a column. The third begins after a merger, which is wider than other nodes."""
-    return LEFT + column * COLUMN + (90 if column > 2 else 0)
+    """The x of a column. Mergers and PM Resize LoRA, from the second on, are wider than loaders."""
+    return LEFT + column * COLUMN + max(0, column - 2) * 90
 
 
 def note(text: str, place: tuple[int, int] = (LEFT, TOP)) -> Node:
@@ -167,7 +167,7 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         (
             "apply",
             "PM LoRA Apply",
-            (at(2), TOP + 470),
+            (at(2), TOP + 500),
             {},
             {"model": ("checkpoint", 0), "clip": ("checkpoint", 1), "lora": ("merge", 0)},
         ),
@@ -240,8 +240,8 @@ HELP_SCENES: dict[str, list[Node]] = {
     ],
     "PM LoRA Merge Options": [
         options(0, "np_svd", np_mu=1.0),
-        loader("a", A, 0.55),
-        loader("b", B, 1.5),
+        loader("a", A, 0.45),
+        loader("b", B, 1.25),
         with_options(merger(2, {"mode": "np_svd", "strength_rule": "of the sum"}, "PM LoRA SVD Merger")),
     ],
     "PM LoRA Resizer": [
