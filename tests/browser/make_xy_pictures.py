@@ -88,7 +88,7 @@ def own_grid(name: str) -> list[Node]:
         note(text),
         ("checkpoint", "CheckpointLoaderSimple", (LEFT, TOP + 380), {"ckpt_name": CHECKPOINT}, {}),
         ("axes", kind, (LEFT + COLUMN, TOP), FILES | widgets, {}),
-        ("latent", "EmptyLatentImage", (LEFT + COLUMN, TOP + 460), {"width": 512, "height": 512}, {}),
+        ("latent", "EmptyLatentImage", (LEFT + COLUMN, TOP + 600), {"width": 512, "height": 512}, {}),
         (
             "grid",
             "PM XY Grid",
@@ -111,7 +111,7 @@ def efficiency_grid(name: str) -> list[Node]:
         (
             "plot",
             "XY Plot",
-            (LEFT + 2 * COLUMN, TOP + 620),
+            (LEFT + 2 * COLUMN, TOP + 720),
             {"ksampler_output_image": "Plot"},
             {"dependencies": ("loader", 6)} | {axis: ("axes", output) for output, axis in enumerate(outputs)},
         ),
