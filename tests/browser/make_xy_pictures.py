@@ -107,18 +107,18 @@ def efficiency_grid(name: str) -> list[Node]:
     return [
         note(text + "\n\nRequires efficiency-nodes-comfyui, whose loader supports SD 1.5 and SDXL."),
         ("axes", kind, (LEFT + COLUMN, TOP), FILES | widgets, {}),
-        ("loader", "Efficient Loader", (LEFT + 2 * COLUMN, TOP), loading, {}),
+        ("loader", "Efficient Loader", (LEFT + 2 * COLUMN + 90, TOP), loading, {}),
         (
             "plot",
             "XY Plot",
-            (LEFT + 2 * COLUMN, TOP + 720),
+            (LEFT + 2 * COLUMN + 90, TOP + 720),
             {"ksampler_output_image": "Plot"},
             {"dependencies": ("loader", 6)} | {axis: ("axes", output) for output, axis in enumerate(outputs)},
         ),
         (
             "sampler",
             "KSampler (Efficient)",
-            (LEFT + 3 * COLUMN + 120, TOP),
+            (LEFT + 3 * COLUMN + 210, TOP),
             sampling,
             {
                 "model": ("loader", 0),
