@@ -75,7 +75,7 @@ def own_grid(name: str) -> list[Node]:
         note(text),
         ("checkpoint", "CheckpointLoaderSimple", (LEFT, TOP + 380), {"ckpt_name": CHECKPOINT}, {}),
         ("axes", kind, (LEFT + COLUMN, TOP), FILES | widgets, {}),
-        ("latent", "EmptyLatentImage", (LEFT + COLUMN, TOP + 460), {"width": 512, "height": 512}, {}),
+        ("latent", "EmptyLatentImage", (LEFT + COLUMN, TOP + 600), {"width": 512, "height": 512}, {}),
         (
             "grid",
             "PM XY Grid",
@@ -100,18 +100,18 @@ def efficiency_grid(name: str) -> list[Node]:
     return [
         note(text + "\n\nRequires efficiency-nodes-comfyui, whose loader supports SD 1.5 and SDXL."),
         ("axes", kind, (LEFT + COLUMN, TOP), FILES | widgets, {}),
-        ("loader", "Efficient Loader", (LEFT + 2 * COLUMN, TOP), loading, {}),
+        ("loader", "Efficient Loader", (LEFT + 2 * COLUMN + 90, TOP), loading, {}),
         (
             "plot",
             "XY Plot",
-            (LEFT + 2 * COLUMN, TOP + 620),
+            (LEFT + 2 * COLUMN + 90, TOP + 720),
             {"ksampler_output_image": "Plot"},
             {"dependencies": ("loader", 6)} | {axis: ("axes", output) for output, axis in enumerate(outputs)},
         ),
         (
             "sampler",
             "KSampler (Efficient)",
-            (LEFT + 3 * COLUMN + 120, TOP),
+            (LEFT + 3 * COLUMN + 210, TOP),
             sampling,
             {
                 "model": ("loader", 0),

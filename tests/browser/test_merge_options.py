@@ -144,13 +144,13 @@ def test_a_merger_saved_by_1_0_0_opens_with_the_rules_at_their_defaults(canvas: 
     merger, _ = merger_with(canvas, 2, SVD_MERGER)
     workflow = canvas.call("serialize")
     for node in workflow["nodes"]:
-        if node["id"] == merger:
+        if str(node["id"]) == str(merger):
             node["widgets_values"] = ["ties_svd", 0.4, 16, 8, "cpu", "float16", 7]
             left_out = [slot for slot, each in enumerate(node["inputs"]) if each["name"] == "options"]
             newer = ("options", "strength_rule", "weights")
             node["inputs"] = [each for each in node["inputs"] if each["name"] not in newer]
     for link in workflow["links"]:
-        if link[3] == merger:
+        if str(link[3]) == str(merger):
             link[4] -= sum(slot < link[4] for slot in left_out)
     canvas.call("load", workflow)
     found = sent(canvas, merger)
