@@ -143,7 +143,8 @@ def _result(recipe: Recipe, inputs: list[Lora], compute: Compute) -> Lora:
         return merge_deltas(inputs, mode, density, *ranks, seed, compute, options=_options(recipe))
     if operation == "resize":
         ranks = recipe["rank"], recipe["conv_rank"]
-        return resize(inputs[0], *ranks, recipe["method"], recipe.get("value", 0.9), compute)
+        as_lora = recipe.get("as") == "lora"
+        return resize(inputs[0], *ranks, recipe["method"], recipe.get("value", 0.9), compute, as_lora)
     raise LoraError(f"The recipe has an operation that this version doesn't know: {operation}.")
 
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from ..merge.adapters.architecture import architecture_of
 from ..merge.adapters.base import Lora
 from ..merge.compute.context import Compute
+from ..merge.compute.truncation_loss import TruncationLoss
 from ..merge.inspecting.quick_words import quick_words
 from ..merge.merging.options import AS_GIVEN, OF_THE_MODE, MergeOptions
 from ..merge.methods.registry import Method
 from .lora_text import count, ranks, with_strengths
-from .truncation_loss import TruncationLoss
 
 
 class MergeSummary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..merge.adapters.base import Lora
+from ..merge.compute.truncation_loss import TruncationLoss
 from ..merge.merging.resize import METHODS, resize
 from . import comfy_bridge
 from .base_weights import with_base_weights
@@ -19,7 +20,6 @@ from .inputs import (
     require_lora,
 )
 from .resize_summary import resize_summary
-from .truncation_loss import TruncationLoss
 
 
 class ResizeLora:

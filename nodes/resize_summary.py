@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..merge.adapters.base import Adapter, Lora, Replacement
+from ..merge.compute.truncation_loss import TruncationLoss
 from ..merge.merging.resize import stored_bytes
 from .lora_text import count, megabytes, ranks
-from .truncation_loss import TruncationLoss
 
 
 def resize_summary(before: Lora, after: Lora, loss: TruncationLoss) -> str:

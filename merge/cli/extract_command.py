@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
+from ..compute.truncation_loss import TruncationLoss
 from ..merging.resize import METHODS
-from ..models.extract import counted, extract, kept_share
+from ..models.extract import counted, extract
 from .arguments import add_result
 from .output import computing, dtype_of, require_output, write
 
@@ -31,15 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     require_output(options.output)
-    norms = [0.0, 0.0]
-
-    def add(kept: float, total: float) -> None:
-        norms[0] += kept
-        norms[1] += total
-
+    loss = TruncationLoss()
     with computing(options, dtype_of(options)) as compute:
-        compute = replace(compute, report_truncation=add)
-        ranks = options.rank, options.conv_rank
-        lora = extract(options.tuned, options.base, *ranks, options.method, options.value, compute)
+        ranks, method = (options.rank, options.conv_rank), (options.method, options.value)
+        lora = extract(options.tuned, options.base, *ranks, *method, loss.observe(compute))
     write(lora, options)
-    print(f"{', '.join(counted(lora))}; {100 * kept_share(*norms):.1f} % of the difference's norm kept")
+    print(f"{', '.join(counted(lora))}; {loss.kept} of the difference's norm kept")

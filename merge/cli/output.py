@@ -50,10 +50,10 @@ def writing() -> Iterator[Progress]:
         yield show
 
 
-def write(lora: Lora, options: argparse.Namespace) -> None:
-    """Save a result, and print where, how much, and the merge's notes."""
+def write(lora: Lora, options: argparse.Namespace, output: Path | None = None) -> None:
+    """Save a result, and print where, how much, and the merge's notes. ``output`` None: the file of the options."""
     with writing() as show:
-        written = save(lora, options.output, overwrite=options.overwrite, style=options.names, progress=show)
+        written = save(lora, output or options.output, overwrite=options.overwrite, style=options.names, progress=show)
     print(f"{written}: {len(lora.modules)} modules, {written.stat().st_size / 1e6:.1f} MB")
     for note in lora.notes:
         print(f"note: {note}")

@@ -39,6 +39,7 @@ def resize(
     method: str = "fixed",
     value: float = 0.9,
     compute: Compute = CPU,
+    as_lora: bool = False,
 ) -> Lora:
     """The LoRA at another rank, with its strengths and block weights unchanged.
 
@@ -47,6 +48,9 @@ def resize(
     since its PR 2194. A module whose own rank is lower keeps it; nothing is padded. Raises LoraError for unknown
     methods, values out of range, and modules that need the model's weight.
 
+    LoHa, LoKr and full differences of weights become plain LoRA modules. Biases, norms and replaced parameters have no
+    such form: they stay, or with ``as_lora``, for programs that load nothing else, are left out and noted.
+
     ``compute.report_truncation`` gets each module's squared norms, which the SVD has anyway; block weights don't count.
     """
     conv_rank = conv_rank or rank
@@ -54,6 +58,8 @@ def resize(
     for module in lora.modules.values():
         if module.is_weight_dependent:
             raise LoraError(f"{lora.name}: {needs_model_message(module)}")
+    source = lora
+    lora = _without_others(lora) if as_lora else lora
     needs = [_bytes_needed(module) for module in lora.modules.values()]
     if compute.device.type != "cpu":
         compute.make_room(max(needs, default=0))
@@ -66,12 +72,36 @@ def resize(
     if method != "fixed":
         settings["value"] = value
     settings["dtype"] = str(compute.dtype).removeprefix("torch.")
+    settings |= {"as": "lora"} if as_lora else {}
     return replace(
         lora,
         modules=by_key(modules),
-        metadata=metadata.of_result(recipe.recipe_text("resize", settings, [lora], strengths=False), [lora]),
+        metadata=metadata.of_result(recipe.recipe_text("resize", settings, [source], strengths=False), [source]),
         source={},
     )
+
+
+def _without_others(lora: Lora) -> Lora:
+    """The LoRA with only what can become a plain LoRA module, and notes on the rest.
+
+    Raises LoraError if nothing is left.
+    """
+    left_out = [module for module in lora.modules.values() if _has_no_rank(module)]
+    if len(left_out) == len(lora.modules):
+        raise LoraError(f"{lora.name} has only biases, norms and replaced parameters, which can't become a plain LoRA.")
+    notes = []
+    if left_out:
+        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        notes.append(f"Biases, norms and replaced parameters can't be plain LoRA: {left_out[0].key}{more} left out.")
+    if lora.extras:
+        notes.append(f"Embeddings can't be plain LoRA: {next(iter(lora.extras))} and what belongs to it left out.")
+    kept = by_key(module for module in lora.modules.values() if not _has_no_rank(module))
+    return replace(lora, modules=kept, extras={}, notes=(*lora.notes, *notes))
+
+
+def _has_no_rank(module: Adapter) -> bool:
+    """Whether it is a replaced parameter, a bias or a norm."""
+    return isinstance(module, Replacement) or len(module.weight_shape) == 1
 
 
 def stored_bytes(lora: Lora) -> int:
@@ -107,8 +137,8 @@ def rank_rule(method: str, value: float, most: int) -> RankRule:
 
 
 def _resized(module: Adapter, rule: RankRule, arena: Arena, compute: Compute) -> Adapter:
-    if isinstance(module, Replacement) or len(module.weight_shape) == 1:
-        return module  # replaced parameters, biases and norms have no rank
+    if _has_no_rank(module):
+        return module
     try:
         best = _best(module, rule, compute)
     except OverflowError:

@@ -59,9 +59,7 @@ def bake(
     other than float8, if the file has none of the LoRAs' weights, and if the disk is too small.
     """
     model = read_model(Path(model_path))
-    if model.architecture is None:
-        known = map(architecture_of, loras)
-        model = with_names_of(model, next((found for found in known if found is not None), None))
+    model = with_names_of(model, next((found for found in map(architecture_of, loras) if found is not None), None))
     matched = match(model, loras)
     if not matched.additions:
         raise LoraError(_nothing_found(model, loras, matched.missing))

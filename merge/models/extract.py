@@ -251,11 +251,6 @@ def _same_bytes(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
-def kept_share(kept: float, total: float) -> float:
-    """The share of the norm that is kept, for squared norms."""
-    return math.sqrt(max(0.0, min(1.0, kept / total))) if total else 1.0
-
-
 def counted(lora: Lora) -> Iterator[str]:
     """``264 modules of rank 4 to 64``, ``12 differences``: what an extracted LoRA holds."""
     ranks = sorted(module.rank for module in lora.modules.values() if module.has_factors)

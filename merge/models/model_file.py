@@ -11,7 +11,7 @@ from ..errors import LoraError
 from ..io import safetensors_file
 from ..io.atomic_write import refusals_named
 from ..io.safetensors_file import StoredTensor
-from ..names import Architecture, StoredPart, Target, architecture_of_file, parts_of_file, resolve
+from ..names import Architecture, StoredPart, Target, architecture_of_file, parts_of_file, resolve, structured
 
 ENDINGS = (".safetensors", ".sft")
 _LORA_ENDINGS = (".lora_down.weight", ".lora_A.weight", ".lora_down.default.weight", ".hada_w1_a", ".lokr_w1")
@@ -69,9 +69,10 @@ def read_model(path: Path) -> ModelFile:
 
 
 def with_names_of(model: ModelFile, architecture: Architecture | None) -> ModelFile:
-    """The same file with its keys resolved by another architecture's names, for models of unknown architecture."""
-    if architecture is model.architecture:
+    """The same file, if its architecture is unknown with its keys resolved by this one's names."""
+    if architecture is None or model.architecture is not None:
         return model
+    architecture = structured(architecture, {key: tensor.shape for key, tensor in model.tensors.items()})
     return ModelFile(model.path, model.tensors, model.metadata, architecture, _parts(model.tensors, architecture))
 
 

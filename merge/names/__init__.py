@@ -11,7 +11,7 @@ from __future__ import annotations
 from .cleaning import cleaned
 from .families import ARCHITECTURES
 from .model import Architecture, Target
-from .model_files import StoredPart, architecture_of_file, parts_of_file
+from .model_files import StoredPart, architecture_of_file, parts_of_file, structured
 from .reading import resolve
 from .recognition import (
     candidates,
@@ -51,4 +51,5 @@ __all__ = [
     "shared_architecture",
     "style_name",
     "style_names",
+    "structured",
 ]

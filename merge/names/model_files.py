@@ -17,6 +17,7 @@ from .patterns import flat
 from .reading import resolve
 from .recognition import recognise
 from .row_range import ALL_ROWS, RowRange
+from .unet_files import with_structure
 
 # The prefixes of a model's weights. ComfyUI takes the first of these that more than MIN_KEYS keys begin with, ...
 MODEL_PREFIXES = ("model.diffusion_model.", "model.model.", "net.")
@@ -82,7 +83,14 @@ def architecture_of_file(shapes: Mapping[str, tuple[int, ...]]) -> Architecture 
     prefix = model_prefix(shapes)
     paths = {key.removeprefix(prefix): shape for key, shape in shapes.items() if key.startswith(prefix)}
     modules = {path.removesuffix(".weight"): shape for path, shape in paths.items() if path.endswith(".weight")}
-    return recognise(modules) or recognise(dict.fromkeys(modules, ()))
+    found = recognise(modules) or recognise(dict.fromkeys(modules, ()))
+    return None if found is None else structured(found, shapes)
+
+
+def structured(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
+    """The architecture with the numbers of levels and resnets that a file with these keys has."""
+    prefix = model_prefix(shapes)
+    return with_structure(architecture, {key.removeprefix(prefix): shape for key, shape in shapes.items()})
 
 
 def parts_of_file(keys: Iterable[str], architecture: Architecture | None) -> dict[str, tuple[StoredPart, ...]]:

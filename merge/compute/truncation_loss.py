@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ..merge.compute.context import Compute
+from .context import Compute
 
 
 class TruncationLoss:
@@ -23,6 +23,12 @@ class TruncationLoss:
         """The Frobenius norm of everything that was removed, as a share of the norm of all deltas together."""
         # clamped because the two sums are rounded separately: without truncation the ratio can exceed 1 by a hair
         return math.sqrt(max(0.0, 1 - self._kept / self._total)) if self._total else 0.0
+
+    @property
+    def kept(self) -> str:
+        """The norm of what was kept, in percent of that of all deltas together."""
+        share = math.sqrt(min(1.0, self._kept / self._total)) if self._total else 1.0
+        return f"{100 * share:.1f} %"
 
     def __bool__(self) -> bool:
         """Whether anything was truncated."""
