@@ -1,6 +1,8 @@
 """Nodes that load, merge, resize, apply and save LoRAs: thin wrappers, each around one call into merge/."""
 
 from .apply import ApplyLora
+from .bake import BakeLora
+from .extract import ExtractLora
 from .inspect import InspectLora
 from .load import LoadLora, LoraStrength
 from .merge_loras import MergeLoras, MergeLorasSvd
@@ -22,6 +24,8 @@ NODE_CLASSES = {
     "PM LoRA from Folder": LorasFromFolder,
     "PM LoRA Merge Options": MergeOptionsNode,
     "PM LoRA Inspect": InspectLora,
+    "PM LoRA Bake": BakeLora,
+    "PM LoRA Extract": ExtractLora,
 }
 
 DISPLAY_NAMES = {
@@ -36,4 +40,6 @@ DISPLAY_NAMES = {
     "PM LoRA from Folder": "PM LoRA from Folder",
     "PM LoRA Merge Options": "PM Merge Options",
     "PM LoRA Inspect": "PM Inspect LoRA",
+    "PM LoRA Bake": "PM Bake LoRA",
+    "PM LoRA Extract": "PM Extract LoRA",
 }

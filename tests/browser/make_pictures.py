@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from lora_pack.tests.browser.canvas import CLASSIC, Canvas
 from lora_pack.tools.comfy_server import Server
+from lora_pack.tools.workflows import CHECKPOINT as SMALL
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,7 @@ PICTURES = ROOT / "web" / "docs" / "pictures"
 
 A, B = "lora_a.safetensors", "lora_b.safetensors"
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+TUNED = "my_tuned_model.safetensors"
 Node = tuple[str, str, tuple[int, int], dict[str, Any], dict[str, tuple[str, int]]]
 
 LEFT, TOP, COLUMN, ROW = 140, 160, 340, 250
@@ -211,6 +213,26 @@ HELP_SCENES: dict[str, list[Node]] = {
         ),
     ],
     "PM LoRA Save": [loader("a", A, 0), saver(2, "a", "styles/merged", save_dtype="float16")],
+    "PM LoRA Bake": [
+        loader("a", A, 0),
+        (
+            "bake",
+            "PM LoRA Bake",
+            (LEFT + 2 * COLUMN, TOP),
+            {"model_file": f"checkpoints/{CHECKPOINT}", "file_name": "styles/baked"},
+            {"lora": ("a", 0)},
+        ),
+    ],
+    "PM LoRA Extract": [
+        (
+            "extract",
+            "PM LoRA Extract",
+            (LEFT + COLUMN + 140, TOP),  # wider than others
+            {"tuned": f"checkpoints/{TUNED}", "base": f"checkpoints/{CHECKPOINT}", "rank": 64},
+            {},
+        ),
+        saver(3, "extract", "extracted", save_dtype="float16"),
+    ],
     "PM LoRA Stack": [
         ("stack", "PM LoRA Stack", (LEFT + COLUMN, TOP), ROWS, {}),
         ("merge", "PM LoRA Merger", (LEFT + 2 * COLUMN, TOP), {}, {"lora_stack": ("stack", 0)}),
@@ -227,7 +249,8 @@ def page(browser: Any, server: Server) -> Canvas:
     for file, name in (
         (server.loras / "a.safetensors", A),
         (server.loras / "b.safetensors", B),
-        (next(server.checkpoints.iterdir()), CHECKPOINT),
+        (server.checkpoints / SMALL, CHECKPOINT),
+        (server.checkpoints / SMALL, TUNED),
     ):
         (file.parent / name).symlink_to(file)
     quiet = {"Comfy.Minimap.Visible": False, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
