@@ -1,6 +1,8 @@
 """Nodes that load, merge, resize, apply and save LoRAs: thin wrappers, each around one call into merge/."""
 
 from .apply import ApplyLora
+from .bake import BakeLora
+from .extract import ExtractLora
 from .inspect import InspectLora
 from .load import LoadLora, LoraStrength
 from .merge_loras import MergeLoras, MergeLorasSvd
@@ -24,6 +26,8 @@ NODE_CLASSES = {
     "PM LoRA Merge Options": MergeOptionsNode,
     "PM LoRA Inspect": InspectLora,
     "PM LoRA Power Loader": PowerLoader,
+    "PM LoRA Bake": BakeLora,
+    "PM LoRA Extract": ExtractLora,
 }
 
 DISPLAY_NAMES = {
@@ -39,4 +43,6 @@ DISPLAY_NAMES = {
     "PM LoRA Merge Options": "PM Merge Options",
     "PM LoRA Inspect": "PM Inspect LoRA",
     "PM LoRA Power Loader": "PM Power Loader",
+    "PM LoRA Bake": "PM Bake LoRA",
+    "PM LoRA Extract": "PM Extract LoRA",
 }

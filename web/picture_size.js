@@ -3,6 +3,8 @@
 // classic canvas, and the node's width in Nodes 2.0; the text of a tall picture can be read in neither.
 
 const SHOW_PICTURE = ['PM LoRA Inspect']
+// Nodes with names of models, which are long: on a narrow node they cover the label that says which file it is.
+const NAME_MODELS = ['PM LoRA Bake', 'PM LoRA Extract']
 const WIDTH = 480
 const SLOT_HEIGHT = 20
 const PADDING = 30
@@ -12,11 +14,11 @@ const MAX_HEIGHT = 1600
 const fitted = new WeakMap()
 
 /**
- * Make a new node wide enough. Not only when there is a picture: Nodes 2.0 keeps the width that a node has by then.
+ * Make a new node wide enough for its picture, or for names of models. Not only when there is a picture: Nodes 2.0 keeps the width that a node has by then.
  * @param {any} node
  */
 export function widenForPicture(node) {
-  if (!SHOW_PICTURE.includes(node.constructor.nodeData.name)) return
+  if (![...SHOW_PICTURE, ...NAME_MODELS].includes(node.constructor.nodeData.name)) return
   node.setSize([Math.max(node.size[0], WIDTH), node.size[1]])
 }
 

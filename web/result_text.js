@@ -14,7 +14,15 @@ const MARGIN = 50 // of the text, left and right together
 const LINE_HEIGHT = 15
 const CHARACTER_WIDTH = 6.5
 const WIDEST_CHARACTER = 7 // on average over a path
-const SHOW_TEXT = ['PM LoRA Merger', 'PM LoRA SVD Merger', 'PM LoRA Resizer', 'PM LoRA Save', 'PM LoRA Apply']
+const SHOW_TEXT = [
+  'PM LoRA Merger',
+  'PM LoRA SVD Merger',
+  'PM LoRA Resizer',
+  'PM LoRA Save',
+  'PM LoRA Apply',
+  'PM LoRA Bake',
+  'PM LoRA Extract'
+]
 
 /**
  * Add the text box to a new node that shows results. Not only when there is a result: Nodes 2.0 in front end 1.32

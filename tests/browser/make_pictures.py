@@ -17,6 +17,7 @@ import pytest
 from lora_pack.tests.browser.canvas import CLASSIC, NODES2, SCREENSHOTS, Canvas
 from lora_pack.tests.browser.layout import NOTE_WIDTH, arrange, keep_seed, note_height
 from lora_pack.tools.comfy_server import Server
+from lora_pack.tools.workflows import CHECKPOINT as SMALL
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,7 @@ MODELS = {
     CHECKPOINT: ("checkpoints", f"Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"),
 }
 POSITIVE, NEGATIVE = "Pixel Art, PixArFK, a lighthouse on a cliff at dawn", "blurry, watermark"
+TUNED = "my_tuned_model.safetensors"
 Node = tuple[str, str, tuple[int, int], dict[str, Any], dict[str, tuple[str, int]]]
 
 LEFT, TOP, COLUMN, ROW = 140, 160, 340, 300
@@ -271,6 +273,26 @@ HELP_SCENES: dict[str, list[Node]] = {
         ),
     ],
     "PM LoRA Save": [loader("a", A, 0), saver(2, "a", "styles/merged", save_dtype="float16")],
+    "PM LoRA Bake": [
+        loader("a", A, 0),
+        (
+            "bake",
+            "PM LoRA Bake",
+            (LEFT + 2 * COLUMN, TOP),
+            {"model_file": f"checkpoints/{CHECKPOINT}", "file_name": "styles/baked"},
+            {"lora": ("a", 0)},
+        ),
+    ],
+    "PM LoRA Extract": [
+        (
+            "extract",
+            "PM LoRA Extract",
+            (LEFT + COLUMN + 140, TOP),  # wider than others
+            {"tuned": f"checkpoints/{TUNED}", "base": f"checkpoints/{CHECKPOINT}", "rank": 64},
+            {},
+        ),
+        saver(3, "extract", "extracted", save_dtype="float16"),
+    ],
     "PM LoRA Stack": [
         ("stack", "PM LoRA Stack", (at(1), TOP), ROWS, {}),
         ("merge", "PM LoRA Merger", (at(2), TOP), {}, {"lora_stack": ("stack", 0)}),
@@ -292,7 +314,8 @@ def pages(browser: Any, server: Server) -> list[Canvas]:
     for file, name in (
         (server.loras / "a.safetensors", A),
         (server.loras / "b.safetensors", B),
-        (next(server.checkpoints.iterdir()), CHECKPOINT),
+        (server.checkpoints / SMALL, CHECKPOINT),
+        (server.checkpoints / SMALL, TUNED),
     ):
         if not (file.parent / name).exists():
             (file.parent / name).symlink_to(file)

@@ -68,6 +68,18 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
         ["save_dtype", "overwrite", "save_format"],
         [],
     ),
+    "PM LoRA Bake": (
+        "PM Bake LoRA",
+        ["lora", "model_file", "strength_model", "strength_clip", "file_name", "dtype"],
+        ["overwrite"],
+        [],
+    ),
+    "PM LoRA Extract": (
+        "PM Extract LoRA",
+        ["tuned", "base", "rank", "conv_rank", "method", "method_value", "device", "dtype"],
+        [],
+        ["LoRA"],
+    ),
     "PM LoRA Stack": (
         "PM LoRA Stack",
         [f"{part}_{row}" for row in range(1, 5) for part in ("lora", "strength_model", "strength_clip")],
@@ -90,6 +102,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "PM LoRA Resizer": {"new_rank": 16, "conv_rank": 0, "method": "fixed"},
     "PM LoRA Apply": {"strength_model": 1.0, "strength_clip": 1.0},
     "PM LoRA Save": {"file_name": "merged", "save_dtype": "as merged", "overwrite": False},
+    "PM LoRA Extract": {"rank": 32, "conv_rank": 0, "method": "fixed", "device": "auto", "dtype": "float32"},
+    "PM LoRA Bake": {"strength_model": 1.0, "file_name": "baked", "dtype": "as the file", "overwrite": False},
 }
 
 

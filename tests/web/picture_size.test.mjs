@@ -29,6 +29,14 @@ test('a new node is wide enough to read a picture', () => {
   assert.equal(node.size[1], 120)
 })
 
+test('a new node is wide enough for the names of models and their labels', () => {
+  for (const name of ['PM LoRA Bake', 'PM LoRA Extract']) {
+    const node = makeNode([225, 120], name)
+    widenForPicture(node)
+    assert.ok(node.size[0] >= 400)
+  }
+})
+
 test('other nodes keep their width', () => {
   const node = makeNode([225, 120], 'PM LoRA Merger')
   widenForPicture(node)

@@ -45,7 +45,9 @@ function created(name) {
   return node
 }
 
-for (const name of ['PM LoRA Merger', 'PM LoRA SVD Merger', 'PM LoRA Resizer', 'PM LoRA Save', 'PM LoRA Apply']) {
+const SHOWN = ['Merger', 'SVD Merger', 'Resizer', 'Save', 'Apply', 'Bake', 'Extract']
+
+for (const name of SHOWN.map((word) => `PM LoRA ${word}`)) {
   test(`${name} gets a text box that is no part of the prompt and not editable`, () => {
     const { widgets } = created(name)
     assert.equal(widgets.length, 1)

@@ -1,0 +1,82 @@
+"""PM Extract LoRA."""
+
+from __future__ import annotations
+
+from ..merge.compute.truncation_loss import TruncationLoss
+from ..merge.merging.resize import METHODS
+from ..merge.models.extract import counted, extract
+from . import comfy_bridge
+from .inputs import LORA, MERGE_CATEGORY, device_input, dtype_input, rank_input
+from .model_files import model_names, model_path, model_state
+
+
+class ExtractLora:
+    DESCRIPTION = (
+        "Makes a LoRA of the difference of two models: applied to the base model it gives about the tuned one. Each "
+        "weight's difference is truncated to the rank with almost the least possible loss."
+    )
+    CATEGORY = MERGE_CATEGORY
+    SEARCH_ALIASES = ["extract lora", "lora from checkpoint", "model difference", "checkpoint to lora", "power merge"]
+    RETURN_TYPES = (LORA,)
+    OUTPUT_TOOLTIPS = ("The difference as a LoRA at strength 1.",)
+    FUNCTION = "extract"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        models = model_names()
+        return {
+            "required": {
+                "tuned": (models, {"tooltip": "The tuned checkpoint or diffusion model, as .safetensors."}),
+                "base": (models, {"tooltip": "The model that it was tuned from: a file of the same kind of model."}),
+                "rank": rank_input(
+                    32,
+                    1,
+                    "Rank of linear layers and 1x1 convolutions; with the sv_ methods the upper limit. A higher rank "
+                    "keeps more of the difference in a larger file.",
+                ),
+                "conv_rank": rank_input(0, 0, "The same for larger convolutions. 0 uses rank."),
+                "method": (
+                    list(METHODS),
+                    {
+                        "default": "fixed",
+                        "uses": {"method_value": [name for name in METHODS if name != "fixed"]},
+                        "tooltip": ". ".join(f"{name}: {what}" for name, what in METHODS.items()) + ".",
+                    },
+                ),
+                "method_value": (
+                    "FLOAT",
+                    {
+                        "default": 0.9,
+                        "min": 0.0,
+                        "max": 1000.0,
+                        "step": 0.01,
+                        "tooltip": "Threshold of the sv_ methods: a ratio of 1 or more for sv_ratio (usually 2 to 20), "
+                        "a share between 0 and 1 for sv_cumulative and sv_fro (0.9 keeps most). fixed ignores it.",
+                    },
+                ),
+                "device": device_input(comfy_bridge.device_names()),
+                "dtype": dtype_input(),
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, tuned: str, base: str, **inputs: object) -> list[tuple[int, ...] | None]:
+        return [model_state(tuned), model_state(base)]
+
+    def extract(
+        self,
+        tuned: str,
+        base: str,
+        rank: int,
+        conv_rank: int,
+        method: str,
+        method_value: float,
+        device: str,
+        dtype: str,
+    ) -> dict:
+        loss = TruncationLoss()
+        compute = loss.observe(comfy_bridge.compute(device, dtype))
+        paths = model_path(tuned), model_path(base)
+        lora = extract(*paths, rank, conv_rank, method, method_value, compute)
+        summary = f"{', '.join(counted(lora))}; {loss.kept} of the difference's norm kept"
+        return {"ui": {"text": ["\n".join([summary, *lora.notes])]}, "result": (lora,)}
