@@ -341,8 +341,7 @@ def test_help(pages: list[Canvas], name: str) -> None:
 
 def write_example(pages: list[Canvas], nodes: list[Node], name: str) -> None:
     ids = [build(page, nodes) for page in pages]
-    for page in pages:
-        run_if_it_shows_a_picture(page, nodes)
+    run_if_it_shows_a_picture(pages[0], nodes)
     arrange(pages, ids, {scene[0]: scene[2] for scene in nodes})
     workflow = pages[0].call("serialize")
     (EXAMPLES / f"{name}.json").write_text(laid_out(workflow), "utf-8", newline="\n")
