@@ -81,8 +81,6 @@ app.registerExtension({
 
   getCustomWidgets: () => ({ PM_LORA_ROWS: addRowsWidget }),
 
-  setup: addStyle,
-
   /** The user asked for the files anew. */
   refreshComboInNodes() {
     forgetFacts()
@@ -128,6 +126,7 @@ app.registerExtension({
   },
 
   setup() {
+    addStyle()
     colourLinks(app)
     api.addEventListener('execution_start', clearMessages)
     api.addEventListener('execution_cached', (/** @type {any} */ event) => showCachedTexts(event.detail))

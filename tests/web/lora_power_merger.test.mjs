@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
+import { styleSheet } from '../../web/link_colours.js'
 import '../../web/lora_power_merger.js'
-import './document.mjs'
+import { document } from './document.mjs'
 import { FakeGraph, FakeNode } from './fakes.mjs'
 import { api } from './stubs/api.mjs'
 import { app } from './stubs/app.mjs'
@@ -141,6 +142,13 @@ test('a loaded node shows the text of its last run', () => {
   node.properties = { result: 'as before' }
   registered(GROWING).onConfigure.call(node)
   assert.equal(node.widgets[0].value, 'as before')
+})
+
+test('the page gets our styles once it is set up', () => {
+  extension.setup()
+  const styles = document.head.children
+  assert.ok(styles.some((/** @type {any} */ one) => /power_loader\.css$/.test(one.attributes.href)))
+  assert.ok(styles.some((/** @type {any} */ one) => one.textContent === styleSheet()))
 })
 
 test('warnings and errors become toasts, which the next run removes', () => {
