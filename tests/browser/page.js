@@ -29,6 +29,7 @@ window.pm = (() => {
 
     /** Replace the graph with a workflow, in the same tab. */
     async load(saved) {
+      app.nodeOutputs = {} // pictures of earlier nodes with the same ids
       await app.loadGraphData(saved, true, true, workflow())
       app.canvas.ds.reset()
       await frame()

@@ -6,7 +6,7 @@ import pytest
 from lora_pack.tests.browser.canvas import Canvas
 from lora_pack.tests.browser.test_growing_inputs import LOADER, expect_loras, linked, merger_with, texts
 
-EMPTY = [950, 650]  # a point on the canvas without nodes or panels
+EMPTY = [1180, 760]  # a point on the canvas without nodes or panels
 
 
 def drag_lora(canvas: Canvas, loader: int, target: list[float]) -> None:
@@ -27,7 +27,7 @@ def test_a_link_dropped_on_the_free_input_is_added(canvas: Canvas):
 def test_a_link_dropped_on_the_body_goes_to_the_free_input(canvas: Canvas, count: int):
     merger, loaders = merger_with(canvas, count)
     new = canvas.call("add", LOADER, 200, 610)
-    drag_lora(canvas, new, canvas.call("place", merger, 0.5, 0.1))
+    drag_lora(canvas, new, canvas.call("place", merger, 0.9, 0.2))
     expect_loras(canvas, merger, *loaders, new)
 
 

@@ -16,6 +16,9 @@ from lora_pack.tests.browser.test_growing_inputs import expect_loras
 WORKFLOWS = Path(__file__).with_name("workflows")
 LOADERS = ("1", "2", "3")
 MERGER, SVD_MERGER, RESIZER, SAVE, APPLY, MODES, RANKS, STRENGTHS = 4, 5, 6, 7, 9, 10, 11, 12
+# What the pack's newer widgets start with, on nodes that were saved without them.
+RULES = {"strength_rule": "of the mode", "weights": "as given"}
+MERGER_SETTINGS = {"mode": "ties", "density": 0.6, "device": "cpu", "dtype": "bfloat16", "seed": 0} | RULES
 SVD_SETTINGS = {
     "2024": {"mode": "dare_ties_svd"},
     "silveroxides": {"mode": "magnitude_prune_svd"},
@@ -45,9 +48,9 @@ def test_mergers_keep_links_and_settings(canvas: Canvas, edition: str):
     for merger in (MERGER, SVD_MERGER):
         expect_loras(canvas, merger, *LOADERS)
         assert links(prompt, merger) == {f"lora{n}": [loader, 0] for n, loader in enumerate(LOADERS, 1)}
-    assert settings(prompt, MERGER) == {"mode": "ties", "density": 0.6, "device": "cpu", "dtype": "bfloat16", "seed": 0}
+    assert settings(prompt, MERGER) == MERGER_SETTINGS
     common = {"density": 0.7, "svd_rank": 24, "svd_conv_rank": 2, "device": "cpu", "dtype": "float16", "seed": 0}
-    assert settings(prompt, SVD_MERGER) == common | SVD_SETTINGS[edition]
+    assert settings(prompt, SVD_MERGER) == common | RULES | SVD_SETTINGS[edition]
     canvas.call("disconnect", SVD_MERGER, "lora1")
     expect_loras(canvas, SVD_MERGER, *LOADERS[1:])
 
@@ -61,6 +64,7 @@ def test_other_nodes_keep_links_and_settings(canvas: Canvas, edition: str):
         "strength_clip": 1,
         "lbw": "SD-OUT",
         "alpha_from": "trainer",
+        "on": True,
     }
     assert links(prompt, RESIZER) == {"lora": [str(SVD_MERGER), 0]}
     resizer = {"new_rank": 12, "device": "cpu", "dtype": "float32"}
@@ -84,18 +88,27 @@ def test_xy_nodes_keep_loras_and_settings(canvas: Canvas, edition: str):
     files = {"lora_a": "a.safetensors", "lora_b": "a.safetensors"}
     densities = {"min_density": 0.25, "max_density": 0.75, "density_steps": 3}
     assert canvas.call("widgets", MODES) == (
-        files | {"modes": "add, ties"} | densities | {"device": "cpu", "dtype": "float16", "seed": 0}
+        files
+        | {"modes": "add, ties"}
+        | densities
+        | {"device": "cpu", "dtype": "float16", "seed": 0, "values": ""}
+        | RULES
+        | {"add or remove a mode": "choose…"}
     )
     ranks = {"min_rank": 2, "max_rank": 40, "rank_steps": 5}
     assert canvas.call("widgets", RANKS) == (
-        files | {"mode": "ties_svd", "density": 0.5} | ranks | {"device": "cpu", "dtype": "bfloat16", "seed": 0}
+        files
+        | {"mode": "ties_svd", "density": 0.5}
+        | ranks
+        | {"device": "cpu", "dtype": "bfloat16", "seed": 0, "values": ""}
+        | RULES
     )
     strengths = {"min_strength": 0.1, "max_strength": 0.8, "apply_strength": "model", "steps": 3}
     assert canvas.call("widgets", STRENGTHS) == (
         {"lora_a": "a.safetensors", "lora_b": "b.safetensors", "mode": "concat", "density": 0.9}
         | {"device": "cpu", "dtype": "float16"}
         | strengths
-        | {"seed": 0}
+        | {"seed": 0, "values": "", "strength_rule": "of the mode"}
     )
 
 
@@ -122,7 +135,7 @@ def test_widgets_that_the_2024_pack_named_like_loras_are_renamed(canvas: Canvas)
     for merger in (MERGER, SVD_MERGER):
         expect_loras(canvas, merger, LOADERS[0])
         assert links(prompt, merger) == {"lora1": ["1", 0]}
-    assert settings(prompt, MERGER) == {"mode": "ties", "density": 0.6, "device": "cpu", "dtype": "bfloat16", "seed": 0}
+    assert settings(prompt, MERGER) == MERGER_SETTINGS
     assert settings(prompt, SVD_MERGER)["mode"] == "dare_ties_svd"
     canvas.call("connect", 2, MERGER, "lora2")
     expect_loras(canvas, MERGER, *LOADERS[:2])

@@ -79,7 +79,7 @@ def test_results_are_shown_and_are_no_part_of_prompt_or_widget_values(canvas: Ca
     saved = {node["id"]: node["widgets_values"] for node in canvas.call("serialize")["nodes"]}
     names = {str(id): values for id, values in saved.items()}
     assert names[str(save)] == [f"shown/{canvas.kind}", "safetensors", "as merged", False, "as first input"]
-    assert names[str(merger)] == ["add_svd", 0.6, rank, 0, "auto", "float32", 0]
+    assert names[str(merger)] == ["add_svd", 0.6, rank, 0, "auto", "float32", 0, "of the mode", "as given"]
     canvas.call("reload")
     assert canvas.call("widgets", save)["result"] == f"shown/{canvas.kind}.safetensors"
 
