@@ -101,6 +101,7 @@ class Canvas:
         if self.page.viewport_size != VIEWPORT:
             self.page.set_viewport_size(VIEWPORT)
         self.call("load", {"nodes": [], "links": [], "version": 0.4, "last_node_id": 0, "last_link_id": 0})
+        self.page.keyboard.press("Escape")  # a dialog about files that a workflow lacks
         self.page.mouse.move(800, 900)
         self._errors.clear()
 

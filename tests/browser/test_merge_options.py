@@ -12,6 +12,7 @@ PARAMETERS = ["np_mu", "iso_blend", "route_ridge", "della_epsilon", "breadcrumbs
 # What a user sees: on the classic canvas the widgets that are drawn on the node, in Nodes 2.0 the labels on the page.
 VISIBLE = {
     "classic": """pm.node(id).widgets
+        .filter(w => !w.name.startsWith('$$'))
         .filter(w => pm.node(id).isWidgetVisible(w) && w.y + 20 <= pm.node(id).size[1]).map(w => w.name)""",
     "nodes2": """[...document.querySelectorAll(`[data-node-id="${id}"] .lg-node-widget`)]
         .filter(e => e.getBoundingClientRect().height > 0)

@@ -19,6 +19,7 @@ MERGER, SVD_MERGER, RESIZER, SAVE, APPLY, MODES, RANKS, STRENGTHS = 4, 5, 6, 7, 
 # What the pack's newer widgets start with, on nodes that were saved without them.
 RULES = {"strength_rule": "of the mode", "weights": "as given"}
 MERGER_SETTINGS = {"mode": "ties", "density": 0.6, "device": "cpu", "dtype": "bfloat16", "seed": 0} | RULES
+MODES_NODE = "XY: PM LoRA Modes"
 SVD_SETTINGS = {
     "2024": {"mode": "dare_ties_svd"},
     "silveroxides": {"mode": "magnitude_prune_svd"},
@@ -85,7 +86,9 @@ def test_xy_nodes_keep_loras_and_settings(canvas: Canvas, edition: str):
     load(canvas, edition)
     canvas.until_equal("pm.origins(id)", MODES, {"lora_a_override": "1", "lora_b_override": "2"})
     canvas.until_equal("pm.origins(id)", RANKS, {"lora_a_override": "1", "lora_b_override": "2"})
-    files = {"lora_a": "a.safetensors", "lora_b": "a.safetensors"}
+    # the files are links in these workflows, so the widgets have the first of the list
+    first = canvas.page.evaluate(f"LiteGraph.registered_node_types['{MODES_NODE}'].nodeData.input.required.lora_a[0][0]")
+    files = {"lora_a": first, "lora_b": first}
     densities = {"min_density": 0.25, "max_density": 0.75, "density_steps": 3}
     assert canvas.call("widgets", MODES) == (
         files
