@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,19 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
 # Nodes of other packs, which aren't installed here: workflows with them can't be tested.
 OTHERS = ("(Efficient)", "Efficient Loader", "XY Plot")
 SMALL = {"width": 64, "height": 64, "steps": 2, "batch_size": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cleared_away(pages: dict[str, Canvas], server: Server) -> Iterator[None]:
+    """Removes the examples' files, and the pages whose lists have them: the first file is what a new loader has."""
+    before = {*server.loras.iterdir(), *server.checkpoints.iterdir()}
+    yield
+    for file in {*server.loras.iterdir(), *server.checkpoints.iterdir()} - before:
+        if file.is_file():
+            file.unlink()
+    for canvas in pages.values():
+        canvas.page.context.close()
+    pages.clear()
 
 
 def load(name: str) -> dict[str, Any]:
