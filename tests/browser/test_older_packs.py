@@ -87,7 +87,9 @@ def test_xy_nodes_keep_loras_and_settings(canvas: Canvas, edition: str):
     canvas.until_equal("pm.origins(id)", MODES, {"lora_a_override": "1", "lora_b_override": "2"})
     canvas.until_equal("pm.origins(id)", RANKS, {"lora_a_override": "1", "lora_b_override": "2"})
     # the files are links in these workflows, so the widgets have the first of the list
-    first = canvas.page.evaluate(f"LiteGraph.registered_node_types['{MODES_NODE}'].nodeData.input.required.lora_a[0][0]")
+    first = canvas.page.evaluate(
+        f"LiteGraph.registered_node_types['{MODES_NODE}'].nodeData.input.required.lora_a[0][0]"
+    )
     files = {"lora_a": first, "lora_b": first}
     densities = {"min_density": 0.25, "max_density": 0.75, "density_steps": 3}
     assert canvas.call("widgets", MODES) == (
