@@ -29,8 +29,10 @@ window.pm = (() => {
 
     /** Replace the graph with a workflow, in the same tab. */
     async load(saved) {
-      app.nodeOutputs = {} // pictures of earlier nodes with the same ids
-      await app.loadGraphData(saved, true, true, workflow())
+      const open = workflow()
+      // not the pictures of earlier nodes with the same ids, which the tab would bring back
+      if (open?.changeTracker) open.changeTracker.nodeOutputs = {}
+      await app.loadGraphData(saved, true, true, open)
       app.canvas.ds.reset()
       await frame()
     },
