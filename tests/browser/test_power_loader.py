@@ -148,7 +148,7 @@ def test_text_that_is_no_list_is_shown_and_kept(canvas: Canvas):
 
 
 def test_many_rows_and_long_names(canvas: Canvas, server: Server):
-    long = "a folder with a rather long name/illustrious_watercolour_ink_wash_style_v12_final-000040.safetensors"
+    long = "my folder with a rather long name/illustrious_watercolour_ink_wash_style_v12_final-000040.safetensors"
     (server.loras / long).parent.mkdir(exist_ok=True)
     write_lora(server.loras / long, rank=2, seed=1, modules=small_modules()[:3])
     node = with_rows(canvas, row(long), *[row(A, strength=n / 10) for n in range(19)])

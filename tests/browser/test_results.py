@@ -117,7 +117,8 @@ def test_modules_that_do_not_fit_are_a_warning(canvas: Canvas, server: Server):
 
 
 def test_results_survive_saving_opening_copying_and_a_cached_run(canvas: Canvas):
-    merger, (_, b) = merger_with(canvas, 2)
+    merger, (a, b) = merger_with(canvas, 2)
+    canvas.call("choose", a, "lora_name", "a.safetensors")
     canvas.call("choose", b, "lora_name", "b.safetensors")
     canvas.call("choose", b, "strength_model", 0.61 if canvas.kind == NODES2 else 0.62)
     resize = canvas.call("add", RESIZE, 600, 650, {"new_rank": 4})
