@@ -10,6 +10,7 @@ import pytest
 from lora_pack.merge.adapters.base import Lora
 from lora_pack.merge.files import load, save
 from lora_pack.merge.merging.resize import resize
+from lora_pack.merge.methods.registry import method_of
 from lora_pack.merge.provenance.recipe import KEY
 from lora_pack.merge.version import VERSION
 from lora_pack.tests.support.makers import at, make_lora
@@ -32,10 +33,14 @@ def test_the_recipe_of_a_merge_has_inputs_strengths_and_used_settings(mode: str)
         ("first", 0.8, -0.5),
         ("ünï/second", 1.0, 1.0),
     ]
-    text = json.dumps(made)
-    assert ("0.25" in text) == (mode not in ("add", "concat", "add_svd"))
-    assert ("99" in text) == ("dare" in mode)
-    assert ("7" in text.replace(VERSION, "")) == mode.endswith("_svd")
+    method = method_of(mode)
+    assert made.get("density") == (0.25 if method.uses_density else None)
+    assert made.get("seed") == (99 if method.uses_seed else None)
+    assert made.get("rank") == (7 if mode.endswith("_svd") else None)
+    assert made.get("parameters", {}) == {one.name: one.default for one in method.parameters}
+    text = json.dumps({key: value for key, value in made.items() if key not in ("version", "parameters")})
+    assert ("0.25" in text) == method.uses_density
+    assert ("99" in text) == method.uses_seed
 
 
 def test_recipes_of_merged_inputs_nest():
