@@ -38,19 +38,19 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
         "XY: LoRA Power-Merge Strengths",
         ["lora_a", "lora_b", "mode", "density", "device", "dtype"]
         + ["min_strength", "max_strength", "apply_strength", "steps"],
-        ["lora_a_override", "lora_b_override", "seed", "values"],
+        ["lora_a_override", "lora_b_override", "seed", "values", "strength_rule"],
         ["XY", "XY"],
     ),
     "XY: PM LoRA Modes": (
         "XY: LoRA Power-Merge Modes",
         ["lora_a", "lora_b", "modes", "min_density", "max_density", "density_steps", "device", "dtype"],
-        ["lora_a_override", "lora_b_override", "seed", "values"],
+        ["lora_a_override", "lora_b_override", "options", "seed", "values", "strength_rule", "weights"],
         ["XY", "XY"],
     ),
     "XY: PM LoRA SVD Rank": (
         "XY: LoRA Power-Merge SVD Rank",
         ["lora_a", "lora_b", "mode", "density", "min_rank", "max_rank", "rank_steps", "device", "dtype"],
-        ["lora_a_override", "lora_b_override", "seed", "values"],
+        ["lora_a_override", "lora_b_override", "options", "seed", "values", "strength_rule", "weights"],
         ["XY"],
     ),
     "XY: PM Sampling": ("XY: Sampling Values", ["axis", "values"], [], ["XY"]),
