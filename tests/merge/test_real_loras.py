@@ -44,7 +44,7 @@ def test_the_real_loras_have_the_expected_ranks_and_modules(both: list[Lora]):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", [*FACTOR_MODES, *SUMS])
+@pytest.mark.parametrize("mode", [*FACTOR_MODES, "add_svd"])
 def test_factor_modes_and_exact_sums_match_the_oracle(mode: str, both: list[Lora], tmp_path: Path):
     merged = merge(mode, both, 0.5, rank=4, conv_rank=4, seed=1)
     loaded = load(save(merged, tmp_path / "merged.safetensors"))
@@ -55,6 +55,14 @@ def test_factor_modes_and_exact_sums_match_the_oracle(mode: str, both: list[Lora
             assert_best(found, 4, expected, mode)
         else:
             assert oracle.distance(found, expected) <= (EXACT if mode == "concat" else FACTORS), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [mode for mode in SUMS if mode != "add_svd"])
+def test_modes_in_the_core_match_the_oracle(mode: str, both: list[Lora]):
+    loras = few(both, 3)
+    for name, module in merge(mode, loras, 0.5, rank=4, conv_rank=4, seed=1).modules.items():
+        assert_best(oracle.module_delta(module), 4, expected_delta(mode, loras, name, 0.5, seed=1), mode)
 
 
 @pytest.mark.slow
