@@ -31,6 +31,7 @@ window.pm = (() => {
     async load(saved) {
       const open = workflow()
       // not the pictures of earlier nodes with the same ids, which the tab would bring back
+      app.nodeOutputs = {}
       if (open?.changeTracker) open.changeTracker.nodeOutputs = {}
       await app.loadGraphData(saved, true, true, open)
       app.canvas.ds.reset()

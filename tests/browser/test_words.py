@@ -12,7 +12,9 @@ def test_power_merge_finds_the_merger_first(canvas: Canvas):
     canvas.until("document.activeElement.matches('input[role=combobox]')")
     page.keyboard.type("power merge", delay=20)
     first = page.locator("[role=option]").filter(has_text="LoRA").first
-    canvas.until("[...document.querySelectorAll('[role=option]')].some(e => e.textContent.includes('Power-Merge'))")
+    options = "[...document.querySelectorAll('[role=option]')].map(e => e.innerText.trim())"
+    # the list follows the letters one by one
+    canvas.until(f"{options}.find(text => text.includes('LoRA'))?.startsWith('PM Merge LoRA')")
     found = first.inner_text()
     page.keyboard.press("Escape")
     assert found.startswith("PM Merge LoRA")
