@@ -29,11 +29,8 @@ window.pm = (() => {
 
     /** Replace the graph with a workflow, in the same tab. */
     async load(saved) {
-      const open = workflow()
-      // not the pictures of earlier nodes with the same ids, which the tab would bring back
-      app.nodeOutputs = {}
-      if (open?.changeTracker) open.changeTracker.nodeOutputs = {}
-      await app.loadGraphData(saved, true, true, open)
+      app.nodeOutputs = {} // pictures of earlier nodes with the same ids
+      await app.loadGraphData(saved, true, true, workflow())
       app.canvas.ds.reset()
       await frame()
     },

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 from lora_pack.tests.browser.canvas import SCREENSHOTS, Canvas
 
 LOADER, INSPECT = "PM LoRA Loader", "PM LoRA Inspect"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def new_pages(pages: dict[str, Canvas]) -> None:
+    """Pages that have shown no pictures of nodes with the same ids yet."""
+    for canvas in pages.values():
+        canvas.page.context.close()
+    pages.clear()
 
 
 def test_the_node_grows_to_show_its_picture(canvas: Canvas):
