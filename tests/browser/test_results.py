@@ -123,12 +123,12 @@ def test_results_survive_saving_opening_copying_and_a_cached_run(canvas: Canvas)
     canvas.call("choose", b, "strength_model", 0.61 if canvas.kind == NODES2 else 0.62)
     resize = canvas.call("add", RESIZE, 600, 650, {"new_rank": 4})
     canvas.call("connect", merger, resize, "lora")
-    save = saved_from(canvas, resize, f"kept/{canvas.kind}")
+    save = saved_from(canvas, resize, f"results/{canvas.kind}")
     run(canvas)
     texts = {node: result(canvas, node) for node in (merger, resize, save)}
     assert "\n2 LoRAs: a x 1.0, b x 0.6" in texts[merger]
     assert " -> 4, " in texts[resize] and texts[resize].endswith("% of the norm lost")
-    assert texts[save] == f"kept/{canvas.kind}.safetensors"
+    assert texts[save] == f"results/{canvas.kind}.safetensors"
     canvas.screenshot(SCREENSHOTS / f"kept-{canvas.kind}.png")
     for again in ("reload", "run"):
         canvas.call("reload") if again == "reload" else run(canvas)

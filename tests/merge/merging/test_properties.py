@@ -143,8 +143,11 @@ def test_results_share_no_memory_with_their_inputs(inputs: list[Lora], mode: str
 @given(lora_lists(), untied_modes, densities, st.sampled_from([2.0, 0.125, 3.7]))
 def test_strengths_scale_the_result(inputs: list[Lora], mode: str, density: float, factor: float):
     once = deltas(merge(mode, inputs, density))
-    scaled = merge(mode, [lora.with_strengths(factor, factor) for lora in inputs], density)
-    assert_same(scaled, {name: factor * delta for name, delta in once.items()})
+    scaled = deltas(merge(mode, [lora.with_strengths(factor, factor) for lora in inputs], density))
+    for name, delta in once.items():
+        # relative to the LoRAs: what is left after they cancel out is rounding
+        norm = sum(np.linalg.norm(oracle.delta(part)) * abs(part.strength) for part in oracle.parts(inputs)[name])
+        assert np.linalg.norm(scaled[name] - factor * delta) <= 4 * ROUNDING * factor * norm / max(density, 0.1), name
 
 
 @examples(30)
