@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ..merge.compute.truncation_loss import TruncationLoss
-from ..merge.merging.resize import METHODS
 from ..merge.models.extract import counted, extract
 from . import comfy_bridge
-from .inputs import LORA, MERGE_CATEGORY, device_input, dtype_input, rank_input
+from .inputs import LORA, MERGE_CATEGORY, device_input, dtype_input, rank_input, rank_method_inputs
 from .model_files import model_names, model_path, model_state
 
 
@@ -35,25 +34,7 @@ class ExtractLora:
                     "keeps more of the difference in a larger file.",
                 ),
                 "conv_rank": rank_input(0, 0, "The same for larger convolutions. 0 uses rank."),
-                "method": (
-                    list(METHODS),
-                    {
-                        "default": "fixed",
-                        "uses": {"method_value": [name for name in METHODS if name != "fixed"]},
-                        "tooltip": ". ".join(f"{name}: {what}" for name, what in METHODS.items()) + ".",
-                    },
-                ),
-                "method_value": (
-                    "FLOAT",
-                    {
-                        "default": 0.9,
-                        "min": 0.0,
-                        "max": 1000.0,
-                        "step": 0.01,
-                        "tooltip": "Threshold of the sv_ methods: a ratio of 1 or more for sv_ratio (usually 2 to 20), "
-                        "a share between 0 and 1 for sv_cumulative and sv_fro (0.9 keeps most). fixed ignores it.",
-                    },
-                ),
+                **rank_method_inputs(),
                 "device": device_input(comfy_bridge.device_names()),
                 "dtype": dtype_input(),
             },

@@ -9,6 +9,7 @@ from typing import Any
 from ..merge.adapters.base import Lora
 from ..merge.compute.context import DTYPES
 from ..merge.errors import LoraError
+from ..merge.merging.resize import METHODS
 from ..merge.methods.registry import mode_tooltip, using_density, using_seed
 
 CATEGORY = "LoRA Power-Merger"
@@ -127,6 +128,31 @@ def density_input() -> tuple[str, dict]:
 
 def rank_input(default: int, least: int, tooltip: str) -> tuple[str, dict]:
     return ("INT", {"default": default, "min": least, "max": 4096, "step": 1, "tooltip": tooltip})
+
+
+def rank_method_inputs() -> dict[str, tuple[object, dict]]:
+    """How the rank of each module is chosen, and the number that the method takes."""
+    return {
+        "method": (
+            list(METHODS),
+            {
+                "default": "fixed",
+                "uses": {"method_value": [name for name in METHODS if name != "fixed"]},
+                "tooltip": ". ".join(f"{name}: {what}" for name, what in METHODS.items()) + ".",
+            },
+        ),
+        "method_value": (
+            "FLOAT",
+            {
+                "default": 0.9,
+                "min": 0.0,
+                "max": 1000.0,
+                "step": 0.01,
+                "tooltip": "Threshold of the sv_ methods: a ratio of 1 or more for sv_ratio (usually 2 to 20), "
+                "a share between 0 and 1 for sv_cumulative and sv_fro (0.9 keeps most). fixed ignores it.",
+            },
+        ),
+    }
 
 
 def device_input(devices: list[str]) -> tuple[list[str], dict]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..merge.adapters.base import Lora
 from ..merge.compute.truncation_loss import TruncationLoss
-from ..merge.merging.resize import METHODS, resize
+from ..merge.merging.resize import resize
 from . import comfy_bridge
 from .base_weights import with_base_weights
 from .inputs import (
@@ -17,6 +17,7 @@ from .inputs import (
     dtype_input,
     lora_input,
     rank_input,
+    rank_method_inputs,
     require_lora,
 )
 from .resize_summary import resize_summary
@@ -46,25 +47,7 @@ class ResizeLora:
             },
             "optional": {
                 "conv_rank": rank_input(0, 0, "The same for larger convolutions. 0 uses new_rank."),
-                "method": (
-                    list(METHODS),
-                    {
-                        "default": "fixed",
-                        "uses": {"method_value": [name for name in METHODS if name != "fixed"]},
-                        "tooltip": ". ".join(f"{name}: {what}" for name, what in METHODS.items()) + ".",
-                    },
-                ),
-                "method_value": (
-                    "FLOAT",
-                    {
-                        "default": 0.9,
-                        "min": 0.0,
-                        "max": 1000.0,
-                        "step": 0.01,
-                        "tooltip": "Threshold of the sv_ methods: a ratio of 1 or more for sv_ratio (usually 2 to 20), "
-                        "a share between 0 and 1 for sv_cumulative and sv_fro (0.9 keeps most). fixed ignores it.",
-                    },
-                ),
+                **rank_method_inputs(),
                 **base_model_inputs(),
             },
         }
