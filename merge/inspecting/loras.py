@@ -13,7 +13,7 @@ from ..adapters.base import Adapter, Lora
 from ..merging.key_resolver import ModelNames, resolver_for
 from ..names.roles import role_order
 from ..numerics.spectrum import rank_holding
-from ..provenance.metadata import trigger_words
+from ..provenance.trigger_words import named_words
 from .places import Place, places_in
 from .weights import PERCENTS, WeightedProduct, WeightNumbers, as_product, measure
 
@@ -140,7 +140,7 @@ class LoraMeter:
             else None,
             kept=tuple((sums / sums[-1]).tolist()) if has_spectrum else (),
             base_model=next((lora.metadata[key] for key in BASE_MODEL if lora.metadata.get(key)), None),
-            triggers=trigger_words(lora),
+            triggers=tuple(named_words(lora.metadata)),
             notes=lora.notes,
         )
 

@@ -143,11 +143,6 @@ def _phrases(lora: Lora) -> Mapping[str, object]:
     return ours or ({lora.name: phrase} if phrase else {})
 
 
-def trigger_words(lora: Lora) -> tuple[str, ...]:
-    """The trigger words in a LoRA's metadata, each once."""
-    return tuple(dict.fromkeys(str(words) for words in _phrases(lora).values()))
-
-
 def _table(text: str | None) -> dict[str, object]:
     try:
         found = json.loads(text) if text else {}

@@ -16,10 +16,12 @@ Table = Mapping[str, object]
 
 
 def trigger_words(metadata: Mapping[str, str], tables: Iterable[Table] = ()) -> list[str]:
-    """The words that switch the LoRA on, each once: from the tables, then from the metadata.
+    """As ``named_words``; if there are none, the most frequent tags of the training captions."""
+    return named_words(metadata, tables) or [tag for tag, _ in _tags(metadata)[:MOST_TAGS]]
 
-    If neither names any: the most frequent tags of the training captions.
-    """
+
+def named_words(metadata: Mapping[str, str], tables: Iterable[Table] = ()) -> list[str]:
+    """The words that switch the LoRA on, each once: from the tables, then from the metadata."""
     words: list[str] = []
     for table in tables:
         for found in (table.get("trainedWords"), table.get("activation text"), _inner(table).get("trainedWords")):
@@ -28,7 +30,6 @@ def trigger_words(metadata: Mapping[str, str], tables: Iterable[Table] = ()) -> 
         words += _words(metadata.get(key))
     for text in _table(metadata.get(TRIGGERS)).values():
         words += _words(text)
-    words = words or [tag for tag, _ in _tags(metadata)[:MOST_TAGS]]
     return list(dict.fromkeys(words))[:MAX_WORDS]
 
 
