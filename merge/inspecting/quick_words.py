@@ -15,6 +15,7 @@ from ..compute.threads import threads
 from ..errors import LoraError
 from ..merging.key_resolver import ModelNames, resolver_for
 from ..merging.matching import WeightGroup, group_by_weight
+from ..merging.sampling import evenly_spread
 from ..numerics.product import Comparison, compare
 from .advice import THRESHOLDS
 from .weights import WeightedProduct, as_product, is_measurable
@@ -28,7 +29,6 @@ MOST_RANK = 256
 # If there are more LoRAs, only the first ones are compared in pairs.
 MOST_COMPARED = 6
 MOST_LETTERS = 24
-_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def quick_words(loras: Sequence[Lora], model: ModelNames | None = None) -> str:
@@ -86,13 +86,11 @@ def _above_chance(found: Comparison, side: int, group: WeightGroup) -> float:
     return max((share - chance) / (1 - chance) if chance < 1 else 0.0 for share, chance in sides)
 
 
-def _sampled(groups: Sequence[WeightGroup]) -> Iterator[WeightGroup]:
+def _sampled(groups: Sequence[WeightGroup]) -> list[WeightGroup]:
     """Some of the weights that several LoRAs have, evenly spread."""
     shared = [group for group in groups if len(group.contributions) > 1 and _is_cheap(group)]
     count = min(MOST_SAMPLED, max(1, round(SHARE_SAMPLED * len(shared))))
-    share = count / len(shared) if shared else 0.0
-    # by the golden ratio: a fixed step could choose the same projection in every block
-    return (group for n, group in enumerate(shared) if (n * _GOLDEN) % 1 < share)
+    return evenly_spread(shared, count / len(shared) if shared else 0.0)
 
 
 def _is_cheap(group: WeightGroup) -> bool:

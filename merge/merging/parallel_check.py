@@ -15,6 +15,7 @@ from torch import Tensor
 from ..adapters.base import Lora
 from ..numerics.gram import delta_gram
 from .matching import WeightGroup
+from .sampling import evenly_spread
 
 # Cosine of two LoRAs' deltas from which they count as nearly parallel. It is near 0 for unrelated LoRAs, and near 1 for
 # late epochs of one training.
@@ -26,7 +27,6 @@ MOST_COMPARED = 32
 WORK_PER_ELEMENT = 1
 # Multiplications to spend in any case, a few milliseconds: all weights of a small merge are compared.
 FREE_WORK = 5e7
-_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def _chosen(groups: Sequence[WeightGroup]) -> set[str]:
@@ -39,8 +39,7 @@ def _chosen(groups: Sequence[WeightGroup]) -> set[str]:
         elements += (shape[0] + math.prod(shape[1:])) * ranks
         work += (shape[0] + math.prod(shape[1:])) * ranks**2
     share = max(FREE_WORK, WORK_PER_ELEMENT * elements) / max(1, work)
-    # by the golden ratio: a fixed step could choose the same projection in every block
-    return {group.weight for n, group in enumerate(shared) if (n * _GOLDEN) % 1 < share}
+    return {group.weight for group in evenly_spread(shared, share)}
 
 
 class ParallelCheck:

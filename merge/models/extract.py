@@ -29,7 +29,7 @@ from ..numerics.rank_rules import RankRule, ratio_rank
 from ..numerics.truncated import Truncated, energy
 from ..provenance import recipe
 from .model_file import ModelFile, Part, matrix_shape, read_model, with_names_of
-from .quantised import scale_of
+from .quantised import NOT_WEIGHTS, scale_of
 
 # Iterations before truncate_dense measures the gain of one. The singular values of a tuned model's difference fall so
 # slowly that from random columns it would stop at 1.012 of the least possible error; with these it stops at 1.004.
@@ -167,8 +167,7 @@ def _places(model: ModelFile) -> dict[Place, tuple[str, Part]]:
 
 def _is_parameter(tensors: Mapping[str, StoredTensor], key: str) -> bool:
     """Whether a key is a parameter and not a number of a quantised layer or an index."""
-    quantised = key.endswith((".scale_weight", ".weight_scale", ".comfy_quant", ".scale_input", ".input_scale"))
-    return not quantised and not key.endswith(("scaled_fp8", "position_ids")) and 0 not in tensors[key].shape
+    return not key.endswith((*NOT_WEIGHTS, "position_ids")) and 0 not in tensors[key].shape
 
 
 def _module(

@@ -16,13 +16,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .conditioning import MAX_CANCELLATION
 from .rank_rules import fixed_rank
 from .spectrum import numerical_rank
 from .sum_svd import truncate_sum
 
-# Ratio of the root of the summed squares of a product's terms to the norm of their sum, up to which the Gram matrices
-# are accurate enough.
-MAX_CANCELLATION = 4
 # Smallest ratio between the numbers on a Cholesky factor's diagonal for which it is used instead of eigenvectors.
 MIN_DIAGONAL_RATIO = 1e-5
 # Eigenvalues of a Gram matrix below this share of the largest are rounding.
