@@ -136,7 +136,7 @@ def pack(comfy: ModuleType, server: Server) -> Iterator[Pack]:
     from lora_pack import nodes, xy
 
     folder_paths.add_model_folder_path("loras", str(server.loras))
-    (server.loras / "capsules").mkdir()
+    (server.loras / "capsules").mkdir(exist_ok=True)
     write_lora(server.loras / A, rank=8, seed=1, modules=few_modules())
     write_lora(server.loras / B, rank=4, seed=2, dtype=torch.float32, modules=few_modules())
     loaded = comfy.sd.load_checkpoint_guess_config(str(server.checkpoints / CHECKPOINT), output_vae=False)
