@@ -12,15 +12,13 @@ import torch
 from .adapters.architecture import architecture_of
 from .adapters.base import Lora, LoraModule
 from .block_weights.apply import fits_blocks
-from .compute.context import CancelCheck, no_cancel
 from .errors import LoraError
-from .files import SAFETENSORS, load
+from .files import SAFETENSORS
 from .formats.reader import outline
 from .io import safetensors_file
 from .io.atomic_write import refusals_named
 from .io.safetensors_file import StoredTensor
 from .lazy import LazyTensor
-from .numerics.gram import delta_gram
 from .provenance.recipe import KEY
 from .provenance.sidecars import preview_of, tables_of
 from .provenance.trigger_words import base_model_named, trigger_words
@@ -103,25 +101,6 @@ def presets_that_fit(path: Path, name: str, presets: Mapping[str, str]) -> list[
     if architecture_of(lora) is None:
         return None
     return [preset for preset, spec in presets.items() if fits_blocks(lora, spec)]
-
-
-def norm_of(path: Path, name: str, check: CancelCheck = no_cancel) -> float | None:
-    """The Frobenius norm of all of a file's deltas at strength 1; reads the weights.
-
-    None if a change depends on the model's weights. Raises LoraError as ``load`` does.
-    """
-    total = 0.0
-    for adapter in load(path, name, check).modules.values():
-        check()
-        if adapter.is_weight_dependent:
-            return None
-        factors = adapter.factors()
-        if factors is None:
-            total += float(adapter.dense().double().square().sum())
-        else:
-            up, down = factors
-            total += adapter.scale**2 * float(delta_gram([up.double()], [down.double()], [1.0]))
-    return math.sqrt(total)
 
 
 def cached_by_state(compute: Facts, state: Callable[[Path], object]) -> Facts:

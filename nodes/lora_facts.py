@@ -6,7 +6,9 @@ import logging
 from pathlib import Path
 
 from ..merge.errors import LoraError
-from ..merge.facts import cached_by_state, facts_of, norm_of, presets_that_fit, recipe_of
+from ..merge.facts import cached_by_state, facts_of, presets_that_fit, recipe_of
+from ..merge.files import load
+from ..merge.merging.lora_norm import lora_norm
 from ..merge.provenance.sidecars import preview_of, states_of
 from . import comfy_bridge, presets
 from .stack import display_name
@@ -52,7 +54,10 @@ def details(name: str) -> Json:
         return found
     try:
         path = _path(name)
-        return {**found, "norm": norm_of(path, display_name(name)), "recipe": recipe_of(path, display_name(name))}
+        lora = load(path, display_name(name))
+        known = not any(module.is_weight_dependent for module in lora.modules.values())
+        norm = lora_norm(lora) if known else None  # None: it depends on the model's weights
+        return {**found, "norm": norm, "recipe": recipe_of(path, display_name(name))}
     except (LoraError, OSError) as error:
         return {"error": _sentence(name, error)}
 

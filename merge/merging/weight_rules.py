@@ -11,12 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..adapters.base import Adapter, Lora, Replacement
+from ..adapters.base import Lora
 from ..compute.context import Compute
-from ..compute.devices import in_float64, on_device
-from ..numerics.blocking import row_blocks
-from ..numerics.gram import term_gram
-from .delta_rows import delta_rows
+from .lora_norm import lora_norm
 from .options import AS_GIVEN, AVERAGE
 
 
@@ -34,28 +31,3 @@ def with_weights(loras: Sequence[Lora], rule: str, compute: Compute) -> list[Lor
     mean = math.exp(sum(logs) / len(logs)) if logs else 1.0
     factors = [mean / norms[id(lora)] if norms.get(id(lora), 0.0) > 0 else 1.0 for lora in loras]
     return [lora.with_strengths(factor, factor) for lora, factor in zip(loras, factors, strict=True)]
-
-
-def lora_norm(lora: Lora, compute: Compute) -> float:
-    """sqrt(sum of |D|^2) over all modules of a LoRA at strength 1, block weights included; in float64.
-
-    Modules that replace a parameter have no delta and don't count.
-    """
-    total = 0.0
-    for module in lora.modules.values():
-        compute.check()
-        if not isinstance(module, Replacement):
-            total += module.block_weight**2 * _squared_norm(module, compute)
-    return math.sqrt(total)
-
-
-def _squared_norm(module: Adapter, compute: Compute) -> float:
-    """|D|^2 of one module, not counting its block weight."""
-    if module.has_factors:
-        factors = module.factors()
-        assert factors is not None
-        up, down = (on_device(factor, compute.float64_device) for factor in factors)
-        return float(term_gram([(up, down, module.scale)]))
-    rows, shape = delta_rows(module, compute.device), module.weight_shape
-    blocks = row_blocks(shape[0], math.prod(shape[1:]), compute.device)
-    return sum((float(in_float64(rows(start, stop)).square().sum()) for start, stop in blocks), 0.0)

@@ -13,7 +13,6 @@ from lora_pack.merge.errors import LoraError
 from lora_pack.merge.facts import (
     cached_by_state,
     facts_of,
-    norm_of,
     outline_of,
     presets_that_fit,
     recipe_of,
@@ -93,14 +92,6 @@ def test_presets_are_those_of_the_recognised_model(tmp_path: Path):
     assert "SD-OUT" in names and "INALL" in names
     assert not any(name.startswith(("FLUX", "WAN", "QWEN", "SDXL")) or name.endswith("XL") for name in names)
     assert presets_that_fit(saved(tmp_path, families.lora(1)), "some", {}) in (None, [])
-
-
-def test_the_norm_is_that_of_all_deltas(tmp_path: Path):
-    for make in (families.lora, families.loha, families.difference):
-        path = saved(tmp_path, make(3))
-        deltas = [module.dense() for module in load(path, "some").modules.values()]
-        wanted = sum(float(delta.double().square().sum()) for delta in deltas) ** 0.5
-        assert norm_of(path, "some") == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_file_without_a_recipe_has_none(tmp_path: Path):
