@@ -1,15 +1,13 @@
 """How the deltas of one weight are merged and truncated to a rank.
 
-method                                        route                    dense delta
-the plain sum here, all with factors          truncate_sum             no
-Reweight                                      the sum at new strengths  only if an adapter has no factors
-InCore                                        core_space               no; adapters without factors are factored
-any other                                     truncated_dense_merge    yes
+method                                  route                      dense delta
+the plain sum here, all with factors    truncate_sum               no
+Reweight                                the sum at new strengths   only if an adapter has no factors
+InCore                                  core_space                 no; adapters without factors get some
+any other                               truncated_dense_merge      yes
 """
 
 from __future__ import annotations
-
-from torch import Tensor
 
 from ..adapters.base import Adapter
 from ..compute.context import Compute
@@ -20,12 +18,13 @@ from ..numerics.buffers import ReusableBuffer
 from ..numerics.core_space import core_space
 from ..numerics.core_svd import truncate_core
 from ..numerics.dense_svd import truncate_dense_by_rule
-from ..numerics.rank_rules import fixed_rank
+from ..numerics.rank_rules import RankRule, fixed_rank, ratio_rank
 from ..numerics.stacking import Term
 from ..numerics.sum_svd import truncate_sum
 from ..numerics.truncated import Truncated
 from .delta_rows import factors_on
 from .dense_merge import truncated_dense_merge
+from .fused_rows import Contribution
 from .gram import reweighted, without_zeros
 from .matching import WeightGroup
 from .settings import MergeSettings
@@ -62,7 +61,7 @@ class DeltaMerger:
         return truncated_dense_merge(group, kernel, self._settings, rank, compute, self._buffer)
 
     def _sum(self, group: WeightGroup, rank: int, compute: Compute) -> Truncated | None:
-        if not has_all_factors(group):
+        if not group.has_all_factors:
             return truncated_dense_merge(group, _SUM, self._settings, rank, compute, self._buffer)
         terms = [
             (*factors_on(compute.float64_device, one), one.effective_weight)
@@ -78,9 +77,12 @@ class DeltaMerger:
         return None if changed is None else self._sum(changed, rank, compute)
 
     def _in_core(self, group: WeightGroup, kernel: InCore, rank: int, compute: Compute) -> Truncated | None:
-        factored = [_term(one.adapter, one.strength, group, compute) for one in group.contributions]
-        numbers = [number for number, term in enumerate(factored) if term is not None]
-        terms = [term for term in factored if term is not None]
+        terms, streams = [], []
+        for contribution, stream in zip(group.contributions, self._settings.streams(group, "core"), strict=True):
+            term = _term(contribution, group, compute)
+            if term is not None:
+                terms.append(term)
+                streams.append(stream)
         space = core_space(terms) if terms else None
         if space is None:
             return None
@@ -88,8 +90,7 @@ class DeltaMerger:
         if len(space.deltas) == 1 and not self._settings.method.uses_density:
             core = truncate_core(space.sum(), fixed_rank(rank))
             return None if core is None else space.expand(core)
-        streams = self._settings.streams(group, "core")
-        merged = kernel.merge(space, self._settings.of_method, [streams[number] for number in numbers])
+        merged = kernel.merge(space, self._settings.of_method, streams)
         compute.check()
         core = truncate_core(merged, fixed_rank(rank))
         return None if core is None else space.expand(core, kernel.keeps_columns)
@@ -98,38 +99,29 @@ class DeltaMerger:
 def is_plain_sum(group: WeightGroup, settings: MergeSettings) -> bool:
     """Whether the mode amounts to the weighted sum of low-rank factors here."""
     is_sum = settings.keeps_all and (settings.method.is_sum or len(group.contributions) == 1)
-    return is_sum and has_all_factors(group)
-
-
-def has_all_factors(group: WeightGroup) -> bool:
-    return all(one.adapter.has_factors for one in group.contributions)
+    return is_sum and group.has_all_factors
 
 
 def forms_delta(group: WeightGroup, settings: MergeSettings) -> bool:
     """Whether merging this weight takes the memory of a dense delta."""
     if isinstance(settings.method.kernel, Reweight | InCore):
-        return not has_all_factors(group)
+        return not group.has_all_factors
     return not is_plain_sum(group, settings)
 
 
-def factored(group: WeightGroup, adapter: Adapter, compute: Compute) -> Truncated | None:
-    """The exact SVD of an adapter without factors, at full rank; None when its delta is zero."""
+def factored(group: WeightGroup, adapter: Adapter, compute: Compute, rule: RankRule | None = None) -> Truncated | None:
+    """The SVD of an adapter without factors, exact, or truncated by a rule; None if its delta is zero."""
     dense = on_device(adapter.dense(), compute.device)
-    return truncate_dense_by_rule(dense, fixed_rank(min(group.rows, group.columns)), compute.check)
+    return truncate_dense_by_rule(dense, rule or fixed_rank(min(group.rows, group.columns)), compute.check)
 
 
-def _term(adapter: Adapter, strength: float, group: WeightGroup, compute: Compute) -> Term | None:
+def _term(contribution: Contribution, group: WeightGroup, compute: Compute) -> Term | None:
     """The up and down of a contribution, and the weight of their product; None when its delta is zero."""
     place = compute.float64_device
-    factors = adapter.factors()
-    if factors is not None:
-        weight = strength * adapter.scale
-        return (on_device(factors[0], place), on_device(factors[1], place), weight) if weight else None
-    dense = on_device(adapter.dense(), compute.device)
-    exact = truncate_dense_by_rule(dense, _without_rounding, compute.check)
-    return None if exact is None else (exact.up.to(place), exact.down.to(place), strength)
-
-
-def _without_rounding(values: Tensor) -> int:
-    """The rank rule for a dense float32 delta whose every direction will count: without those that are rounding."""
-    return max(1, int((values > RTOL_DENSE * values[0]).sum()))
+    if contribution.adapter.has_factors:
+        weight = contribution.effective_weight
+        return (*factors_on(place, contribution), weight) if weight else None
+    # each direction will count, so none may be rounding
+    without_rounding = ratio_rank(1 / RTOL_DENSE, min(group.rows, group.columns))
+    exact = factored(group, contribution.adapter, compute, without_rounding)
+    return None if exact is None else (exact.up.to(place), exact.down.to(place), contribution.strength)

@@ -25,19 +25,14 @@ def group_gram(group: WeightGroup, compute: Compute) -> Tensor:
 
     From the factors if all have some; else from the deltas, a block of rows at a time.
     """
+    if group.has_all_factors:
+        return term_gram(
+            [(*factors_on(compute.float64_device, one), one.effective_weight) for one in group.contributions]
+        )
     strengths = torch.tensor([one.strength for one in group.contributions], dtype=torch.float64)
-    return unweighted_gram(group, compute) * strengths * strengths[:, None]
-
-
-def unweighted_gram(group: WeightGroup, compute: Compute) -> Tensor:
-    """As group_gram, at strength 1."""
-    adapters = [one.adapter for one in group.contributions]
-    if not group.is_vector and all(adapter.has_factors for adapter in adapters):
-        terms = [(*factors_on(compute.float64_device, one), one.adapter.scale) for one in group.contributions]
-        return term_gram(terms)
-    gram = _gram_of_rows(adapters, group, compute)
+    gram = _gram_of_rows([one.adapter for one in group.contributions], group, compute)
     require_no_overflow(float(gram.sum()))
-    return gram
+    return gram * strengths * strengths[:, None]
 
 
 def without_zeros(group: WeightGroup, compute: Compute) -> tuple[WeightGroup | None, Tensor]:

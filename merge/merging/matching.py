@@ -71,6 +71,11 @@ class WeightGroup:
         return math.prod(self.weight_shape[2:]) > 1
 
     @property
+    def has_all_factors(self) -> bool:
+        """Whether all contributions are low-rank products."""
+        return all(contribution.adapter.has_factors for contribution in self.contributions)
+
+    @property
     def is_replacement(self) -> bool:
         return isinstance(self.contributions[0].adapter, Replacement)
 

@@ -15,6 +15,7 @@ from .delta_routes import DeltaMerger, forms_delta
 from .key_resolver import ModelNames, resolver_for
 from .matching import WeightGroup, group_by_weight
 from .merge_loop import merge_groups, merged_lora, names_for_recipe
+from .merge_vectors import merge_vectors
 from .options import DEFAULTS, MergeOptions
 from .settings import MergeSettings
 from .strength_rules import StrengthRule, named
@@ -57,7 +58,10 @@ def merge_deltas(
         compute.report_truncation(best.kept, best.total)
         return group.module(best.up, best.down, compute.dtype)
 
-    modules = merge_groups(groups, settings, rule, merge_matrices, lambda group: forms_delta(group, settings), compute)
+    def merge_vector(group: WeightGroup, compute: Compute) -> Adapter:
+        return merge_vectors(group, settings, rule, merger.undefined, compute)
+
+    modules = merge_groups(groups, merge_vector, merge_matrices, lambda group: forms_delta(group, settings), compute)
     for_recipe = {"mode": settings.method.name + SVD_SUFFIX, **settings.for_recipe(rule.applied)}
     for_recipe |= {"rank": rank, "conv_rank": conv_rank, **names_for_recipe(resolver)}
     notes = [note for note in (_undefined(settings.method, merger.undefined), rule.note()) if note]

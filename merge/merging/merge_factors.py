@@ -22,6 +22,7 @@ from .delta_rows import factors_on
 from .key_resolver import ModelNames, resolver_for
 from .matching import WeightGroup, group_by_weight
 from .merge_loop import merge_groups, merged_lora, names_for_recipe
+from .merge_vectors import merge_vectors
 from .options import DEFAULTS, MergeOptions
 from .parallel_check import ParallelCheck
 from .settings import MergeSettings
@@ -62,7 +63,10 @@ def merge_factors(
         assert isinstance(kernel, Elementwise)  # others have no form on factors
         return _merged_factors(group, kernel, settings, rule, parallel, compute)
 
-    modules = merge_groups(groups, settings, rule, merge_matrices, _lacks_factors, compute)
+    def merge_vector(group: WeightGroup, compute: Compute) -> Adapter:
+        return merge_vectors(group, settings, rule, [], compute)  # all modes on factors are defined everywhere
+
+    modules = merge_groups(groups, merge_vector, merge_matrices, lambda group: not group.has_all_factors, compute)
     notes = [note for note in (parallel and parallel.note(mode), rule.note()) if note]
     for_recipe = {"mode": mode, **settings.for_recipe(rule.applied), **names_for_recipe(resolver)}
     return merged_lora("merge", for_recipe, loras, groups, modules, resolver, compute, notes)
@@ -78,10 +82,6 @@ def require_factors(groups: Sequence[WeightGroup], mode: str) -> None:
                     f"{contribution.lora}: module {adapter.name} ({adapter.family}) has no low-rank factors for the "
                     f"mode {mode}. Use PM Merge LoRA SVD with {mode}_svd, or the mode concat."
                 )
-
-
-def _lacks_factors(group: WeightGroup) -> bool:
-    return not all(contribution.adapter.has_factors for contribution in group.contributions)
 
 
 def _concatenated(group: WeightGroup, rule: StrengthRule, compute: Compute) -> LoraModule:

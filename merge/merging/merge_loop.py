@@ -19,17 +19,13 @@ from ..provenance import metadata, recipe
 from . import name_notes
 from .key_resolver import KeyResolver
 from .matching import WeightGroup
-from .merge_vectors import merge_vectors
-from .settings import MergeSettings
-from .strength_rules import StrengthRule
 
 log = logging.getLogger(__name__)
 
 
 def merge_groups(
     groups: Sequence[WeightGroup],
-    settings: MergeSettings,
-    rule: StrengthRule,
+    merge_vector: Callable[[WeightGroup, Compute], Adapter],
     merge_matrices: Callable[[WeightGroup, Compute], Adapter],
     forms_delta: Callable[[WeightGroup], bool],
     compute: Compute,
@@ -37,7 +33,7 @@ def merge_groups(
     """Merge each group, with progress; on a GPU the host is first asked to free the memory of the largest.
 
     ``merge_matrices`` merges weights with two or more dimensions, and ``forms_delta`` says for which of them it forms a
-    dense delta, which takes more memory. Biases, norms and replaced parameters are merged here.
+    dense delta, which takes more memory. ``merge_vector`` merges biases and norms; replaced parameters are kept here.
     """
     needs = [_bytes_needed(group, forms_delta(group)) for group in groups]
     if compute.device.type != "cpu":
@@ -47,10 +43,8 @@ def merge_groups(
     def merge_one(group: WeightGroup, compute: Compute) -> Adapter:
         if group.is_replacement:  # all LoRAs replace it by the same values, whatever their strengths
             return with_block_weight(group.contributions[0].adapter, 1.0)
-        if group.is_vector:
-            return merge_vectors(group, settings, rule, compute)
         try:
-            module = merge_matrices(group, compute)
+            module = merge_vector(group, compute) if group.is_vector else merge_matrices(group, compute)
         except OverflowError:
             raise group.too_large_for(torch.float32) from None
         if not isinstance(module, LoraModule) or module.up.held is None or module.down.held is None:

@@ -16,10 +16,12 @@ from .settings import MergeSettings
 from .strength_rules import StrengthRule
 
 
-def merge_vectors(group: WeightGroup, settings: MergeSettings, rule: StrengthRule, compute: Compute) -> Difference:
+def merge_vectors(
+    group: WeightGroup, settings: MergeSettings, rule: StrengthRule, undefined: list[str], compute: Compute
+) -> Difference:
     """Elementwise and blockwise modes take a vector as a matrix of one row; concatenation and modes in the core, which
-    need a matrix, become the plain sum."""
-    merged = _merged(group, settings, compute)
+    need a matrix, become the plain sum. If the method isn't defined for it, its name is added to ``undefined``."""
+    merged = _merged(group, settings, undefined, compute)
     if rule.scales:
         merged = merged * rule.factor(group, float(merged.double().square().sum()), compute)
     value = on_cpu(merged, compute.dtype)
@@ -27,10 +29,13 @@ def merge_vectors(group: WeightGroup, settings: MergeSettings, rule: StrengthRul
     return Difference.of(group.name, value, group.contributions[0].adapter.parameter)
 
 
-def _merged(group: WeightGroup, settings: MergeSettings, compute: Compute) -> Tensor:
+def _merged(group: WeightGroup, settings: MergeSettings, undefined: list[str], compute: Compute) -> Tensor:
     kernel = settings.method.kernel
     if isinstance(kernel, Reweight):
-        group = reweighted(group, kernel, settings, compute)[0] or group
+        changed, defined = reweighted(group, kernel, settings, compute)
+        group = changed or group
+        if not defined:
+            undefined.append(group.name)
     elif isinstance(kernel, Blockwise):
         group = without_zeros(group, compute)[0] or group
     deltas = [on_device(one.adapter.dense(), compute.device) for one in group.contributions]

@@ -84,8 +84,7 @@ class StrengthRule:
 def _squared_sum(group: WeightGroup, gram: Tensor, compute: Compute) -> float:
     """The square of the sum's norm, exact also where deltas with factors nearly cancel out."""
     by_gram = float(gram.sum())
-    has_factors = not group.is_vector and all(one.adapter.has_factors for one in group.contributions)
-    if by_gram > EXACT_FROM_GRAM * float(gram.trace()) or not has_factors:
+    if by_gram > EXACT_FROM_GRAM * float(gram.trace()) or not group.has_all_factors:
         return max(0.0, by_gram)
     terms = [(*factors_on(compute.float64_device, one), one.effective_weight) for one in group.contributions]
     bases = orthonormal_bases(terms)
@@ -93,7 +92,8 @@ def _squared_sum(group: WeightGroup, gram: Tensor, compute: Compute) -> float:
 
 
 def named(modules: Sequence[str]) -> str:
-    """A few module names and how many there are in all."""
+    """A few module names and how many there are in all; one that was tried twice counts once."""
+    modules = list(dict.fromkeys(modules))
     if len(modules) == 1:
         return f"module {modules[0]}"
     return f"{len(modules)} modules ({', '.join(modules[:MOST_NAMED])}{', ...' * (len(modules) > MOST_NAMED)})"
