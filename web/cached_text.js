@@ -2,8 +2,7 @@
 // ComfyUI sends the text of a node only when the node runs. On a page that was loaded since, a node whose result is
 // cached would stay without its text: here it is taken from the history of runs.
 import { api } from '../../scripts/api.js'
-import { app } from '../../scripts/app.js'
-import { nodeAt } from './messages.js'
+import { nodeAt, rootGraph } from './graph.js'
 import { lacksResult, showText } from './result_text.js'
 
 const RUNS = 20 // how many runs to look back: each can be large
@@ -15,7 +14,7 @@ const RUNS = 20 // how many runs to look back: each can be large
  * @param {{nodes: (string | number)[], prompt_id: string}} cached the detail of ComfyUI's event execution_cached
  */
 export async function showCachedTexts({ nodes, prompt_id }) {
-  const ids = nodes.map(String).filter((id) => lacksResult(nodeAt(app.rootGraph ?? app.graph, id)))
+  const ids = nodes.map(String).filter((id) => lacksResult(nodeAt(rootGraph(), id)))
   if (!ids.length) return
   const queue = await read('/queue')
   const history = (await read(`/history?max_items=${RUNS}`)) ?? {} // afterwards: a run is in one of the two
@@ -24,7 +23,7 @@ export async function showCachedTexts({ nodes, prompt_id }) {
   if (!prompt) return
   for (const id of ids) {
     const text = lastText(Object.values(history), id, origin(prompt, id))
-    const node = nodeAt(app.rootGraph ?? app.graph, id)
+    const node = nodeAt(rootGraph(), id)
     if (lacksResult(node)) showText(node, text ?? []) // an error is over: the node has a result
   }
 }

@@ -1,6 +1,7 @@
 // @ts-check
 // On PM Load LoRA: a line that says what the file is, and block presets that fit it.
 import { element, isolate } from './elements.js'
+import { widgetOf } from './graph.js'
 import { factsOf, forgetFacts } from './lora_facts.js'
 import { showLora } from './menu.js'
 import { limitPresets } from './presets.js'
@@ -16,7 +17,7 @@ const MARGIN = 3 // ComfyUI's 10 would leave no height on the classic canvas
  */
 export function describeLora(node) {
   if (node.constructor.nodeData?.name !== 'PM LoRA Loader') return
-  const file = find(node, 'lora_name')
+  const file = widgetOf(node, 'lora_name')
   if (!file) return
   const button = element('button', { type: 'button', class: 'pm-line-about', title: 'What this LoRA is…' })
   button.addEventListener('click', () => void showLora(file.value, node))
@@ -30,7 +31,7 @@ export function describeLora(node) {
     serialize: false
   })
   line.serialize = false
-  for (const widget of [file, find(node, 'on')]) {
+  for (const widget of [file, widgetOf(node, 'on')]) {
     if (!widget) continue
     const before = widget.callback
     widget.callback = function (/** @type {any[]} */ ...args) {
@@ -49,7 +50,7 @@ export function describeLora(node) {
  * @param {any} node
  */
 export async function update(node) {
-  const [file, line, on] = [find(node, 'lora_name'), find(node, NAME), find(node, 'on')]
+  const [file, line, on] = [widgetOf(node, 'lora_name'), widgetOf(node, NAME), widgetOf(node, 'on')]
   if (!file || !line) return
   const asked = file.value
   const facts = typeof asked === 'string' && asked ? await factsOf(asked) : {}
@@ -59,9 +60,3 @@ export async function update(node) {
   limitPresets(node, facts.presets ?? null)
   node.setDirtyCanvas?.(true, true)
 }
-
-/**
- * @param {any} node
- * @param {string} name
- */
-const find = (node, name) => node.widgets?.find((/** @type {any} */ widget) => widget.name === name)

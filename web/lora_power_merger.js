@@ -5,6 +5,7 @@ import { app } from '../../scripts/app.js'
 import { showCachedTexts } from './cached_text.js'
 import { addStyle } from './elements.js'
 import { keepSeed } from './fixed_seed.js'
+import { allNodes, rootGraph } from './graph.js'
 import { tidy } from './growing.js'
 import { colourLinks } from './link_colours.js'
 import { describeLora, update } from './lora_about.js'
@@ -39,20 +40,6 @@ function tidySoon(node) {
 }
 
 /**
- * Every node of a graph and its subgraphs.
- * @param {any} graph
- * @returns {Generator<any>}
- */
-function* allNodes(graph) {
-  for (const node of graph.nodes ?? graph._nodes) {
-    yield node
-    if (node.subgraph) yield* allNodes(node.subgraph)
-  }
-}
-
-const rootGraph = () => app.rootGraph ?? app.graph
-
-/**
  * Recognises our nodes by id, because categories and titles get translated.
  * @param {any} nodeData the node's entry in /object_info
  */
@@ -84,7 +71,7 @@ app.registerExtension({
   /** The user asked for the files anew. */
   refreshComboInNodes() {
     forgetFacts()
-    for (const node of allNodes(app.rootGraph ?? app.graph)) void update(node)
+    for (const node of allNodes(rootGraph())) void update(node)
   },
 
   /** @param {any} node */

@@ -2,6 +2,7 @@
 // Entries in the right-click menu of our nodes: what a LoRA is, its recipe, and the nodes that made it.
 import { app } from '../../scripts/app.js'
 import { button, element, isolate } from './elements.js'
+import { widgetOf } from './graph.js'
 import { detailsOf, loraFiles, previewUrl } from './lora_facts.js'
 import { rowsOf, stemOf } from './power_rows.js'
 import { planOf, recipeOf, sentenceOf } from './recipe_nodes.js'
@@ -152,7 +153,7 @@ export async function place(plan, corner, graph) {
       const top = heights.get(column) ?? 0
       node.pos = [corner[0] + columns.indexOf(column) * COLUMN, corner[1] + top]
       for (const [name, value] of Object.entries(widgets)) {
-        const widget = node.widgets?.find((/** @type {any} */ one) => one.name === name)
+        const widget = widgetOf(node, name)
         if (!widget) continue
         widget.value = value
         widget.callback?.(value, app.canvas, node)

@@ -1,6 +1,7 @@
 // @ts-check
 // Errors and warnings of our nodes, in the words of the node: the page's own notice of an error doesn't have them.
 import { app } from '../../scripts/app.js'
+import { nodeAt, rootGraph } from './graph.js'
 import { showFailure } from './result_text.js'
 
 const WARNING_LIFE = 20_000 // milliseconds; errors stay until they are closed, or until the next run
@@ -14,7 +15,7 @@ const shown = new Map()
  */
 export function showError({ node_id, node_type, exception_type, exception_message }) {
   if (!/^(XY: )?PM /.test(node_type) && exception_type !== 'LoraError') return
-  const node = nodeAt(app.rootGraph ?? app.graph, node_id)
+  const node = nodeAt(rootGraph(), node_id)
   const message = exception_message.trim()
   if (node) showFailure(node, message)
   const title = node?.title ?? node_type
@@ -62,18 +63,4 @@ function toast(id, message) {
   if (shown.has(id)) toasts?.remove(shown.get(id))
   shown.set(id, message)
   toasts?.add(message)
-}
-
-/**
- * The node that an id in ComfyUI's events stands for: 3, or "5:3" for node 3 in the subgraph of node 5.
- * @param {any} graph
- * @param {string | number} id
- */
-export function nodeAt(graph, id) {
-  let node
-  for (const part of String(id).split(':')) {
-    node = graph?.getNodeById(Number(part))
-    graph = node?.subgraph
-  }
-  return node ?? null
 }

@@ -1,29 +1,19 @@
 // @ts-check
 // A combo at the end of the node with every mode: choosing one adds it to the text, or removes it if it is there. It is
 // an input aid and not saved.
-
-const CHOOSE = 'choose…'
+import { widgetOf } from './graph.js'
+import { addChoice } from './input_aid.js'
 
 /** @param {any} node */
 export function offerModes(node) {
   const choices = node.constructor.nodeData?.input?.required?.modes?.[1]?.choices
-  const text = node.widgets?.find((/** @type {any} */ widget) => widget.name === 'modes')
+  const text = widgetOf(node, 'modes')
   if (!text || !choices?.length) return
-  const combo = node.addWidget(
-    'combo',
-    'add or remove a mode',
-    CHOOSE,
-    (/** @type {string} */ mode) => {
-      if (!choices.includes(mode)) return
-      text.value = toggled(text.value, mode)
-      text.callback?.(text.value)
-      combo.value = CHOOSE
-    },
-    { values: [CHOOSE, ...choices], serialize: false }
-  )
-  combo.serialize = false
+  const combo = addChoice(node, 'add or remove a mode', choices, (mode) => {
+    text.value = toggled(text.value, mode)
+    text.callback?.(text.value)
+  })
   combo.tooltip = 'Adds a mode to the list of modes, or removes it if it is there.'
-  node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])])
 }
 
 /**

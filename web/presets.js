@@ -1,35 +1,26 @@
 // @ts-check
 // Block weights on a node: the label and the hint of lbw, and a combo at the end that writes a preset's weights into
 // it. The combo is an input aid and not saved.
+import { widgetOf } from './graph.js'
+import { addChoice, CHOOSE } from './input_aid.js'
 
-const CHOOSE = 'choose…'
 const LABEL = 'block weights'
 const COMBO = 'lbw preset'
 
 /** @param {any} node */
 export function offerPresets(node) {
   const presets = presetsOf(node)
-  const lbw = find(node, 'lbw')
+  const lbw = widgetOf(node, 'lbw')
   if (!lbw) return
   // a translation has its own
   if (!lbw.label || lbw.label === 'lbw') lbw.label = LABEL
   showHint(lbw, node.constructor.nodeData?.input?.required?.lbw?.[1]?.placeholder ?? '')
   if (!Object.keys(presets).length) return
-  const combo = node.addWidget(
-    'combo',
-    COMBO,
-    CHOOSE,
-    (/** @type {string} */ name) => {
-      if (!(name in presets)) return
-      lbw.value = `${name}:${presets[name]}`
-      lbw.callback?.(lbw.value)
-      combo.value = CHOOSE
-    },
-    { values: [CHOOSE, ...Object.keys(presets)], serialize: false }
-  )
-  combo.serialize = false
+  const combo = addChoice(node, COMBO, Object.keys(presets), (name) => {
+    lbw.value = `${name}:${presets[name]}`
+    lbw.callback?.(lbw.value)
+  })
   combo.label = 'block preset'
-  node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])])
   combo.tooltip =
     'Writes the weights of a preset into block weights, where you can edit them. Lists those for the recognised model.'
 }
@@ -40,7 +31,7 @@ export function offerPresets(node) {
  * @param {string[] | null} names
  */
 export function limitPresets(node, names) {
-  const combo = find(node, COMBO)
+  const combo = widgetOf(node, COMBO)
   if (!combo) return
   const all = Object.keys(presetsOf(node))
   const offered = names === null ? all : all.filter((name) => names.includes(name))
@@ -64,9 +55,3 @@ function showHint(widget, hint) {
 function presetsOf(node) {
   return node.constructor.nodeData?.input?.required?.lbw?.[1]?.presets ?? {}
 }
-
-/**
- * @param {any} node
- * @param {string} name
- */
-const find = (node, name) => node.widgets?.find((/** @type {any} */ widget) => widget.name === name)

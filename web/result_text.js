@@ -3,6 +3,7 @@
 // properties: a widget's value is saved by position and would take the place of a widget that a later version adds. It
 // is no part of the prompt.
 import { app } from '../../scripts/app.js'
+import { widgetOf } from './graph.js'
 
 const NAME = 'result'
 const FAILED = 'Error: '
@@ -120,4 +121,4 @@ function growTo(node, width) {
 }
 
 /** @param {any} node */
-const boxOf = (node) => node?.widgets?.find((/** @type {any} */ each) => each.name === NAME)
+const boxOf = (node) => widgetOf(node, NAME)

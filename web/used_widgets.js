@@ -1,6 +1,7 @@
 // @ts-check
 // Greys out or hides the widgets that the chosen mode ignores. The server says which ones: the `uses` option of a combo
 // maps a widget to the choices that use it, and with its option `hides` the others disappear.
+import { widgetOf } from './graph.js'
 
 /**
  * The combos of a node that have a `uses` option.
@@ -18,13 +19,13 @@ function combosWithUses(nodeData) {
  */
 export function greyOut(node) {
   for (const [name, uses, hides] of combosWithUses(node.constructor.nodeData)) {
-    const combo = find(node, name)
+    const combo = widgetOf(node, name)
     if (!combo) continue
     const slot = (node.inputs ?? []).findIndex((/** @type {any} */ input) => input.widget?.name === name)
     const linked = slot >= 0 && node.isInputConnected(slot)
     let changed = false
     for (const [other, choices] of Object.entries(uses)) {
-      const widget = find(node, other)
+      const widget = widgetOf(node, other)
       if (!widget) continue
       const ignored = !linked && !choices.includes(combo.value)
       widget.disabled = ignored
@@ -41,7 +42,7 @@ export function greyOut(node) {
  */
 export function watchCombos(node) {
   for (const [name] of combosWithUses(node.constructor.nodeData)) {
-    const combo = find(node, name)
+    const combo = widgetOf(node, name)
     if (!combo) continue
     const before = combo.callback
     combo.callback = function (/** @type {any[]} */ ...args) {
@@ -86,9 +87,3 @@ function hide(node, widget, hidden) {
 function fit(node) {
   if (node.computeSize && node.setSize) node.setSize([node.size[0], node.computeSize()[1]])
 }
-
-/**
- * @param {any} node
- * @param {string} name
- */
-const find = (node, name) => node.widgets?.find((/** @type {any} */ widget) => widget.name === name)

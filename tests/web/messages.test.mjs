@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
-import { clearMessages, nodeAt, showError, showWarnings } from '../../web/messages.js'
+import { clearMessages, showError, showWarnings } from '../../web/messages.js'
 import { makeRoomForText } from '../../web/result_text.js'
 import { FakeGraph, FakeNode } from './fakes.mjs'
 import { app } from './stubs/app.mjs'
@@ -78,15 +78,6 @@ test('a page without toasts shows the error in the box alone', () => {
     app.extensionManager = manager
   }
   assert.equal(merger.widgets[0].value, 'Error: density is 0.')
-})
-
-test('an id leads through subgraphs', () => {
-  const inner = new FakeGraph()
-  const nested = inner.add(new FakeNode())
-  Object.assign(merger, { subgraph: inner })
-  assert.equal(nodeAt(app.rootGraph, `${merger.id}:${nested.id}`), nested)
-  assert.equal(nodeAt(app.rootGraph, merger.id), merger)
-  for (const id of ['8', `${merger.id}:8`, '8:1', `${merger.id}:${nested.id}:1`]) assert.equal(nodeAt(app.rootGraph, id), null)
 })
 
 test("the page's own notice of the same failure is closed, one of several errors is not", () => {
