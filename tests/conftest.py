@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import types
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests by their folder, by their fixtures, and fuzz tests by their file's name."""
+    """Marks tests by their folder, by their fixtures, fuzz tests by their file's name, and cases of sampled tests."""
+    cases: Counter[str] = Counter()
     for item in items:
+        if sampled := item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            if cases[test] % sampled.args[0]:
+                item.add_marker("slow")
+            cases[test] += 1
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in ("browser", "cuda"):
             item.add_marker(folder)

@@ -528,6 +528,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 LORAS = [SD_ATTENTION, SD_CONV, SDXL_ATTENTION, FLUX_ALL[:2], WAN, Z_IMAGE[:2], UNKNOWN, [TEXT_ENCODER], []]
 
 
+@pytest.mark.fuzz
 @settings(max_examples=400, deadline=None)
 @given(
     spec=st.one_of(st.text(), notation, notation.map("%".__add__)),
@@ -543,6 +544,7 @@ def test_any_text_gives_a_lora_or_a_lora_error(spec: str, names: list[str]):
         assert set(result.modules) <= set(lora.modules)
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(vector=st.lists(finite, min_size=17, max_size=17))
 def test_a_vector_of_any_numbers_is_applied_exactly(vector: list[float]):

@@ -275,6 +275,7 @@ def test_unreadable_preset_files_are_refused(tmp_path: Path):
         read_presets(tmp_path / "nowhere.txt")
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(line=st.one_of(st.text(), notation))
 def test_any_preset_file_gives_presets_or_a_lora_error(tmp_path_factory: pytest.TempPathFactory, line: str):

@@ -96,6 +96,7 @@ def test_tensors_stay_in_the_file(tensors: dict[str, Tensor], tmp_path: Path):
         adapter.dense()
 
 
+@pytest.mark.sampled(3)
 @each_kind
 @pytest.mark.parametrize("mode", ["concat", "add_svd", "ties_svd"])
 def test_lazy_and_in_memory_loras_merge_and_save_equal(tensors: dict[str, Tensor], mode: str, tmp_path: Path):

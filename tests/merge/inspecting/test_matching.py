@@ -86,6 +86,7 @@ def test_nothing_to_look_into_is_an_error():
         inspect([])
 
 
+@pytest.mark.slow
 def test_no_dense_delta_is_formed_where_there_are_factors():
     shapes = {LINEAR: (2000, 1800), CONV3: (640, 320, 3, 3)}
     loras = [make_lora(seed, shapes=shapes) for seed in (1, 2)]
@@ -94,6 +95,7 @@ def test_no_dense_delta_is_formed_where_there_are_factors():
     assert seen.elements < 640 * 320 * 9 / 10
 
 
+@pytest.mark.slow
 def test_it_takes_about_as_long_as_an_exact_merge():
     shapes = {LINEAR.replace("blocks_0", f"blocks_{n}"): (640, 1280) for n in range(24)}
     loras = [make_lora(seed, shapes=shapes, ranks=(32,)) for seed in (1, 2)]

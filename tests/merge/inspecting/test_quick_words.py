@@ -84,6 +84,7 @@ def test_only_some_weights_are_measured(monkeypatch: pytest.MonkeyPatch):
     assert 2 <= len(measured) <= 2 * math.ceil(module.SHARE_SAMPLED * COUNT + 1)
 
 
+@pytest.mark.slow
 def test_it_takes_a_small_part_of_an_exact_merge():
     """Bounded at 5 % on real LoRAs; here loosely, because small weights leave more to the bookkeeping."""
     loras = [lora("a", 1000), lora("b", 2000)]

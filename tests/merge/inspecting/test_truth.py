@@ -75,6 +75,7 @@ def test_numbers_of_the_whole_and_of_blocks():
     assert close(blocks["TE1-00"].share, np.linalg.norm(text) ** 2 / total)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("first", "second"), [*product(MATRICES, MATRICES)])
 def test_pairs_of_families(first: str, second: str):
     states = FAMILIES[first](1), FAMILIES[second](7)

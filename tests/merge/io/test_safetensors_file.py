@@ -279,6 +279,7 @@ def test_an_oversized_header_length_allocates_nothing(tmp_path: Path):
         read_all(path)
 
 
+@pytest.mark.fuzz
 @examples(300)
 @given(st.data())
 def test_any_damage_is_refused_or_harmless(data: st.DataObject):

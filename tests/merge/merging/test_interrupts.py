@@ -126,6 +126,7 @@ class Pauses:
         self.longest, self.calls, self.last = max(self.longest, now - self.last), self.calls + 1, now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ties_svd", "dare_ties_svd", "ties", "add_svd"])
 def test_a_merge_of_a_large_module_calls_check_every_second(mode: str, monkeypatch: pytest.MonkeyPatch):
     loras = [make_lora(seed, shapes={LINEAR: (4096, 4096)}, ranks=[16]) for seed in (1, 2)]

@@ -51,6 +51,7 @@ from lora_pack.tests.support.merging import (
 PRUNING = ("ties", "dare_linear", "dare_ties", "magnitude_prune")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", [*KINDS, MIXED])
 @pytest.mark.parametrize("mode", ALL_MODES)
 @pytest.mark.parametrize("density", [1.0, 0.57])
@@ -67,6 +68,7 @@ def test_pruning_keeps_the_first_of_tied_magnitudes(mode: str, density: float):
     assert_merged(merge(mode, loras, density), mode, loras, density)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("first, second", [("float16", "float16"), ("bfloat16", "float16"), ("float16", "float32")])
 @pytest.mark.parametrize("mode", ALL_MODES)
 def test_inputs_are_not_rounded_before_the_merge(mode: str, first: str, second: str):
@@ -318,6 +320,7 @@ def test_a_zero_lora_gives_zeros(mode: str, side: str):
         assert module.rank == 1 or mode in FACTOR_MODES
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("mode", ALL_MODES)
 @pytest.mark.parametrize("alpha", [0.0, -0.0, -4.0, 1e-3])
 def test_unusual_alphas_are_valid(mode: str, alpha: float):

@@ -48,6 +48,7 @@ SMALL = {LINEAR: (40, 35), CONV3: (12, 5, 3, 3)}
 BIG = (300, 400)  # large enough for the subspace iteration to run at rank 8
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("rank", [1, 3, 8, 20])
 @pytest.mark.parametrize("spectrum", SPECTRA)
 @pytest.mark.parametrize("mode", DELTA_MODES)
@@ -59,6 +60,7 @@ def test_the_truncation_error_is_near_the_least_possible(mode: str, spectrum: st
         assert_truncated_well(merged, mode, loras, 0.5, seed=5)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", [*KINDS, MIXED])
 @pytest.mark.parametrize("mode", DELTA_MODES)
 def test_every_kind_of_weight_is_truncated_well(mode: str, kind: str):

@@ -79,6 +79,7 @@ def test_a_mask_is_the_same_in_every_version():
     assert checksum(random_mask(MaskStream(42, "model:mid_block", 2, "down"), 0.3, (123, 45))) == GOLDEN
 
 
+@pytest.mark.slow
 def test_a_mask_is_the_same_in_another_process():
     code = (
         "import hashlib, random\n"

@@ -77,6 +77,7 @@ def assert_equals_the_oracle(
 # Any number of LoRAs, ranks, kinds of weights
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
 @pytest.mark.parametrize("shapes", [SMALL, WIDE], ids=["ranks above the sides", "ranks below the sides"])
 @each_density
@@ -87,6 +88,7 @@ def test_any_number_of_loras(mode: str, density: float, shapes: Mapping, count: 
     assert_equals_the_oracle(mode, [at(lora, w) for lora, w in zip(loras, strengths, strict=False)], density)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", [*KINDS, MIXED])
 @each_density
 def test_every_kind_of_weight(mode: str, density: float, kind: str):
@@ -327,6 +329,7 @@ def test_masks_follow_the_seed(mode: str, seed: int):
     assert_equals_the_oracle(mode, loras, 0.5, seed)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("rank", [0, 1, 2, 4, 7])
 @each_density
 def test_truncation_is_near_the_least_possible_error(mode: str, density: float, rank: int):

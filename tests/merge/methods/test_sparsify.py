@@ -86,6 +86,7 @@ def test_pruning_keeps_what_a_stable_sort_puts_first(m: int, n: int, density: fl
     assert np.array_equal(sparse(prune_magnitude, matrix, density, rows).double().numpy(), expected)
 
 
+@pytest.mark.fuzz
 @given(
     st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.0, 1.5, 1e-45, 1e-38, -3e38, 0.1]), min_size=2, max_size=60),
     st.integers(1, 59),
@@ -105,6 +106,7 @@ def test_the_threshold_searches_for_cpu_and_gpu_agree(values: list[float], k: in
     assert also_kept == kept or also_tied == also_kept  # not counted where all of that magnitude are kept
 
 
+@pytest.mark.slow
 def test_pruning_counts_exactly_beyond_2_to_the_24_ties():
     """2^24 + 3 equal magnitudes: a count in float32 would stop at 2^24."""
     n = 2**24 + 3

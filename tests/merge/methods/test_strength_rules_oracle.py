@@ -56,6 +56,7 @@ def assert_equals_the_oracle(
         assert oracle.distance(oracle.module_delta(module), expected) <= EXACT, name
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("density", [1.0, 0.6])
 @pytest.mark.parametrize("rule", STRENGTH_RULES)
 @each_mode
@@ -64,6 +65,7 @@ def test_strength_rules(mode: str, rule: str, density: float):
     assert_equals_the_oracle(mode, three(), density, strength_rule=rule)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("rule", WEIGHT_RULES)
 @each_mode
 def test_rules_of_weights(mode: str, rule: str):
@@ -75,6 +77,7 @@ def test_both_rules_together(mode: str):
     assert_equals_the_oracle(mode, three(), 0.6, strength_rule="of the sum", weights="equal energy")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("rule", ["of the sum", "of the strongest", "as if orthogonal"])
 @each_mode
 def test_the_rule_comes_before_the_cut_to_a_rank(mode: str, rule: str):
