@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tools.comfy_server import Server
+from lora_pack.tools.make_lora import write_lora
 from lora_pack.tools.workflows import CHECKPOINT, CLIP, MODEL, checkpoint, lora_chain, node, picture
 from safetensors.torch import load_file, save_file
 
@@ -19,6 +21,7 @@ Prompt = dict[str, Any]
 BESIDE = "beside the weights"
 LOADED = "loaded completely"  # what ComfyUI logs when it loads a model's weights
 INT8 = "int8.safetensors"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def loader(name: str, strength: float = 1.0) -> dict[str, Any]:
@@ -149,6 +152,58 @@ def test_what_cannot_be_beside_the_weights_is_patched_and_named(server: Server, 
     assert divided == f"82 beside the weights. Patched into them, because they can't be beside them: {reasons}."
     found = pixels(*server.images(outputs, "picture"))
     assert same(found, wanted), differs(found, wanted)
+
+
+def test_parts_of_a_fused_layer_and_swapped_halves_get_their_rows(
+    server: Server, comfyui_folder: Path, comfyui_python: Path
+):
+    """SD 3 has q, k and v in one layer, and its final layer's halves in another order than diffusers."""
+    files = [server.base / "models" / kind / "beside_sd3.safetensors" for kind in ("diffusion_models", "vae")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([comfyui_python, ROOT / "tools" / "make_sd3_checkpoint.py", comfyui_folder, *files], check=True)
+    parts = [(f"transformer.transformer_blocks.0.attn.to_{part}", 128, 128, False) for part in "qv"]
+    modules = [*parts, ("transformer.norm_out.linear", 256, 128, False)]
+    write_lora(server.loras / "beside_sd3.safetensors", rank=16, seed=3, modules=modules)
+    common = {
+        **checkpoint(),
+        "model": node("UNETLoader", unet_name=files[0].name, weight_dtype="default"),
+        "vae": node("VAELoader", vae_name=files[1].name),
+        "lora": loader("beside_sd3.safetensors", 3.0),
+    }
+    shown: dict[str, np.ndarray] = {}
+    for how in ("patch weights", BESIDE):
+        apply = node("PM LoRA Apply", model=["model", 0], lora=["lora", 0], how=how)
+        outputs = server.run({**common, "apply": apply, **picture(["apply", 0], CLIP, ["vae", 0], prefix="sd3")})
+        assert outputs["apply"]["text"][0].startswith("3 of 3 modules applied.")
+        shown[how] = pixels(*server.images(outputs, "picture"))
+    assert outputs["apply"]["text"][0].endswith("3 beside the weights.")
+    base = sampled(server, {**common, **picture(["model", 0], CLIP, ["vae", 0], prefix="sd3")})
+    for file in (*files, server.loras / "beside_sd3.safetensors"):
+        file.unlink()
+    assert differs(base, shown[BESIDE]) > 2
+    assert same(shown[BESIDE], shown["patch weights"]), differs(shown[BESIDE], shown["patch weights"])
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_comfyuis_own_bypass_adds_up_with_ours(server: Server, ours_first: bool):
+    if not server.object_info("LoraLoaderBypass"):
+        pytest.skip("this ComfyUI has no bypass")
+    nodes, model, clip = lora_chain([("a.safetensors", 0.9, 1.0), ("b.safetensors", 0.6, 0.5)])
+    wanted = sampled(server, {**checkpoint(), **nodes, **picture(model, clip)})
+    first = (MODEL, CLIP) if ours_first else (["theirs", 0], ["theirs", 1])
+    second = (["apply", 0], ["apply", 1]) if ours_first else (MODEL, CLIP)
+    last = "theirs" if ours_first else "apply"
+    inputs = {"lora_name": "b.safetensors", "strength_model": 0.6, "strength_clip": 0.5}
+    prompt = {
+        **checkpoint(),
+        "a": loader("a.safetensors"),
+        "apply": node("PM LoRA Apply", model=first[0], clip=first[1], lora=["a", 0], strength_model=0.9, how=BESIDE),
+        "theirs": node("LoraLoaderBypass", model=second[0], clip=second[1], **inputs),
+    }
+    for turn in range(2):  # the second time over hooks that were taken off and put on again
+        found = sampled(server, {**prompt, **picture([last, 0], [last, 1], prefix=f"bypass {turn}")})
+        assert same(found, wanted), differs(found, wanted)
 
 
 def test_another_strength_alone_does_not_load_the_model_again(server: Server):
