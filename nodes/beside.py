@@ -55,6 +55,8 @@ class LayerHook:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
         x = args[0] if args else next(iter(kwargs.values()))
+        if output.requires_grad:  # autograd may need it as it is
+            output = output.clone()
         channel = self.layer.channel
         for part in self._parts_for(x):
             added = part.product.of(x, self.layer)

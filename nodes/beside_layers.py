@@ -69,4 +69,5 @@ def skips_forward(model: nn.Module, path: str) -> bool:
         return False
     *parents, _ = path.split(".")
     near = [".".join(parents[:end]) for end in range(max(1, len(parents) - 1), len(parents) + 1)]
-    return any(_FUSED in type(module_at(model, parent)).forward.__code__.co_names for parent in near)
+    forwards = [getattr(type(module_at(model, parent)).forward, "__code__", None) for parent in near]
+    return any(code is not None and _FUSED in code.co_names for code in forwards)
