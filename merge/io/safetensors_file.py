@@ -47,8 +47,8 @@ DTYPES: dict[str, torch.dtype] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-# Types of block scales and of narrower numbers, which torch has only in newer versions or not at all.
-QUANTISED = {"F8_E8M0": "MXFP8 or another block format", "F6_E2M3": "MXFP6", "F6_E3M2": "MXFP6", "F4": "MXFP4"}
+# The type of MXFP8's scales, which only newer versions of torch have.
+BLOCK_SCALE = "F8_E8M0"
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # numpy's dtype, or one of the same size where numpy lacks the type.
 NUMPY_DTYPES: dict[torch.dtype, type[np.generic]] = {
@@ -194,11 +194,10 @@ def _entry(name: str, entry: object, source: str) -> tuple[torch.dtype, tuple[in
     _require(isinstance(entry, dict), source, f"the entry of tensor {name} is not a table")
     assert isinstance(entry, dict)
     dtype = DTYPES.get(str(entry.get("dtype")))
-    if str(entry.get("dtype")) in QUANTISED:
+    if entry.get("dtype") == BLOCK_SCALE:
         raise LoraError(
-            f"{source}: tensor {name} ({entry['dtype']}) shows that it is quantised as {QUANTISED[entry['dtype']]}, so "
-            "nothing can be added to it or subtracted from it. Use the model in float16, bfloat16 or float8, and "
-            "quantise the result."
+            f"{source}: tensor {name} has the type {BLOCK_SCALE} of a model quantised as MXFP8: nothing can be added "
+            "to it or subtracted from it. Use the model in float16, bfloat16 or float8, and quantise the result."
         )
     if dtype is None:
         raise LoraError(
