@@ -239,7 +239,7 @@ def quantised(server: Server, comfyui_folder: Path, request: pytest.FixtureReque
         if ".transformer_blocks." in key and weight.ndim == 2:
             stem = key.removesuffix(".weight")
             rounded, scale = quantised_as(kind, weight)
-            small |= {key: rounded, f"{stem}.weight_scale": scale, f"{stem}.comfy_quant": settings}
+            small |= {key: rounded, f"{stem}.weight_scale": scale, f"{stem}.comfy_quant": settings.clone()}
             whole[key] = rounded.float() * scale
     names = f"{kind}.safetensors", f"of_{kind}.safetensors"
     for name, tensors in zip(names, (small, whole), strict=True):
