@@ -251,7 +251,7 @@ def quantised(server: Server, comfyui_folder: Path, request: pytest.FixtureReque
 
 # Measured in levels of 255, beside and patched: int8 4.7 and 13.4. Without a LoRA the int8 model itself differs by 6.4,
 # because it rounds activations.
-@pytest.mark.parametrize("quantised", ["int8_tensorwise", "float8_e4m3fn"], indirect=True)
+@pytest.mark.parametrize("quantised", ["int8_tensorwise"], indirect=True)
 def test_a_quantised_model_comes_nearer_to_the_unquantised_one_than_by_patching(
     server: Server, quantised: tuple[str, str]
 ):
