@@ -20,11 +20,14 @@ from ..merge.formats.key_styles import loadable_form
 from ..merge.names import compatible
 from ..merge.names.prefixes import is_text_encoder
 from . import comfy_bridge
+from .beside import add_beside, plan
 from .inputs import USE_CATEGORY, lora_input, require_lora, strength_input
 from .peft_dora_patch import add_peft_dora, without_peft_dora
 from .stack import stack_input, stack_state, sum_of
 
 log = logging.getLogger(__name__)
+
+PATCH, BESIDE = "patch weights", "beside the weights"
 
 
 class ApplyLora:
@@ -58,6 +61,15 @@ class ApplyLora:
                     "A LoRA stack, from this pack or another: the exact sum of its LoRAs is applied, plus lora if both "
                     "are connected."
                 ),
+                "how": (
+                    [PATCH, BESIDE],
+                    {
+                        "default": PATCH,
+                        "tooltip": "patch weights: adds the LoRA to the model's weights, as ComfyUI's loader does. "
+                        "beside the weights: computes it next to each layer, a little slower. The weights of int8, "
+                        "fp8 and FP4 models aren't rounded again, and another strength doesn't load the model again.",
+                    },
+                ),
             },
         }
 
@@ -73,15 +85,21 @@ class ApplyLora:
         strength_model: float = 1.0,
         strength_clip: float = 1.0,
         lora_stack: object = None,
+        how: str = PATCH,
     ) -> dict:
         given = None if lora is None else require_lora(lora, "lora")
         lora = sum_of(given, lora_stack, model, clip).with_strengths(strength_model, strength_clip)
-        applied = apply_lora(model, clip, lora, comfy_bridge.progress())
+        beside: list[str] = []
+        if how == BESIDE:
+            *applied, text = apply_beside(model, clip, lora, comfy_bridge.progress())
+            beside = [text] if text else []
+        else:
+            applied = apply_lora(model, clip, lora, comfy_bridge.progress())
         covered = coverage(model, clip, lora)
-        shown: dict[str, list[str]] = {"text": ["\n".join([covered.text, *lora.notes])]}
+        shown: dict[str, list[str]] = {"text": ["\n".join([covered.text, *beside, *lora.notes])]}
         if not covered.complete:
             shown["warnings"] = [f"{lora.name}: {covered.text}"]
-        return {"ui": shown, "result": applied}
+        return {"ui": shown, "result": tuple(applied)}
 
 
 def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = no_progress) -> tuple[Any, Any]:
@@ -97,6 +115,26 @@ def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = no_progre
     model, clip = comfy.sd.load_lora_for_models(model, clip, tensors, lora.strength_model, lora.strength_clip)
     add_peft_dora(model, clip, lora)
     return model, clip
+
+
+def apply_beside(model: Any, clip: Any, lora: Lora, progress: Progress = no_progress) -> tuple[Any, Any, str]:
+    """Clones of model and clip (which may be None) with the LoRA beside their layers, and a line that says so.
+
+    What can't be beside them is patched as by ``apply_lora``, and a model without any of that keeps its patches, so
+    that ComfyUI doesn't load it again. Raises LoraError as ``apply_lora`` does.
+    """
+    if _does_nothing(lora):
+        return model, clip, ""
+    _require_its_model(model, lora)
+    parts = plan(model, clip, lora)
+    patched_model, _ = apply_lora(model, None, parts.rest_of_model, progress)
+    _, patched_clip = apply_lora(None, clip, parts.rest_of_clip, progress)
+    model = patched_model.clone()
+    add_beside(model, parts.of_model)
+    if clip is not None:
+        clip = patched_clip.clone()
+        add_beside(clip.patcher, parts.of_clip)
+    return model, clip, parts.text
 
 
 def _require_its_model(model: Any, lora: Lora) -> None:

@@ -19,8 +19,8 @@ AS_THE_FILE = "as the file"
 
 class BakeLora:
     DESCRIPTION = (
-        "Writes a copy of a checkpoint or diffusion model with a LoRA added to its weights. The copy gives the same "
-        "picture without the LoRA, and takes the memory of one tensor to make."
+        "Writes a copy of a checkpoint, diffusion model or text encoder with a LoRA added to its weights. The copy "
+        "gives the same picture without the LoRA, and takes the memory of one tensor to make."
     )
     CATEGORY = USE_CATEGORY
     SEARCH_ALIASES = ["bake lora", "merge lora into checkpoint", "lora to checkpoint", "save checkpoint", "power merge"]
@@ -38,12 +38,12 @@ class BakeLora:
                 "model_file": (
                     model_names(),
                     {
-                        "tooltip": "The checkpoint or diffusion model to copy, as .safetensors. It isn't loaded into "
-                        "memory and stays as it is.",
+                        "tooltip": "The checkpoint, diffusion model or text encoder to copy, as .safetensors. It isn't "
+                        "loaded into memory and stays as it is.",
                     },
                 ),
                 "strength_model": strength_input("Multiplies the LoRA's strength in the model."),
-                "strength_clip": strength_input("Multiplies the LoRA's strength in the text encoders of a checkpoint."),
+                "strength_clip": strength_input("Multiplies the LoRA's strength in text encoders."),
                 "file_name": (
                     "STRING",
                     {
@@ -97,4 +97,5 @@ class BakeLora:
             log.warning("%s", note)
         # below ComfyUI's folder, as the loaders list it; the log has the whole path
         shown = f"{kind}/{baked.path.relative_to(folder).as_posix()}"
-        return {"ui": {"text": [shown, f"{baked.changed} tensors changed.", *baked.notes]}}
+        text = [shown, f"{baked.changed} tensors changed.", *baked.notes]
+        return {"ui": {"text": text, "saved_model": [shown]}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
+from comfy.model_patcher import get_key_weight
 
 from ..merge.compute.context import Compute, Progress
 from ..merge.compute.devices import with_index
@@ -155,8 +156,26 @@ def base_weights(model: Any, clip: Any) -> dict[str, BaseWeight]:
     weights: dict[str, BaseWeight] = {}
     for patcher in (model, getattr(clip, "patcher", None)):
         if patcher is not None:
-            weights |= {key: _base_weight(*patches[0]) for key, patches in patcher.get_key_patches().items()}
+            weights |= {key: _base_weight(*weight) for key, weight in _unpatched(patcher)}
     return weights
+
+
+def _unpatched(patcher: Any) -> Iterator[tuple[str, tuple[torch.Tensor, Callable[..., torch.Tensor]]]]:
+    """The unpatched parameters by key, each with the function that dequantises it.
+
+    ComfyUI 0.33's own get_key_patches fails for quantised models, whose scales are keys without a parameter.
+    """
+    for key in patcher.model_state_dict():
+        try:
+            weight, _, convert = get_key_weight(patcher.model, key)
+        except AttributeError:
+            continue
+        if key in patcher.hook_backup:
+            weight = patcher.hook_backup[key][0]
+        elif key in patcher.backup:
+            weight = patcher.backup[key].weight
+        if weight is not None:
+            yield key, (weight, convert or (lambda values, **_: values))
 
 
 def _base_weight(weight: torch.Tensor, convert: Callable[..., torch.Tensor]) -> BaseWeight:
@@ -168,7 +187,7 @@ def architecture_of_model(model: Any) -> Architecture | None:
     """The architecture that a model's weight names and shapes identify; None if it is unknown or no model is given."""
     if model is None:
         return None
-    shapes = {key: tuple(patches[0][0].shape) for key, patches in model.get_key_patches(MODEL_PREFIX).items()}
+    shapes = {key: tuple(weight.shape) for key, (weight, _) in _unpatched(model) if key.startswith(MODEL_PREFIX)}
     return recognise({key.removesuffix(".weight"): s for key, s in shapes.items() if key.endswith(".weight")})
 
 

@@ -25,7 +25,10 @@ class ExtractLora:
         models = model_names()
         return {
             "required": {
-                "tuned": (models, {"tooltip": "The tuned checkpoint or diffusion model, as .safetensors."}),
+                "tuned": (
+                    models,
+                    {"tooltip": "The tuned checkpoint, diffusion model or text encoder, as .safetensors."},
+                ),
                 "base": (models, {"tooltip": "The model that it was tuned from: a file of the same kind of model."}),
                 "rank": rank_input(
                     32,

@@ -1,4 +1,4 @@
-"""The model files that nodes offer: checkpoints and diffusion models, as ComfyUI lists them."""
+"""The model files that nodes offer: checkpoints, diffusion models and text encoders, as ComfyUI lists them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..merge.models.model_file import ENDINGS
 from . import comfy_bridge
 
 # ComfyUI's names of the folders. A choice is the folder's name, a slash, and the file's name below it.
-FOLDERS = ("checkpoints", "diffusion_models")
+FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
 
 
 def model_names() -> list[str]:
@@ -34,7 +34,7 @@ def model_state(choice: str) -> tuple[int, ...] | None:
 def folder_of(choice: str) -> tuple[str, Path]:
     """Where a file made from the chosen one is written: the name of ComfyUI's folder, and its path.
 
-    That is the first one of the same kind, but not the older models/unet if there is one called diffusion_models.
+    That is the first one of the same kind, but not the older models/unet or models/clip if there is one with the name.
     """
     name = choice.partition("/")[0]
     folders = [Path(path) for path in folder_paths.get_folder_paths(name)]

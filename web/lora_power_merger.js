@@ -13,7 +13,7 @@ import { forgetFacts } from './lora_facts.js'
 import { menuItems } from './menu.js'
 import { clearMessages, showError, showWarnings } from './messages.js'
 import { offerModes } from './mode_list.js'
-import { refreshFiles } from './new_files.js'
+import { LORA_LISTS, MODEL_LISTS, refreshFiles } from './new_files.js'
 import { rankInSearch } from './node_search.js'
 import { mendWorkflow } from './older_packs.js'
 import { makeRoomForPicture, widenForPicture } from './picture_size.js'
@@ -47,6 +47,14 @@ const isOurs = (nodeData) => /^(XY: )?PM /.test(nodeData?.name ?? '')
 
 /** @param {any} nodeData */
 const growsLoras = (nodeData) => Boolean(nodeData?.input?.optional?.lora1?.[1]?.growing)
+
+/**
+ * Put files that a run wrote into the page's lists.
+ * @param {import('./new_files.js').List[]} lists
+ */
+function refresh(lists) {
+  void refreshFiles(allNodes(rootGraph()), globalThis.LiteGraph.registered_node_types, lists)
+}
 
 /**
  * Call a handler after a method of a class, on top of whatever other extensions have installed there.
@@ -102,12 +110,13 @@ app.registerExtension({
       })
     }
     after(nodeType.prototype, 'onExecuted', function (output) {
-      if (output?.text) showText(this, output.text, output.saved?.[0])
+      if (output?.text) showText(this, output.text, (output.saved ?? output.saved_model)?.[0])
       if (output?.warnings) showWarnings(this, output.warnings)
       if (output?.saved) {
         forgetFacts()
-        refreshFiles(allNodes(rootGraph()), globalThis.LiteGraph.registered_node_types)
+        refresh(LORA_LISTS)
       }
+      if (output?.saved_model) refresh(MODEL_LISTS)
       if (output?.picture_size) makeRoomForPicture(this, output.picture_size)
     })
   },

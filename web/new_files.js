@@ -1,23 +1,34 @@
 // @ts-check
-// Puts a LoRA that was just saved into every list of LoRA files on the page, so that it can be chosen without a reload.
+// Puts a file that was just written into every list of such files on the page, so that it can be chosen without a reload.
 import { api } from '../../scripts/api.js'
 
-const LOADER = 'PM LoRA Loader'
-const FOLDERS = 'PM LoRA from Folder'
-
+/** @typedef {{type: string, input: string, name: RegExp}} List a node with a list of files, its input, and the names of all inputs that can have this list */
 /** @typedef {{name: RegExp, before: string[], now: string[]}} Change of the lists of inputs with such a name */
 
+/** @type {List[]} */
+export const LORA_LISTS = [
+  { type: 'PM LoRA Loader', input: 'lora_name', name: /lora/i },
+  { type: 'PM LoRA from Folder', input: 'folder', name: /^folder$/ }
+]
+/** @type {List[]} */
+export const MODEL_LISTS = [
+  { type: 'PM LoRA Bake', input: 'model_file', name: /^(model_file|tuned|base)$/ },
+  { type: 'CheckpointLoaderSimple', input: 'ckpt_name', name: /ckpt|checkpoint/i },
+  { type: 'UNETLoader', input: 'unet_name', name: /unet|diffusion|model/i },
+  { type: 'CLIPLoader', input: 'clip_name', name: /clip|encoder/i }
+]
+
 /**
- * Read the server's list of LoRA files and update the nodes on the page and the definitions of those to come.
+ * Read the server's lists of files and update the nodes on the page and the definitions of those to come.
  * @param {Iterable<any>} nodes all nodes of the workflow
  * @param {Record<string, any>} types LiteGraph's registered node types
+ * @param {List[]} lists those that a new file can be in
  */
-export async function refreshFiles(nodes, types) {
-  const [loader, folders] = await Promise.all([LOADER, FOLDERS].map(definition))
-  const changes = [
-    change(/lora/i, types[LOADER], loader, 'lora_name'),
-    change(/^folder$/, types[FOLDERS], folders, 'folder')
-  ].filter((each) => each !== null)
+export async function refreshFiles(nodes, types, lists = LORA_LISTS) {
+  const found = await Promise.all(lists.map(({ type }) => definition(type)))
+  const changes = lists
+    .map(({ type, input, name }, index) => change(name, types[type], found[index], input))
+    .filter((each) => each !== null)
   if (!changes.length) return
   for (const type of Object.values(types)) updateDefinition(type.nodeData, changes)
   for (const node of nodes) {
@@ -47,10 +58,21 @@ async function definition(type) {
  * @returns {Change | null} null if nothing changed
  */
 function change(name, type, fresh, input) {
-  const before = type?.nodeData?.input?.required?.[input]?.[0]
-  const now = fresh?.input?.required?.[input]?.[0]
+  const before = choices(type?.nodeData, input)
+  const now = choices(fresh, input)
   if (!before || !now || before.join('\n') === now.join('\n')) return null
   return { name, before: [...before], now }
+}
+
+/**
+ * The list of a required input, in either form of ComfyUI's definitions.
+ * @param {any} nodeData
+ * @param {string} input
+ * @returns {string[] | undefined}
+ */
+function choices(nodeData, input) {
+  const [values, options] = nodeData?.input?.required?.[input] ?? []
+  return Array.isArray(values) ? values : options?.options
 }
 
 /**
@@ -70,7 +92,7 @@ function updateDefinition(nodeData, changes) {
 }
 
 /**
- * Replace the old files of an input's list by the new ones if it is a list of LoRA files. It may begin with one other
+ * Replace the old files of an input's list by the new ones if it is one of these. It may begin with one other
  * entry, such as None. The array stays the same: Nodes 2.0 in front end 1.49 draws a combo from a copy of its options.
  * @param {string} input
  * @param {any} values

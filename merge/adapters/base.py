@@ -16,6 +16,7 @@ from ..errors import LoraError
 from ..lazy import LazyTensor
 from ..names import Architecture
 from ..names.prefixes import is_text_encoder
+from .products import Dense, LowRank, Product
 
 WEIGHT, BIAS = "weight", "bias"
 
@@ -84,6 +85,11 @@ class Adapter(ABC):
         """A function that returns rows of ``dense()``. Families that can compute rows never hold the dense delta."""
         dense = self.dense()
         return lambda start, stop: dense[start:stop]
+
+    def product(self) -> Product:
+        """What the adapter adds to a layer's output, without the block weight. Only for weights, not for biases."""
+        factors = self.factors()
+        return Dense((self.dense(),), 1.0) if factors is None else LowRank(factors, self.scale)
 
     @abstractmethod
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import Adapter, Rows, worth_factors
+from ..adapters.products import ElementWise, Product
 from ..errors import DAMAGED, INCOMPLETE, LoraError
 from ..lazy import LazyTensor
 from .checks import ALPHA, read_alpha, require_matrices
@@ -70,6 +71,12 @@ class LohaModule(Adapter):
     def rows(self) -> Rows:
         (up1, down1), (up2, down2) = self._float32_factors()
         return lambda start, stop: (up1[start:stop] @ down1).mul_(up2[start:stop] @ down2).mul_(self.scale)
+
+    def product(self) -> Product:
+        if self.has_factors:
+            return super().product()
+        (up1, down1), (up2, down2) = self.first.factors(), self.second.factors()
+        return ElementWise((up1, down1, up2, down2), self.scale)
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         matrices = (self.first.a, self.first.b, self.second.a, self.second.b)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import Adapter, Rows, worth_factors
+from ..adapters.products import Kronecker, Product
 from ..errors import DAMAGED, LoraError
 from ..lazy import LazyTensor
 from .checks import ALPHA, read_alpha, require_float, require_matrices, shape_text
@@ -99,6 +100,10 @@ class LokrModule(Adapter):
             return (of_first[:, :, None] * of_second[:, None, :]).flatten(1).mul_(self.scale)
 
         return compute
+
+    def product(self) -> Product:
+        first, second = (up.float() @ down.float() for up, down in (self.first.factors(), self.second.factors()))
+        return Kronecker((first, second), self.scale)
 
     def tensors(self) -> Iterator[tuple[str, LazyTensor]]:
         for suffix, tensor in self.stored.items():

@@ -47,6 +47,8 @@ DTYPES: dict[str, torch.dtype] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+# The type of MXFP8's scales, which only newer versions of torch have.
+BLOCK_SCALE = "F8_E8M0"
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # numpy's dtype, or one of the same size where numpy lacks the type.
 NUMPY_DTYPES: dict[torch.dtype, type[np.generic]] = {
@@ -192,6 +194,11 @@ def _entry(name: str, entry: object, source: str) -> tuple[torch.dtype, tuple[in
     _require(isinstance(entry, dict), source, f"the entry of tensor {name} is not a table")
     assert isinstance(entry, dict)
     dtype = DTYPES.get(str(entry.get("dtype")))
+    if entry.get("dtype") == BLOCK_SCALE:
+        raise LoraError(
+            f"{source}: tensor {name} has the type {BLOCK_SCALE} of a model quantised as MXFP8: nothing can be added "
+            "to it or subtracted from it. Use the model in float16, bfloat16 or float8, and quantise the result."
+        )
     if dtype is None:
         raise LoraError(
             f"{source}: tensor {name} has the type {entry.get('dtype')}, which can't be merged. "

@@ -11,7 +11,16 @@ from ..errors import LoraError
 from ..io import safetensors_file
 from ..io.atomic_write import refusals_named
 from ..io.safetensors_file import StoredTensor
-from ..names import Architecture, StoredPart, Target, architecture_of_file, parts_of_file, resolve, structured
+from ..names import (
+    Architecture,
+    StoredPart,
+    Target,
+    architecture_of_file,
+    encoder_prefix,
+    parts_of_file,
+    resolve,
+    structured,
+)
 
 ENDINGS = (".safetensors", ".sft")
 _LORA_ENDINGS = (".lora_down.weight", ".lora_A.weight", ".lora_down.default.weight", ".hada_w1_a", ".lokr_w1")
@@ -50,7 +59,7 @@ class ModelFile:
 
 
 def read_model(path: Path) -> ModelFile:
-    """Read the header of a checkpoint or a diffusion model; no tensor is read before it is used.
+    """Read the header of a checkpoint, a diffusion model or a text encoder; no tensor is read before it is used.
 
     Raises LoraError if the file is missing, damaged, not safetensors, or a LoRA.
     """
@@ -62,7 +71,7 @@ def read_model(path: Path) -> ModelFile:
             raise LoraError(f"{path.name} is {kind}: models are read as .safetensors only. Choose such a copy of it.")
         tensors, metadata = safetensors_file.index(path)
     if any(key.endswith(_LORA_ENDINGS) for key in tensors):
-        raise LoraError(f"{path.name} is a LoRA. Choose a checkpoint or a diffusion model.")
+        raise LoraError(f"{path.name} is a LoRA. Choose a checkpoint, a diffusion model or a text encoder.")
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     architecture = architecture_of_file(shapes)
     return ModelFile(path, tensors, metadata, architecture, _parts(tensors, architecture))
@@ -83,5 +92,6 @@ def matrix_shape(shape: tuple[int, ...], transposed: bool = False) -> tuple[int,
 
 
 def _parts(tensors: Mapping[str, StoredTensor], architecture: Architecture | None) -> dict[str, tuple[Part, ...]]:
-    stored = parts_of_file(tensors, architecture)
+    shapes = {key: tensor.shape for key, tensor in tensors.items()}
+    stored = parts_of_file(shapes, architecture, encoder_prefix(shapes, architecture))
     return {key: tuple(Part(one, resolve(one.name, architecture)) for one in parts) for key, parts in stored.items()}

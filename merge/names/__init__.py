@@ -11,7 +11,7 @@ from __future__ import annotations
 from .cleaning import cleaned
 from .families import ARCHITECTURES
 from .model import Architecture, Target
-from .model_files import StoredPart, architecture_of_file, parts_of_file, structured
+from .model_files import StoredPart, architecture_of_file, encoder_prefix, parts_of_file, structured
 from .reading import resolve
 from .recognition import (
     candidates,
@@ -39,6 +39,7 @@ __all__ = [
     "cleaned",
     "compatible",
     "decide",
+    "encoder_prefix",
     "find_clash",
     "is_known",
     "likely",

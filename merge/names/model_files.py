@@ -1,4 +1,4 @@
-"""What a key in a model's file means: which module's weight or bias, in a checkpoint or in a diffusion model file.
+"""What a key in a model's file means: which module's weight or bias, in a checkpoint, a diffusion model or an encoder.
 
 ComfyUI removes the model's prefix (unet_prefix_from_state_dict, comfy/model_detection.py) and gives the text encoders
 of a checkpoint its own names (process_clip_state_dict, comfy/supported_models.py). OpenCLIP's encoders, in SD 2 and
@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .model import GENERIC_ENCODER, PARAMETER_PREFIX, Architecture
+from .families import ARCHITECTURES
+from .model import GENERIC_ENCODER, NAMELESS_ENCODER, PARAMETER_PREFIX, Architecture, Encoder
 from .patterns import flat
 from .reading import resolve
-from .recognition import recognise
+from .recognition import KNOWN_SHARE, recognise
 from .row_range import ALL_ROWS, RowRange
 from .unet_files import with_structure
 
@@ -93,9 +94,45 @@ def structured(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]
     return with_structure(architecture, {key.removeprefix(prefix): shape for key, shape in shapes.items()})
 
 
-def parts_of_file(keys: Iterable[str], architecture: Architecture | None) -> dict[str, tuple[StoredPart, ...]]:
-    """The modules of each key that belongs to the diffusion model or to a text encoder."""
+def encoder_prefix(shapes: Mapping[str, tuple[int, ...]], architecture: Architecture | None) -> str:
+    """The prefix of ComfyUI's names for the weights of a file that is one text encoder; empty if it is another file.
+
+    An encoder of the architecture comes first. Encoders that only differ in what the file doesn't tell, like T5-XXL and
+    UMT5-XXL, share a prefix without a name, which ComfyUI maps since 0.33.
+    """
+    paths = {flat(key.removesuffix(".weight")): shape for key, shape in shapes.items() if key.endswith(".weight")}
+    if not paths:
+        return ""
+    everywhere = [encoder for each in ARCHITECTURES for encoder in each.encoders]
+    for encoders in (() if architecture is None else architecture.encoders, everywhere):
+        prefixes = {encoder.prefix for encoder in encoders if _is_encoder(encoder, paths)}
+        if prefixes:
+            return prefixes.pop() if len(prefixes) == 1 else NAMELESS_ENCODER
+    return ""
+
+
+def _is_encoder(encoder: Encoder, paths: Mapping[str, tuple[int, ...]]) -> bool:
+    unknown = 0
+    for path, shape in paths.items():
+        if not encoder.knows(path):
+            unknown += 1
+            if unknown > (1 - KNOWN_SHARE) * len(paths):
+                return False
+        elif not encoder.fits(encoder.below_root(path), shape):
+            return False
+    return True
+
+
+def parts_of_file(
+    keys: Iterable[str], architecture: Architecture | None, encoder: str = ""
+) -> dict[str, tuple[StoredPart, ...]]:
+    """The modules of each key that belongs to the diffusion model or to a text encoder.
+
+    ``encoder`` is the ``encoder_prefix`` of a file that is a text encoder.
+    """
     keys = list(keys)
+    if encoder:
+        return {key: (_named(encoder + key),) for key in keys}
     prefix = model_prefix(keys)
     found = {}
     for key in keys:

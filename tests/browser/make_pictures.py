@@ -33,6 +33,12 @@ MODELS = {
     B: ("loras", f"OedoSoldier/detail-tweaker-lora/resolve/main/{B}"),
     CHECKPOINT: ("checkpoints", f"Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"),
 }
+# A pair of Wan 2.2's image-to-video LoRAs for each model: few steps, and a camera that circles the subject.
+FAST = {noise: f"wan2.2_i2v_lightx2v_4steps_lora_v1_{noise}_noise.safetensors" for noise in ("high", "low")}
+ORBIT = {noise: f"wan22_14b_i2v_orbit_{noise}_noise.safetensors" for noise in ("high", "low")}
+FAST_REPOSITORY = "Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files/loras"
+MODELS |= {file: ("loras", f"{FAST_REPOSITORY}/{file}") for file in FAST.values()}
+MODELS |= {file: ("loras", f"ostris/wan22_i2v_14b_orbit_shot_lora/resolve/main/{file}") for file in ORBIT.values()}
 POSITIVE, NEGATIVE = "Pixel Art, PixArFK, a lighthouse on a cliff at dawn", "blurry, watermark"
 TUNED = "my_tuned_model.safetensors"
 Node = tuple[str, str, tuple[int, int], dict[str, Any], dict[str, tuple[str, int]]]
@@ -79,6 +85,19 @@ def row(file: str, **settings: Any) -> dict[str, Any]:
 
 def power_loader(column: int, *rows: dict[str, Any], top: int = TOP) -> Node:
     return ("power", "PM LoRA Power Loader", (LEFT + column * COLUMN, top), {"rows": json.dumps(rows)}, {})
+
+
+def merged_pair(noise: str, row: int) -> list[Node]:
+    """One half of the example of Wan 2.2's pair: the LoRAs of one of its models, merged and saved."""
+    merge = ("PM LoRA Merger", (at(2), TOP + ROW * row), {"mode": "concat"})
+    loras = {"lora1": (f"fast_{noise}", 0), "lora2": (f"orbit_{noise}", 0)}
+    widgets = {"file_name": f"wan22_i2v_4steps_orbit_{noise}_noise"}
+    return [
+        loader(f"fast_{noise}", FAST[noise], row),
+        loader(f"orbit_{noise}", ORBIT[noise], row + 1, strength=0.8),
+        (f"merge_{noise}", *merge, loras),
+        (f"save_{noise}", "PM LoRA Save", (at(3), TOP + ROW * row), widgets, {"lora": (f"merge_{noise}", 0)}),
+    ]
 
 
 EXAMPLE_SCENES: dict[str, list[Node]] = {
@@ -155,6 +174,17 @@ EXAMPLE_SCENES: dict[str, list[Node]] = {
         loader("b", B, 1),
         ("look", "PM LoRA Inspect", (at(2), TOP), {}, {"lora1": ("a", 0), "lora2": ("b", 0)}),
         ("report", "PreviewAny", (at(4) - 100, TOP), {}, {"source": ("look", 1)}),
+    ],
+    "Merge Wan 2.2 pairs": [
+        note(
+            "## Merge Wan 2.2 pairs\n\nWan 2.2 has two models, for high and for low noise, and a LoRA for each. Merge "
+            "them in pairs: **high noise** above, **low noise** below, with the same mode, strengths and seed in both "
+            "mergers, so that both halves of a video get the same mix.\n\nLoad the two new files where you load a pair "
+            "of LoRAs now.\n\nThe command line does it in one go: `python -m merge merge A_high.safetensors "
+            "B_high.safetensors --pair high=low -o mix_high.safetensors`"
+        ),
+        *merged_pair("high", 0),
+        *merged_pair("low", 2),
     ],
     "Merge and apply": [
         note(
@@ -316,6 +346,7 @@ def pages(browser: Any, server: Server) -> list[Canvas]:
         (server.loras / "b.safetensors", B),
         (server.checkpoints / SMALL, CHECKPOINT),
         (server.checkpoints / SMALL, TUNED),
+        *((server.loras / "a.safetensors", name) for name in (*FAST.values(), *ORBIT.values())),
     ):
         if not (file.parent / name).exists():
             (file.parent / name).symlink_to(file)

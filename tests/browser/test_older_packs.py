@@ -78,7 +78,7 @@ def test_other_nodes_keep_links_and_settings(canvas: Canvas, edition: str):
         "save_format": "as first input",
     }
     assert links(prompt, APPLY) == {"model": ["8", 0], "clip": ["8", 1], "lora": [str(MERGER), 0]}
-    assert settings(prompt, APPLY) == {"strength_model": 1, "strength_clip": 1}
+    assert settings(prompt, APPLY) == {"strength_model": 1, "strength_clip": 1, "how": "patch weights"}
 
 
 @pytest.mark.parametrize("edition", SVD_SETTINGS)

@@ -203,6 +203,25 @@ def test_a_saved_file_is_in_every_list_without_a_reload(canvas: Canvas):
     assert toasts(canvas) == []
 
 
+def test_a_baked_model_is_in_the_lists_without_a_reload(canvas: Canvas, server: Server):
+    checkpoint = canvas.call("add", "CheckpointLoaderSimple", 100, 600, {"ckpt_name": CHECKPOINT})
+    loader = canvas.call("add", LOADER, 100, 150, {"lora_name": "a.safetensors"})
+    name = f"zz-{canvas.kind}"
+    widgets = {"model_file": f"checkpoints/{CHECKPOINT}", "file_name": name}
+    bake = canvas.call("add", "PM LoRA Bake", 600, 150, widgets)
+    canvas.call("connect", loader, bake, "lora")
+    run(canvas)
+    assert result(canvas, bake).startswith(f"checkpoints/{name}.safetensors\n84 tensors changed.")
+    listed = "pm.widget(argument[0], argument[1]).options.values.includes(argument[2])"
+    canvas.until(listed, [bake, "model_file", f"checkpoints/{name}.safetensors"])
+    canvas.until(listed, [checkpoint, "ckpt_name", f"{name}.safetensors"])
+    extract = canvas.call("add", "PM LoRA Extract", 1100, 150)
+    canvas.until(listed, [extract, "tuned", f"checkpoints/{name}.safetensors"])
+    assert canvas.call("widgets", checkpoint)["ckpt_name"] == CHECKPOINT
+    canvas.screenshot(SCREENSHOTS / f"baked-{canvas.kind}.png")
+    (server.checkpoints / f"{name}.safetensors").unlink()
+
+
 def test_the_page_has_no_complaint_about_what_the_pack_imports(browser, canvas: Canvas):
     """ComfyUI warns of scripts that are no part of its public interface when they are imported."""
     page = browser.new_context().new_page()

@@ -11,6 +11,7 @@ from lora_pack.merge.models.bake import bake
 from lora_pack.tests.comfy.pictures import pixels
 from lora_pack.tools.comfy_server import NodeError, Server
 from lora_pack.tools.workflows import CHECKPOINT, CLIP, MODEL, checkpoint, lora_chain, node, picture
+from safetensors.torch import load_file, save_file
 
 Prompt = dict[str, Any]
 
@@ -46,6 +47,32 @@ def test_a_baked_checkpoint_gives_the_picture_of_the_checkpoint_with_the_lora(se
         (server.base / "models" / shown[0]).unlink()
     effect = differs(wanted, sampled(server, {**checkpoint(), **picture()}))
     assert effect > 1 and differs(found, wanted) < most * effect
+
+
+def test_a_baked_text_encoder_gives_the_picture_of_the_encoder_with_the_lora(server: Server):
+    folder, prefix = server.base / "models" / "text_encoders", "cond_stage_model.transformer."
+    folder.mkdir(exist_ok=True)
+    state = load_file(server.checkpoints / CHECKPOINT)
+    own = {key.removeprefix(prefix): value.float() for key, value in state.items() if key.startswith(prefix)}
+    save_file(own, folder / "clip_l.safetensors")
+    baking_it = baking("a.safetensors", "with a", 0.8, 0.7, model_file="text_encoders/clip_l.safetensors")
+    shown = server.run(baking_it)["bake"]["text"]
+    assert shown[:2] == ["text_encoders/with a.safetensors", "12 tensors changed."]
+    assert shown[2].startswith("72 of 84 modules change weights that clip_l.safetensors doesn't have")
+
+    def encoder(name: str) -> Prompt:
+        return {**checkpoint(), "encoder": node("CLIPLoader", clip_name=name, type="stable_diffusion")}
+
+    try:
+        nodes, _, clip = lora_chain([("a.safetensors", 0.0, 0.7)], MODEL, ["encoder", 0])
+        wanted = sampled(server, {**encoder("clip_l.safetensors"), **nodes, **picture(MODEL, clip)})
+        found = sampled(server, {**encoder("with a.safetensors"), **picture(MODEL, ["encoder", 0])})
+        without = sampled(server, {**encoder("clip_l.safetensors"), **picture(MODEL, ["encoder", 0])})
+    finally:
+        for file in (folder / "clip_l.safetensors", folder / "with a.safetensors"):
+            file.unlink()
+    effect = differs(wanted, without)
+    assert effect > 1 and differs(found, wanted) < 0.05 * effect
 
 
 def test_the_node_writes_what_the_core_writes(server: Server):

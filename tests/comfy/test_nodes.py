@@ -59,7 +59,7 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
     "PM LoRA Apply": (
         "PM Apply LoRA",
         ["model"],
-        ["lora", "clip", "strength_model", "strength_clip", "lora_stack"],
+        ["lora", "clip", "strength_model", "strength_clip", "lora_stack", "how"],
         ["MODEL", "CLIP"],
     ),
     "PM LoRA Save": (
@@ -100,7 +100,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "PM LoRA SVD Merger": {"mode": "add_svd", "density": 0.6, "svd_rank": 32, "svd_conv_rank": 0, "device": "auto"},
     "PM LoRA Merge Options": {"mode": "np_svd", "np_mu": 0.5, "iso_blend": 0.3},
     "PM LoRA Resizer": {"new_rank": 16, "conv_rank": 0, "method": "fixed"},
-    "PM LoRA Apply": {"strength_model": 1.0, "strength_clip": 1.0},
+    "PM LoRA Apply": {"strength_model": 1.0, "strength_clip": 1.0, "how": "patch weights"},
     "PM LoRA Save": {"file_name": "merged", "save_dtype": "as merged", "overwrite": False},
     "PM LoRA Extract": {"rank": 32, "conv_rank": 0, "method": "fixed", "device": "auto", "dtype": "float32"},
     "PM LoRA Bake": {"strength_model": 1.0, "file_name": "baked", "dtype": "as the file", "overwrite": False},

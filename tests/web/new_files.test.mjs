@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
-import { refreshFiles } from '../../web/new_files.js'
+import { MODEL_LISTS, refreshFiles } from '../../web/new_files.js'
 import { api } from './stubs/api.mjs'
 
 const LOADER = 'PM LoRA Loader'
@@ -106,4 +106,28 @@ test('an array that several share is updated once, and stays the same array', as
   await refreshFiles([node], types)
   assert.deepEqual(shared, ['a.safetensors', 'b/b.safetensors'])
   assert.equal(listsOf(node)[0], shared)
+})
+
+test('a new model file is in the lists of its folder, in both forms of definitions', async () => {
+  const [old, now] = [['checkpoints/a.safetensors'], ['checkpoints/a.safetensors', 'checkpoints/baked.safetensors']]
+  const [oldNames, names] = [['a.safetensors'], ['a.safetensors', 'baked.safetensors']]
+  const unets = ['x.safetensors']
+  types = {
+    'PM LoRA Bake': type({ model_file: [[...old], {}] }),
+    CheckpointLoaderSimple: type({ ckpt_name: ['COMBO', { options: [...oldNames] }] }),
+    UNETLoader: type({ unet_name: [[...unets], {}] })
+  }
+  const answer = (/** @type {string} */ name, /** @type {any} */ required) => ({ [name]: { input: { required } } })
+  api.answers = {
+    '/object_info/PM%20LoRA%20Bake': answer('PM LoRA Bake', { model_file: [now, {}] }),
+    '/object_info/CheckpointLoaderSimple': answer('CheckpointLoaderSimple', { ckpt_name: ['COMBO', { options: names }] }),
+    '/object_info/UNETLoader': answer('UNETLoader', { unet_name: [unets, {}] })
+  }
+  const nodes = [{ model_file: [...old] }, { tuned: [...old], base: [...old] }, { ckpt_name: [...oldNames] }]
+  const others = [nodeWith({ unet_name: [...unets] }), nodeWith({ lora_name: [...oldNames] })]
+  const changed = nodes.map((lists) => nodeWith(/** @type {any} */ (lists)))
+  await refreshFiles([...changed, ...others], types, MODEL_LISTS)
+  assert.deepEqual(changed.map(listsOf), [[now], [now, now], [names]])
+  assert.deepEqual(others.map(listsOf), [[unets], [oldNames]])
+  assert.deepEqual(types.CheckpointLoaderSimple.nodeData.input.required.ckpt_name[1].options, names)
 })

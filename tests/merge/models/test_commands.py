@@ -47,7 +47,9 @@ def test_bake_in_another_precision(folder: Path):
 
 def test_bake_refuses_with_one_line_and_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["bake", "a.safetensors", "b.safetensors", "-o", "out.safetensors"]) == 1
-    assert capsys.readouterr().err == "error: a.safetensors is a LoRA. Choose a checkpoint or a diffusion model.\n"
+    assert capsys.readouterr().err == (
+        "error: a.safetensors is a LoRA. Choose a checkpoint, a diffusion model or a text encoder.\n"
+    )
     assert main(["bake", "model.safetensors", "a.safetensors", "-o", "nowhere/out.safetensors"]) == 1
     assert not list(folder.glob("**/out*"))
 

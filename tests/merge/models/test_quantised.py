@@ -102,3 +102,17 @@ def test_quantised_weights_that_nothing_is_added_to_are_copied(tmp_path: Path):
     other = "single_blocks.0.linear1"
     model = flux() | {f"{other}.weight": torch.ones(56, 8, dtype=torch.int8), f"{other}.weight_scale": torch.ones(56)}
     assert torch.equal(bake_into(tmp_path, model)[f"{other}.weight"], model[f"{other}.weight"])
+
+
+def test_block_scales_in_a_type_of_their_own_are_named(tmp_path: Path):
+    """MXFP8's, whose type safetensors has and older versions of torch don't."""
+    path = write(tmp_path / "model.safetensors", flux() | {f"{KEY}.weight_scale": torch.zeros(24, 1).to(torch.uint8)})
+    start = path.read_bytes()
+    length = int.from_bytes(start[:8], "little")
+    header = json.loads(start[8 : 8 + length])
+    header[f"{KEY}.weight_scale"]["dtype"] = "F8_E8M0"
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + start[8 + length :])
+    lora = load(write(tmp_path / "a.safetensors", LORA))
+    with pytest.raises(LoraError, match=r"model.safetensors: .*weight_scale.* quantised as MXFP8"):
+        bake(path, [lora], tmp_path / "out.safetensors")
