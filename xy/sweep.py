@@ -31,17 +31,17 @@ class LoraFile:
         self.name = display_name(lora_name)
         self.file = lora_name
         self._strengths = strength_model, strength_clip
-        self._lora: Lora | None = None
+        self.loaded: Lora | None = None
         self._loaded_state: tuple[int, ...] | None = None
 
     def lora(self) -> Lora:
         """Raises LoraError if the file is damaged or isn't a LoRA, FileNotFoundError if it is gone."""
         state = comfy_bridge.file_state(self.file)
-        if self._lora is None or state != self._loaded_state:
+        if self.loaded is None or state != self._loaded_state:
             lora = load(comfy_bridge.lora_path(self.file), self.name, comfy_bridge.check_interrupt)
-            self._lora = lora.with_strengths(*self._strengths)
+            self.loaded = lora.with_strengths(*self._strengths)
             self._loaded_state = state
-        return self._lora
+        return self.loaded
 
 
 class GivenLora:
@@ -49,10 +49,10 @@ class GivenLora:
 
     def __init__(self, lora: Lora) -> None:
         self.name = lora.name
-        self._lora = lora
+        self.loaded = lora
 
     def lora(self) -> Lora:
-        return self._lora
+        return self.loaded
 
 
 Source = LoraFile | GivenLora
@@ -119,7 +119,7 @@ class Sweep:
         taken = self._taken(cell)
         loras = [lora for _, lora in taken]
         asks_model = not names_decide(loras)
-        source: tuple[object, ...] = tuple(source.lora() for source in self._sources)  # new when a file has changed
+        source: tuple[object, ...] = tuple(source.loaded for source in self._sources)  # new when a file has changed
         if asks_model or any(module.is_weight_dependent for lora in loras for module in lora.modules.values()):
             source += tuple(weakref.ref(part) for part in _base_models(model, clip))
         if self._merged_from != source:
