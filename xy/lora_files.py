@@ -95,7 +95,7 @@ class PlotFiles:
             raise LoraError(f"{len(names)} files fit; at most {MAX_STEPS} go on an axis. Set a limit.")
         below = [] if base is None else [GivenLora(require_lora(base, "base"))]
         sources = [LoraFile(name, strength_model, strength_clip) for name in names]
-        sweep = Sweep([*below, *sources], Cell("concat"), device="auto", dtype="float32")
+        sweep = Sweep([*below, *sources], Cell("concat"), device="auto", dtype="float32", concat_of_one=False)
         first = len(below) + 1
         taken = [{"taken": (*range(1, first), number)} for number in range(first, first + len(sources))]
         sweep.check(taken)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..merge.adapters.base import Lora
+from ..merge.adapters.base import Lora, Replacement
 from ..merge.files import load
 from ..merge.merging.key_resolver import names_decide
 from ..merge.names.prefixes import is_text_encoder
@@ -70,7 +70,8 @@ class Sweep:
 
     The node loads and checks the LoRAs; each cell then merges them, with a cache of recent merges (``KeptMerges``).
     ``defaults`` are the settings that the cell's axes don't change; its strengths are completed with 1. The settings
-    that the methods take are those of a cell's axes, by the names that ``Cell.changed`` knows.
+    that the methods take are those of a cell's axes, by the names that ``Cell.changed`` knows. ``concat_of_one``:
+    whether a LoRA alone goes through concat even if that has to decompose its modules, which takes long.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class Sweep:
         device: str,
         dtype: str,
         apply_strength: str = MODEL_AND_CLIP,
+        concat_of_one: bool = True,
     ) -> None:
         self._sources = tuple(sources)
+        self._concat_of_one = concat_of_one
         missing = len(self._sources) - len(defaults.strengths)
         self._defaults = replace(defaults, strengths=(*defaults.strengths, *[1.0] * missing))
         self._device, self._dtype = device, dtype
@@ -118,6 +121,8 @@ class Sweep:
         cell = self._cell(settings)
         taken = self._taken(cell)
         loras = [lora for _, lora in taken]
+        if not self._concat_of_one and len(taken) == 1 and _lacks_factors(loras[0]):
+            return self._weighted(cell, *taken[0])
         asks_model = not names_decide(loras)
         source: tuple[object, ...] = tuple(source.loaded for source in self._sources)  # new when a file has changed
         if asks_model or any(module.is_weight_dependent for lora in loras for module in lora.modules.values()):
@@ -166,6 +171,14 @@ class Sweep:
     def _weighted(self, cell: Cell, number: int, lora: Lora) -> Lora:
         strength = cell.strength_of(number)
         return lora.with_strengths(*(strength * part for part in self._parts))
+
+
+def _lacks_factors(lora: Lora) -> bool:
+    """Whether concat would have to decompose a module: a full difference, or one that depends on the model's weight."""
+    matrices = (module for module in lora.modules.values() if not isinstance(module, Replacement))
+    return any(
+        module.is_weight_dependent or (len(module.weight_shape) > 1 and not module.has_factors) for module in matrices
+    )
 
 
 def _base_models(model: Any, clip: Any) -> list[Any]:

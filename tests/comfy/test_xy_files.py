@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import save
 from lora_pack.tests.comfy.test_xy_capsules import A, B, Pack, contents, few_modules, pack, pairs
 from lora_pack.tools.comfy_server import Server
 from lora_pack.tools.make_lora import write_lora
+from safetensors.torch import save_file
 
 __all__ = ["pack"]  # the fixture
 
@@ -122,6 +124,20 @@ def test_a_cell_has_its_file_alone(pack: Pack):
         expected = pack.nodes["PM LoRA Merger"]().merge("concat", 1.0, "cpu", "float32", lora1=lora)["result"][0]
         model, clip = pack.apply(pack.model, pack.clip, expected)
         assert pairs(pack.plot(axis, None).cells)[place, 0] == (contents(model.patches), contents(clip.patcher.patches))
+
+
+def test_a_file_alone_that_concat_would_have_to_decompose_is_applied_as_it_is(pack: Pack, run: Path):
+    name, rows, columns, _ = next(module for module in few_modules() if not module[3])
+    full = run / "full.safetensors"
+    save_file({f"{name}.diff": torch.randn(rows, columns, generator=torch.Generator().manual_seed(1))}, full)
+    try:
+        axis = files(pack, "full", strength_model=0.5, strength_clip=0.5)
+        model, clip = pack.apply(pack.model, pack.clip, pack.load(f"{RUN}/full.safetensors", 0.5))
+        expected = contents(model.patches), contents(clip.patcher.patches)
+        assert pairs(pack.plot(axis, None).cells) == {(0, 0): expected}
+        assert pairs(pack.plot(files(pack, "full", base=pack.load(B)), None).cells) != {(0, 0): expected}
+    finally:
+        full.unlink()
 
 
 def test_a_base_is_merged_with_each_file_by_concat(pack: Pack, tmp_path: Path):
