@@ -60,8 +60,21 @@ export function showValues(node) {
     const aid = widgetOf(node, aidOf(text))
     if (!aid) continue
     const names = lists[combo.value] ?? []
-    aid.options.values = [CHOOSE, ...names]
+    narrow(aid, names)
     changed = hide(node, aid, !names.length) || changed
   }
   if (changed) fit(node)
+}
+
+/**
+ * Let a combo offer only these names. Nodes 2.0 of pages that store no options for a widget has read the whole list and
+ * would not see another one: there all names stay, and those that don't belong to the parameter do nothing.
+ * @param {any} aid
+ * @param {string[]} names
+ */
+function narrow(aid, names) {
+  const stored = aid._state?.options
+  if (!stored && globalThis.LiteGraph?.vueNodesMode) return
+  if (stored) stored.values = [CHOOSE, ...names]
+  aid.options.values = [CHOOSE, ...names]
 }

@@ -66,6 +66,20 @@ test('names are added and removed by a combo that is there for parameters with n
   assert.equal(aid.serialize, false)
 })
 
+test('Nodes 2.0 follows the stored names, and has all of them where the page stores none', (t) => {
+  t.after(() => delete (/** @type {any} */ (globalThis).LiteGraph))
+  Object.assign(globalThis, { LiteGraph: { vueNodesMode: true } })
+  const node = nodeWith('density')
+  const aid = widget(node, AID)
+  choose(node, 'x_parameter', 'weights')
+  assert.deepEqual(aid.options.values, [CHOOSE, 'ties', 'concat', 'as given', 'average'])
+  choose(node, AID, 'ties')
+  assert.equal(widget(node, 'x_values').value, '')
+  aid._state = { options: {} }
+  choose(node, 'x_parameter', 'mode')
+  assert.deepEqual([aid.options.values, aid._state.options.values], Array(2).fill([CHOOSE, 'ties', 'concat']))
+})
+
 test('a node without such options is left alone', () => {
   const node = new FakeNode([], { input: { required: { mode: [['ties'], {}] } } })
   node.widgets = [{ name: 'mode', value: 'ties' }]
