@@ -30,7 +30,7 @@ class MergeOptionsNode:
     SEARCH_ALIASES = ["merge parameters", "method options", "power merge"]
     RETURN_TYPES = (MERGE_OPTIONS,)
     RETURN_NAMES = ("options",)
-    OUTPUT_TOOLTIPS = ("Connect it to options of PM Merge LoRA SVD, XY Modes or XY SVD Rank.",)
+    OUTPUT_TOOLTIPS = ("Connect it to options of PM Merge LoRA SVD, XY Sweep, XY Modes or XY SVD Rank.",)
     FUNCTION = "collect"
 
     @classmethod

@@ -207,7 +207,7 @@ class LorasFromFolder:
         return {
             "required": {
                 "folder": (
-                    _folders(comfy_bridge.lora_names()),
+                    folders(comfy_bridge.lora_names()),
                     {
                         "default": ALL_FOLDERS,
                         "tooltip": "The folder, inside ComfyUI's loras folders. Subfolders are included; / means all.",
@@ -266,7 +266,8 @@ def _matches(path: PurePosixPath, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name.lower(), wanted) for name in (path.name, path.stem))
 
 
-def _folders(names: Sequence[str]) -> list[str]:
+def folders(names: Sequence[str]) -> list[str]:
+    """The folders of these files, below ComfyUI's loras folders, after a choice for all of them."""
     return [ALL_FOLDERS, *sorted({folder for name in names for folder in _parents(name)})]
 
 

@@ -123,11 +123,13 @@ def card(title: str) -> Image.Image:
         draw.text((30, 78), f"with {pack.rstrip(')')}", font=ImageFont.load_default(28), fill=(190, 190, 200))
     if "rank" in name or "resize" in name:
         cells = [truncated(rank) for rank in (1, 2, 8)]
-    elif "modes" in name:
+    elif "modes" in name or "sweep" in name:
         cells = [squares(merged_squares(mode, 0.6)) for mode in ("add", "ties", "magnitude_prune")]
     elif "Look into" in name:
         a, b = (torch.randn(7, 7, generator=torch.Generator().manual_seed(seed)) for seed in (4, 5))
         cells = [squares(a), squares(b), squares(a * b)]
+    elif "files" in name:
+        cells = [cat(a, 0) for a in (0.3, 0.7, 1)]
     elif "strengths" in name:
         cells = [cat(1, b) for b in (0, 0.5, 1)]
     else:

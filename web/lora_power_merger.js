@@ -21,6 +21,7 @@ import { addRowsWidget } from './power_loader.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, restoreText, showText } from './result_text.js'
 import { greyOut, watchCombos } from './used_widgets.js'
+import { offerValues, showValues } from './value_lists.js'
 
 /** @type {WeakSet<object>} */
 const waiting = new WeakSet()
@@ -100,6 +101,7 @@ app.registerExtension({
     })
     after(nodeType.prototype, 'onConfigure', function () {
       greyOut(this)
+      showValues(this)
       restoreText(this)
       void update(this)
     })
@@ -137,6 +139,7 @@ app.registerExtension({
     watchCombos(node)
     offerPresets(node)
     offerModes(node)
+    offerValues(node)
     keepSeed(node)
     describeLora(node)
   },

@@ -17,12 +17,13 @@ export function offerModes(node) {
 }
 
 /**
- * A list of modes with one more, or without it.
- * @param {string} text separated by commas, semicolons, spaces or lines
- * @param {string} mode
+ * A list of names with one more, or without it.
+ * @param {string} text separated by commas, semicolons or lines, and by spaces if the name has none
+ * @param {string} name
  */
-export function toggled(text, mode) {
-  const modes = text.split(/[\s,;]+/).filter(Boolean)
-  const others = modes.filter((each) => each.toLowerCase() !== mode)
-  return (others.length < modes.length ? others : [...modes, mode]).join(', ')
+export function toggled(text, name) {
+  const names = text.split(name.includes(' ') ? /[,;\r\n]+/ : /[\s,;]+/).map((each) => each.trim())
+  const present = names.filter(Boolean)
+  const others = present.filter((each) => each.toLowerCase() !== name)
+  return (others.length < present.length ? others : [...present, name]).join(', ')
 }

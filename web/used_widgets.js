@@ -14,25 +14,32 @@ function combosWithUses(nodeData) {
 }
 
 /**
- * Grey out the widgets that the current choices ignore. If a combo's value comes from a link, all stay enabled.
+ * Grey out the widgets that the current choices ignore. One that several combos know is usable if any of them uses it;
+ * if a combo's value comes from a link, all of its widgets are.
  * @param {any} node
  */
 export function greyOut(node) {
+  /** @type {Map<string, {used: boolean, hides: boolean}>} */
+  const widgets = new Map()
   for (const [name, uses, hides] of combosWithUses(node.constructor.nodeData)) {
     const combo = widgetOf(node, name)
     if (!combo) continue
     const slot = (node.inputs ?? []).findIndex((/** @type {any} */ input) => input.widget?.name === name)
     const linked = slot >= 0 && node.isInputConnected(slot)
-    let changed = false
     for (const [other, choices] of Object.entries(uses)) {
-      const widget = widgetOf(node, other)
-      if (!widget) continue
-      const ignored = !linked && !choices.includes(combo.value)
-      widget.disabled = ignored
-      if (hides) changed = hide(node, widget, ignored) || changed
+      const before = widgets.get(other)
+      const used = Boolean(before?.used) || linked || choices.includes(combo.value)
+      widgets.set(other, { used, hides: Boolean(before?.hides) || hides })
     }
-    if (changed) fit(node)
   }
+  let changed = false
+  for (const [name, { used, hides }] of widgets) {
+    const widget = widgetOf(node, name)
+    if (!widget) continue
+    widget.disabled = !used
+    if (hides) changed = hide(node, widget, !used) || changed
+  }
+  if (changed) fit(node)
   node.setDirtyCanvas?.(true, true)
 }
 
@@ -41,17 +48,23 @@ export function greyOut(node) {
  * @param {any} node
  */
 export function watchCombos(node) {
-  for (const [name] of combosWithUses(node.constructor.nodeData)) {
-    const combo = widgetOf(node, name)
-    if (!combo) continue
-    const before = combo.callback
-    combo.callback = function (/** @type {any[]} */ ...args) {
-      const result = before?.apply(this, args)
-      greyOut(node)
-      return result
-    }
-  }
+  for (const [name] of combosWithUses(node.constructor.nodeData)) onChoice(widgetOf(node, name), () => greyOut(node))
   greyOut(node)
+}
+
+/**
+ * Call a function after a widget's own callback.
+ * @param {any} widget may be undefined
+ * @param {() => void} then
+ */
+export function onChoice(widget, then) {
+  if (!widget) return
+  const before = widget.callback
+  widget.callback = function (/** @type {any[]} */ ...args) {
+    const result = before?.apply(this, args)
+    then()
+    return result
+  }
 }
 
 /**
@@ -63,7 +76,7 @@ export function watchCombos(node) {
  * @param {any} widget
  * @param {boolean} hidden
  */
-function hide(node, widget, hidden) {
+export function hide(node, widget, hidden) {
   const linked = (node.inputs ?? []).some(
     (/** @type {any} */ input) => input.widget?.name === widget.name && input.link != null
   )
@@ -84,6 +97,6 @@ function hide(node, widget, hidden) {
  * Make a node as tall as its visible widgets need.
  * @param {any} node
  */
-function fit(node) {
+export function fit(node) {
   if (node.computeSize && node.setSize) node.setSize([node.size[0], node.computeSize()[1]])
 }

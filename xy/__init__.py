@@ -2,6 +2,8 @@
 
 from .grid import XyGrid
 from .lora_axes import PlotModes, PlotStrengths, PlotSvdRank
+from .lora_files import PlotFiles
+from .lora_sweep import PlotSweep
 from .sampling_axis import PlotSampling
 
 # Workflows store these ids, including workflows saved with the older Power-Merger pack: never change them.
@@ -9,6 +11,8 @@ NODE_CLASSES = {
     "XY: PM LoRA Strengths": PlotStrengths,
     "XY: PM LoRA Modes": PlotModes,
     "XY: PM LoRA SVD Rank": PlotSvdRank,
+    "XY: PM LoRA Sweep": PlotSweep,
+    "XY: PM LoRA Files": PlotFiles,
     "XY: PM Sampling": PlotSampling,
     "PM XY Grid": XyGrid,
 }
@@ -17,6 +21,8 @@ DISPLAY_NAMES = {
     "XY: PM LoRA Strengths": "XY: LoRA Power-Merge Strengths",
     "XY: PM LoRA Modes": "XY: LoRA Power-Merge Modes",
     "XY: PM LoRA SVD Rank": "XY: LoRA Power-Merge SVD Rank",
+    "XY: PM LoRA Sweep": "XY: LoRA Power-Merge Sweep",
+    "XY: PM LoRA Files": "XY: LoRA Power-Merge Files",
     "XY: PM Sampling": "XY: Sampling Values",
     "PM XY Grid": "PM XY Grid",
 }

@@ -26,8 +26,8 @@ from .axis_inputs import (
     strength_input,
 )
 from .capsule import XY, Axis, axis
-from .cell import Cell
-from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Sweep, same_lora
+from .cell import Cell, strength_name
+from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Source, Sweep, same_lora
 from .values import decimals, evenly_spaced, evenly_spaced_integers, listed, listed_integers, named_value
 
 WHERE_TO = "Connect it to X or Y of PM XY Grid, or of XY Plot from efficiency-nodes-comfyui."
@@ -104,17 +104,17 @@ class PlotStrengths(LoraPairNode):
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
         # if both are the same LoRA, a single axis shows it at the axis's strengths, without a second copy at 1
         other = 0.0 if same_lora(a, b) else 1.0
-        defaults = Cell(mode, strength_a=other, strength_b=other, density=density, strength_rule=strength_rule)
-        sweep = Sweep(a, b, defaults, device=device, dtype=dtype, seed=seed, apply_strength=apply_strength)
+        defaults = Cell(mode, (other, other), density=density, seed=seed, strength_rule=strength_rule)
+        sweep = Sweep([a, b], defaults, device=device, dtype=dtype, apply_strength=apply_strength)
         sweep.check()
         texts = decimals(strengths)
 
-        def strengths_of(setting: str, lora: LoraFile | GivenLora) -> Axis:
+        def strengths_of(number: int, lora: Source) -> Axis:
             name = lora.name.rpartition("/")[2]
             labels = [named_value(name, text) for text in texts]
-            return axis(sweep, zip([{setting: s} for s in strengths], labels, strict=True))
+            return axis(sweep, zip([{strength_name(number): s} for s in strengths], labels, strict=True))
 
-        return strengths_of("strength_a", a), strengths_of("strength_b", b)
+        return strengths_of(1, a), strengths_of(2, b)
 
 
 class PlotModes(LoraPairNode):
@@ -179,8 +179,9 @@ class PlotModes(LoraPairNode):
             densities = evenly_spaced("density", min_density, max_density, density_steps)
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
         chosen = merge_options(strength_rule, weights, options)
-        sweep = Sweep(a, b, Cell.of(names[0], chosen, density=max(densities)), device=device, dtype=dtype, seed=seed)
-        sweep.check(names)
+        defaults = Cell.of(names[0], chosen, density=max(densities), seed=seed)
+        sweep = Sweep([a, b], defaults, device=device, dtype=dtype)
+        sweep.check([{"mode": name} for name in names])
         along_x = [({"mode": name}, name) for name in names]
         along_y = [({"density": d}, f"density {text}") for d, text in zip(densities, decimals(densities), strict=True)]
         return axis(sweep, along_x), axis(sweep, along_y)
@@ -247,10 +248,11 @@ class PlotSvdRank(LoraPairNode):
         )
         a, b = _source(lora_a, lora_a_override, "lora_a"), _source(lora_b, lora_b_override, "lora_b")
         chosen = merge_options(strength_rule, weights, options)
-        defaults = Cell.of(delta_method(mode).name + SVD_SUFFIX, chosen, density=density, rank=max(ranks))
-        sweep = Sweep(a, b, defaults, device=device, dtype=dtype, seed=seed)
+        largest = _both_ranks(max(ranks))
+        defaults = Cell.of(delta_method(mode).name + SVD_SUFFIX, chosen, density=density, seed=seed, **largest)
+        sweep = Sweep([a, b], defaults, device=device, dtype=dtype)
         sweep.check()
-        return (axis(sweep, [({"rank": rank}, f"rank {rank}") for rank in ranks]),)
+        return (axis(sweep, [(_both_ranks(rank), f"rank {rank}") for rank in ranks]),)
 
 
 def mode_names(text: str) -> list[str]:
@@ -266,5 +268,9 @@ def mode_names(text: str) -> list[str]:
     return names
 
 
-def _source(lora_name: str, given: Lora | None, name: str) -> LoraFile | GivenLora:
+def _both_ranks(rank: int) -> dict[str, int]:
+    return {"svd_rank": rank, "svd_conv_rank": rank}
+
+
+def _source(lora_name: str, given: Lora | None, name: str) -> Source:
     return LoraFile(lora_name) if given is None else GivenLora(require_lora(given, name + "_override"))

@@ -1,21 +1,23 @@
-"""What all cells of one XY node share: the two LoRAs, the fixed settings, and the cached merges."""
+"""What all cells of one XY node share: the LoRAs, the fixed settings, and the cached merges."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..merge.adapters.base import Lora
+from ..merge.adapters.base import Lora, Replacement
 from ..merge.files import load
 from ..merge.merging.key_resolver import names_decide
 from ..merge.names.prefixes import is_text_encoder
+from ..merge.provenance.recipe import input_of
 from ..nodes import comfy_bridge
 from ..nodes.apply import apply_lora
 from ..nodes.base_weights import model_names, with_base_weights
 from ..nodes.load import display_name
 from .cell import Cell
+from .contents import contents
 from .kept import KeptMerges
 
 MODEL_AND_CLIP = "model + clip"
@@ -25,19 +27,21 @@ APPLY_STRENGTH = (MODEL_AND_CLIP, "model", "clip")
 class LoraFile:
     """A LoRA file in ComfyUI's loras folders, loaded on first use and again when the file has changed."""
 
-    def __init__(self, lora_name: str) -> None:
+    def __init__(self, lora_name: str, strength_model: float = 1.0, strength_clip: float = 1.0) -> None:
         self.name = display_name(lora_name)
         self.file = lora_name
-        self._lora: Lora | None = None
+        self._strengths = strength_model, strength_clip
+        self.loaded: Lora | None = None
         self._loaded_state: tuple[int, ...] | None = None
 
     def lora(self) -> Lora:
         """Raises LoraError if the file is damaged or isn't a LoRA, FileNotFoundError if it is gone."""
         state = comfy_bridge.file_state(self.file)
-        if self._lora is None or state != self._loaded_state:
-            self._lora = load(comfy_bridge.lora_path(self.file), self.name, comfy_bridge.check_interrupt)
+        if self.loaded is None or state != self._loaded_state:
+            lora = load(comfy_bridge.lora_path(self.file), self.name, comfy_bridge.check_interrupt)
+            self.loaded = lora.with_strengths(*self._strengths)
             self._loaded_state = state
-        return self._lora
+        return self.loaded
 
 
 class GivenLora:
@@ -45,13 +49,16 @@ class GivenLora:
 
     def __init__(self, lora: Lora) -> None:
         self.name = lora.name
-        self._lora = lora
+        self.loaded = lora
 
     def lora(self) -> Lora:
-        return self._lora
+        return self.loaded
 
 
-def same_lora(a: LoraFile | GivenLora, b: LoraFile | GivenLora) -> bool:
+Source = LoraFile | GivenLora
+
+
+def same_lora(a: Source, b: Source) -> bool:
     """Whether a and b are the same file, or the same output of another node."""
     if isinstance(a, GivenLora) or isinstance(b, GivenLora):
         return isinstance(a, GivenLora) and isinstance(b, GivenLora) and a.lora() is b.lora()
@@ -59,35 +66,41 @@ def same_lora(a: LoraFile | GivenLora, b: LoraFile | GivenLora) -> bool:
 
 
 class Sweep:
-    """The merges of LoRA a and LoRA b over the axes of one XY node.
+    """The merges of some LoRAs over the axes of one XY node.
 
     The node loads and checks the LoRAs; each cell then merges them, with a cache of recent merges (``KeptMerges``).
-    ``defaults`` are the settings that the cell's axes don't change.
+    ``defaults`` are the settings that the cell's axes don't change; its strengths are completed with 1. The settings
+    that the methods take are those of a cell's axes, by the names that ``Cell.changed`` knows. ``concat_of_one``:
+    whether a LoRA alone goes through concat even if that has to decompose its modules, which takes long.
     """
 
     def __init__(
         self,
-        a: LoraFile | GivenLora,
-        b: LoraFile | GivenLora,
+        sources: Sequence[Source],
         defaults: Cell,
         *,
         device: str,
         dtype: str,
-        seed: int = 0,
         apply_strength: str = MODEL_AND_CLIP,
+        concat_of_one: bool = True,
     ) -> None:
-        self._a, self._b = a, b
-        self._defaults = defaults
-        self._device, self._dtype, self._seed = device, dtype, seed
-        self._strengths = tuple(1.0 if part in apply_strength else 0.0 for part in ("model", "clip"))
+        self._sources = tuple(sources)
+        self._concat_of_one = concat_of_one
+        missing = len(self._sources) - len(defaults.strengths)
+        self._defaults = replace(defaults, strengths=(*defaults.strengths, *[1.0] * missing))
+        self._device, self._dtype = device, dtype
+        self._parts = tuple(1.0 if part in apply_strength else 0.0 for part in ("model", "clip"))
         self._merges = KeptMerges()
         self._merged_from: tuple[object, ...] = ()
 
-    def check(self, modes: Iterable[str] = ()) -> None:
-        """Load the LoRAs and raise LoraError for anything that would fail only during sampling, in any of the modes."""
-        pair = (self._a.lora(), self._b.lora())
-        for mode in modes or [self._defaults.mode]:
-            replace(self._defaults, mode=mode).check(pair)
+    def check(self, variants: Iterable[Mapping[str, Any]] = ({},)) -> None:
+        """Load the LoRAs and raise LoraError for anything that would fail only during sampling.
+
+        ``variants`` are settings of cells that can fail each in their own way, such as those with different modes.
+        """
+        for settings in variants:
+            cell = self._cell(settings)
+            cell.check([lora for _, lora in self._taken(cell)])
 
     def apply(self, model: Any, clip: Any, settings: Mapping[str, Any]) -> tuple[Any, Any]:
         """Clones of model and clip (which may be None) with the merge for these settings applied.
@@ -95,31 +108,77 @@ class Sweep:
         A text encoder that the merge doesn't change is returned as is, so that its prompts needn't be encoded again.
         Raises LoraError like the merge nodes.
         """
-        lora = self._merged(replace(self._defaults, **settings), model, clip)
+        lora = self.lora(settings, model, clip)
         if any(is_text_encoder(module.name) for module in lora.modules.values()):
             return apply_lora(model, clip, lora)
         return apply_lora(model, None, lora)[0], clip
 
-    def _merged(self, cell: Cell, model: Any, clip: Any) -> Lora:
-        pair = (self._a.lora(), self._b.lora())
-        source: tuple[object, ...] = pair  # new objects when a file has changed
-        asks_model = not names_decide(pair)
-        if asks_model or any(module.is_weight_dependent for lora in pair for module in lora.modules.values()):
+    def lora(self, settings: Mapping[str, Any], model: Any, clip: Any) -> Lora:
+        """The merge for these settings, bit for bit what the merge node gives. Raises LoraError like the merge nodes.
+
+        ``model`` and ``clip`` (which may be None) are for LoRAs that depend on their weights or names.
+        """
+        cell = self._cell(settings)
+        taken = self._taken(cell)
+        loras = [lora for _, lora in taken]
+        if not self._concat_of_one and len(taken) == 1 and _lacks_factors(loras[0]):
+            return self._weighted(cell, *taken[0])
+        asks_model = not names_decide(loras)
+        source: tuple[object, ...] = tuple(source.loaded for source in self._sources)  # new when a file has changed
+        if asks_model or any(module.is_weight_dependent for lora in loras for module in lora.modules.values()):
             source += tuple(weakref.ref(part) for part in _base_models(model, clip))
         if self._merged_from != source:
             self._merges.clear()
             self._merged_from = source
 
         def merge() -> Lora:
-            for_model, for_clip = self._strengths
-            a, b = (
-                with_base_weights(lora.with_strengths(strength * for_model, strength * for_clip), model, clip)
-                for lora, strength in zip(pair, (cell.strength_a, cell.strength_b), strict=True)
-            )
+            weighted = [with_base_weights(self._weighted(cell, number, lora), model, clip) for number, lora in taken]
             names = model_names(model, clip) if asks_model else None
-            return cell.merge(a, b, self._seed, comfy_bridge.compute(self._device, self._dtype), names)
+            return cell.merge(weighted, comfy_bridge.compute(self._device, self._dtype), names)
 
         return self._merges.get(cell, merge)
+
+    def identity(self, settings: Mapping[str, Any]) -> tuple[object, ...]:
+        """Hashable: equal for settings whose merges are equal, in any sweep. Depends on the files' contents."""
+        cell = self._cell(settings)
+        loras: list[tuple[str, float, float]] = []
+        for number, lora in self._taken(cell):
+            weighted = self._weighted(cell, number, lora)
+            contained = contents(lora, comfy_bridge.check_interrupt)
+            loras.append((contained, weighted.strength_model, weighted.strength_clip))
+        return tuple(loras), replace(cell.essential(), strengths=(), taken=()), self._device, self._dtype
+
+    def describe(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """These settings in plain JSON: ``loras``, then those of the merge by the names of the merge nodes' widgets.
+
+        A LoRA is described as an input in a recipe (merge/provenance/recipe.py), with its strengths in the cell and
+        ``strength``, the factor that the cell's axes have in them.
+        """
+        cell = self._cell(settings)
+        loras = [
+            input_of(self._weighted(cell, number, lora)) | {"strength": cell.strength_of(number)}
+            for number, lora in self._taken(cell)
+        ]
+        return {"loras": loras, **cell.described(), "device": self._device, "dtype": self._dtype}
+
+    def _cell(self, settings: Mapping[str, Any]) -> Cell:
+        return self._defaults.changed(settings)
+
+    def _taken(self, cell: Cell) -> list[tuple[int, Lora]]:
+        numbers = cell.taken or range(1, len(self._sources) + 1)
+        return [(number, self._sources[number - 1].lora()) for number in numbers]
+
+    def _weighted(self, cell: Cell, number: int, lora: Lora) -> Lora:
+        strength = cell.strength_of(number)
+        return lora.with_strengths(*(strength * part for part in self._parts))
+
+
+def _lacks_factors(lora: Lora) -> bool:
+    """Whether concat would have to decompose a module: a full difference, or one that depends on the model's weight."""
+    matrices = (module for module in lora.modules.values() if not isinstance(module, Replacement))
+    return any(
+        module.is_weight_dependent or (len(module.weight_shape) > 1 and not module.has_factors) for module in matrices
+    )
 
 
 def _base_models(model: Any, clip: Any) -> list[Any]:

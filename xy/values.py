@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from ..merge.errors import LoraError
 
 # Efficiency's KSampler shrinks its font to fit labels and fails on long ones, only after all the sampling.
 LABEL_LENGTH = 40
+# How far, as a share of it, a number in a label may be from the value: 0.33 for a third, but not 0.13 for 0.125.
+ROUNDING = 0.02
 
 
 def evenly_spaced(setting: str, low: float, high: float, steps: int) -> list[float]:
@@ -61,12 +64,14 @@ def listed_integers(setting: str, text: str, low: int, high: int) -> list[int]:
 
 
 def decimals(values: Sequence[float]) -> list[str]:
-    """The values with two decimals, or more where needed to tell them apart."""
+    """The values with two decimals, or more where needed to tell them apart or not to change them much."""
     for places in range(2, 7):
         texts = [f"{value + 0.0:.{places}f}" for value in values]
-        if len(set(texts)) == len(set(values)):
-            break
-    return texts
+        pairs = zip(texts, values, strict=True)
+        close = all(abs(float(text) - value) <= ROUNDING * abs(value) for text, value in pairs)
+        if close and len(set(texts)) == len(set(values)):
+            return texts
+    return [f"{value:g}" for value in values]
 
 
 def one_line(text: str, length: int = LABEL_LENGTH) -> str:
@@ -81,3 +86,32 @@ def one_line(text: str, length: int = LABEL_LENGTH) -> str:
 def named_value(name: str, value: str) -> str:
     """A label such as "style_lora 0.75". Only the name is ever shortened, never the value."""
     return f"{one_line(name, LABEL_LENGTH - 1 - len(value))} {value}"
+
+
+def distinct_labels(paths: Sequence[str]) -> list[str]:
+    """A label for each of some different paths: its last part, or as much of the path as tells them apart.
+
+    Of names that differ only where ``one_line`` would cut them, the part in which they differ is shown.
+    """
+    whole = [" ".join(path.split()) for path in paths]
+    last = [path.rpartition("/")[2] for path in whole]
+    texts = [name if last.count(name) == 1 else path for name, path in zip(last, whole, strict=True)]
+    labels = [one_line(text) for text in texts]
+    if len(set(labels)) < len(labels):
+        alike = [place for place, label in enumerate(labels) if labels.count(label) > 1]
+        for place, label in zip(alike, _differing_parts([texts[place] for place in alike]), strict=True):
+            labels[place] = label
+    # names that differ in several far places
+    return [
+        f"{one_line(label, LABEL_LENGTH - 5)} #{number}" if labels.count(label) > 1 else label
+        for number, label in enumerate(labels, 1)
+    ]
+
+
+def _differing_parts(texts: Sequence[str]) -> list[str]:
+    """Texts cut to a label's length, around the first place in which they differ."""
+    shared = os.path.commonprefix(texts)
+    start = max(0, len(shared) - LABEL_LENGTH // 4)
+    ends = [text[start:] for text in texts]
+    cut = [end if len(end) < LABEL_LENGTH else end[: LABEL_LENGTH - 2] + "…" for end in ends]
+    return ["…" * (start > 0) + text for text in cut]

@@ -334,6 +334,26 @@ HELP_SCENES: dict[str, list[Node]] = {
         ("folder", "PM LoRA from Folder", (at(1), TOP), {"pattern": "epoch-*", "order": "newest first"}, {}),
         ("merge", "PM LoRA Merger", (at(2), TOP), {}, {"lora_stack": ("folder", 0)}),
     ],
+    "XY: PM LoRA Sweep": [
+        loader("a", A, 0),
+        loader("b", B, 1),
+        (
+            "axes",
+            "XY: PM LoRA Sweep",
+            (at(2), TOP),
+            {
+                "strength_rule": "of the sum",
+                "x_parameter": "mode",
+                "x_values": "concat, ties_svd, np_svd",
+                "y_parameter": "strength 2",
+                "y_values": "0..1 x 5",
+            },
+            {"lora1": ("a", 0), "lora2": ("b", 0)},
+        ),
+    ],
+    "XY: PM LoRA Files": [
+        ("axis", "XY: PM LoRA Files", (LEFT, TOP), {"files": "my_lora-00000*\nmy_lora", "order": "name"}, {}),
+    ],
     "XY: PM Sampling": [("axis", "XY: PM Sampling", (LEFT, TOP), {"axis": "seed +", "values": "0, 1, 2, 3"}, {})],
 }
 
@@ -376,6 +396,7 @@ def write_example(pages: list[Canvas], nodes: list[Node], name: str) -> None:
     arrange(pages, ids, {scene[0]: scene[2] for scene in nodes})
     workflow = pages[0].call("serialize")
     (EXAMPLES / f"{name}.json").write_text(laid_out(workflow), "utf-8", newline="\n")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     picture(pages[0]).save(SCREENSHOTS / f"{name}.png")  # to look at
 
 

@@ -15,12 +15,14 @@ from lora_pack.tests.browser.make_pictures import (
     CHECKPOINT,
     COLUMN,
     LEFT,
+    MODELS,
     NEGATIVE,
     POSITIVE,
     TOP,
     A,
     B,
     Node,
+    loader,
     note,
     pages,
     write_example,
@@ -54,8 +56,53 @@ AXES: dict[str, tuple[str, dict[str, Any], list[str], str]] = {
 }
 
 
-def own_grid(name: str) -> list[Node]:
+# The nodes of the axes, the outputs to plot, and the note. The last node has the axes.
+SWEEPS: dict[str, tuple[list[Node], list[str], str]] = {
+    "XY sweep of a merge": (
+        [
+            loader("a", A, 0),
+            loader("b", B, 1),
+            (
+                "axes",
+                "XY: PM LoRA Sweep",
+                (LEFT + 2 * COLUMN, TOP),
+                {
+                    "strength_rule": "of the sum",
+                    "x_parameter": "mode",
+                    "x_values": "concat, ties_svd, np_svd",
+                    "y_parameter": "strength 2",
+                    "y_values": "0.5..1.5 x 3",
+                },
+                {"lora1": ("a", 0), "lora2": ("b", 0)},
+            ),
+        ],
+        ["X", "Y"],
+        "## Sweep any setting of a merge\n\nColumns: three modes of both mergers. Rows: the strength of the second "
+        "LoRA.\n\nChoose another **x_parameter** or **y_parameter**: density, svd_rank, seed, all strengths, or what a "
+        "mode takes. Values are lists, ranges such as `0..1 x 5`, or names. Connect a third LoRA and another input "
+        "appears.",
+    ),
+    "XY plot of files": (
+        [("axes", "XY: PM LoRA Files", (LEFT + COLUMN, TOP), {"files": f"{A[:-12]}\n{B[:-12]}"}, {})],
+        ["X"],
+        "## The epochs of a training run\n\nEach column has another file. Two public LoRAs stand for the epochs: "
+        f"[{A[:12]}...](https://huggingface.co/{MODELS[A][1]}) and [{B[:-12]}](https://huggingface.co/{MODELS[B][1]})."
+        "\n\nWrite the names of yours in their place, such as `my_lora-00000*`, or choose their folder and leave "
+        "**files** empty. A LoRA that you connect to **base** is in every cell.",
+    ),
+}
+
+
+def axes_of(name: str) -> tuple[list[Node], list[str], str]:
+    if name in SWEEPS:
+        return SWEEPS[name]
     kind, widgets, outputs, text = AXES[name]
+    return [("axes", kind, (LEFT + COLUMN, TOP), FILES | widgets, {})], outputs, text
+
+
+def own_grid(name: str) -> list[Node]:
+    axes, outputs, text = axes_of(name)
+    right = axes[-1][2][0]
     settings = {
         "positive": POSITIVE,
         "negative": NEGATIVE,
@@ -74,19 +121,19 @@ def own_grid(name: str) -> list[Node]:
     return [
         note(text),
         ("checkpoint", "CheckpointLoaderSimple", (LEFT, TOP + 380), {"ckpt_name": CHECKPOINT}, {}),
-        ("axes", kind, (LEFT + COLUMN, TOP), FILES | widgets, {}),
-        ("latent", "EmptyLatentImage", (LEFT + COLUMN, TOP + 600), {"width": 512, "height": 512}, {}),
+        *axes,
+        ("latent", "EmptyLatentImage", (right, TOP + 600), {"width": 512, "height": 512}, {}),
         (
             "grid",
             "PM XY Grid",
-            (LEFT + 2 * COLUMN + 170, TOP),
+            (right + COLUMN + 170, TOP),
             settings,
             links | {axis: ("axes", output) for output, axis in enumerate(outputs)},
         ),
         (
             "save",
             "SaveImage",
-            (LEFT + 3 * COLUMN + 340, TOP),
+            (right + 2 * COLUMN + 340, TOP),
             {"filename_prefix": name.replace(" ", "_")},
             {"images": ("grid", 0)},
         ),
@@ -132,3 +179,8 @@ def test_example(pages: Any, name: str, efficiency: bool) -> None:  # noqa: F811
         pytest.skip("EFFICIENCY_NODES_PATH is not set")
     scene = efficiency_grid(name) if efficiency else own_grid(name)
     write_example(pages, scene, f"{name} (Efficiency)" if efficiency else name)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_example_of_a_sweep(pages: Any, name: str) -> None:  # noqa: F811
+    write_example(pages, own_grid(name), name)

@@ -47,6 +47,7 @@ def give_files(server: Server, prompt: Prompt) -> None:
     """Create the files that the example expects, from the generated LoRAs and the small checkpoint."""
     for node in prompt.values():
         rows = [("lora", row["lora"]) for row in json.loads(node["inputs"].get("rows", "[]"))]
+        rows += [("lora", f"{line}.safetensors") for line in node["inputs"].get("files", "").splitlines()]
         for name, value in [*node["inputs"].items(), *rows]:
             if name == "ckpt_name":
                 give(server.checkpoints / CHECKPOINT, server.checkpoints / value)

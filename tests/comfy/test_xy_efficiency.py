@@ -16,6 +16,7 @@ from lora_pack.tests.comfy.xy_prompts import (
     SIZE,
     cells,
     difference,
+    files,
     grid,
     merged_picture,
     modes,
@@ -23,6 +24,7 @@ from lora_pack.tests.comfy.xy_prompts import (
     ranks,
     sampling,
     strengths,
+    sweep,
 )
 from lora_pack.tools.comfy_server import NodeError, Server
 from lora_pack.tools.workflows import CHECKPOINT, Link, Node, checkpoint, node
@@ -229,6 +231,66 @@ def test_ranks_give_the_svd_merge_nodes_pictures(server: Server, own: Cells):
     found = plot(server, nodes, OF_A, None, 3)
     assert difference(found[0, 0], merged_picture(server, "add_svd", svd_rank=1, svd_conv_rank=1)) == 0
     assert difference(found[2, 0], own[1, 1]) <= ROUNDING  # rank 8 + 4 is all there is
+
+
+SWEPT: dict[str, Node] = sweep(("strength 1", "0, 1"), ("strength 2", "0..1 x 2"))
+SWEPT_A, SWEPT_B = ["sweep", 0], ["sweep", 1]
+
+
+@pytest.mark.parametrize("wires", ["as they are", "flipped", "crossed"])
+def test_a_sweep_of_strengths_gives_the_pictures_of_comfyuis_loaders(server: Server, own: Cells, wires: str):
+    x, y = (SWEPT_B, SWEPT_A) if wires == "crossed" else (SWEPT_A, SWEPT_B)
+    found = plot(server, SWEPT, x, y, 2, flip=wires == "flipped")
+    turned = {(b, a): cell for (a, b), cell in own.items()}
+    assert_same(found, own if wires == "as they are" else turned)
+
+
+@pytest.mark.parametrize("role", ["X", "Y"])
+def test_one_axis_of_a_sweep_leaves_the_other_parameter_as_set(server: Server, own: Cells, role: str):
+    for axis, expected in ((SWEPT_A, [own[0, 1], own[1, 1]]), (SWEPT_B, [own[1, 0], own[1, 1]])):
+        x, y = (axis, None) if role == "X" else (None, axis)
+        places = [(0, 0), (1, 0)] if role == "X" else [(0, 0), (0, 1)]
+        assert_same(plot(server, SWEPT, x, y, 2 if role == "X" else 1), dict(zip(places, expected, strict=True)))
+
+
+def test_a_sweep_of_modes_and_ranks_gives_the_merge_nodes_pictures(server: Server):
+    nodes = sweep(("mode", "ties, dare_ties_svd"), ("svd_rank", "1, 8"), density=0.5, seed=5)
+    found = plot(server, nodes, SWEPT_A, SWEPT_B, 2)
+    for place, (mode, settings) in {
+        (0, 0): ("ties", {}),
+        (1, 0): ("dare_ties_svd", {"svd_rank": 1, "svd_conv_rank": 0}),
+        (1, 1): ("dare_ties_svd", {"svd_rank": 8, "svd_conv_rank": 0}),
+    }.items():
+        assert difference(found[place], merged_picture(server, mode, density=0.5, seed=5, **settings)) == 0, place
+
+
+@pytest.mark.parametrize("role", ["X", "Y"])
+@pytest.mark.parametrize("partner", ["seeds", "steps", "prompt", "our cfg"])
+def test_a_sweep_beside_other_axis_types(server: Server, partner: str, role: str):
+    nodes = {**sweep(("all strengths", "-0.5, 1.5")), "11": PARTNERS[partner]}
+    x, y = (["11", 0], SWEPT_A) if role == "X" else (SWEPT_A, ["11", 0])
+    found = plot(server, nodes, x, y, 2)
+    ours = cells(server, server.run({**checkpoint(), **nodes, **grid(X=x, Y=y)}), 2)
+    assert_same(found, ours, allowed=0)
+    assert len({cell.tobytes() for cell in found.values()}) == 4
+
+
+def test_files_alone_and_together_with_a_sweep(server: Server, own: Cells):
+    nodes = {**sweep(("strength 1", "0, 1")), "files": files("b\na.safetensors", folder="/")}
+    del nodes["sweep"]["inputs"]["lora2"]
+    axis = ["files", 0]
+    assert_same(plot(server, nodes, axis, None, 2), {(0, 0): own[0, 1], (1, 0): own[1, 0]})
+    assert_same(plot(server, nodes, None, axis, 1), {(0, 0): own[0, 1], (0, 1): own[1, 0]})
+    found = plot(server, nodes, SWEPT_A, axis, 2)
+    assert_same({place: found[place] for place in ((0, 0), (1, 0))}, {(0, 0): own[0, 1], (1, 0): own[1, 1]})
+    flipped = plot(server, nodes, SWEPT_A, axis, 2, flip=True)
+    assert_same(flipped, {(row, column): cell for (column, row), cell in found.items()})
+
+
+def test_a_wrong_value_of_a_sweep_is_refused_in_our_node(server: Server):
+    with pytest.raises(NodeError, match="'much', which is not a number") as caught:
+        plot(server, sweep(("strength 1", "0, much")), SWEPT_A, None, 1)
+    assert caught.value.node_type == "XY: PM LoRA Sweep"
 
 
 def test_axes_of_two_of_our_nodes_give_the_same_pictures_as_our_grid(server: Server):

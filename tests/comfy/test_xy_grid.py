@@ -53,6 +53,19 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
         ["lora_a_override", "lora_b_override", "options", "seed", "values", "strength_rule", "weights"],
         ["XY"],
     ),
+    "XY: PM LoRA Sweep": (
+        "XY: LoRA Power-Merge Sweep",
+        ["mode", "density", "svd_rank", "svd_conv_rank", "device", "dtype"],
+        ["lora_stack", "options", "lora1", "seed", "strength_rule", "weights"]
+        + ["x_parameter", "x_values", "y_parameter", "y_values"],
+        ["XY", "XY"],
+    ),
+    "XY: PM LoRA Files": (
+        "XY: LoRA Power-Merge Files",
+        ["files", "folder", "order", "limit", "strength_model", "strength_clip"],
+        ["base"],
+        ["XY"],
+    ),
     "XY: PM Sampling": ("XY: Sampling Values", ["axis", "values"], [], ["XY"]),
     "PM XY Grid": (
         "PM XY Grid",
@@ -71,6 +84,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "density_steps": 4,
     },
     "XY: PM LoRA SVD Rank": {"mode": "add_svd", "density": 0.6, "min_rank": 1, "max_rank": 64, "rank_steps": 4},
+    "XY: PM LoRA Sweep": {
+        "mode": "concat",
+        "density": 0.6,
+        "svd_rank": 32,
+        "svd_conv_rank": 0,
+        "x_parameter": "strength 1",
+        "x_values": "0, 0.5, 1",
+        "y_parameter": "none",
+        "y_values": "",
+    },
+    "XY: PM LoRA Files": {"files": "", "folder": "/", "order": "name", "limit": 0, "strength_model": 1.0},
 }
 
 

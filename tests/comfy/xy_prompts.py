@@ -36,6 +36,33 @@ def ranks(**settings: Any) -> Node:
     return node("XY: PM LoRA SVD Rank", **FILES | defaults | settings)
 
 
+def sweep(x: tuple[str, str], y: tuple[str, str] = ("none", ""), **settings: Any) -> dict[str, Node]:
+    """XY: PM LoRA Sweep ("sweep") of a and b, with their loaders."""
+    axes = dict(zip(("x_parameter", "x_values", "y_parameter", "y_values"), (*x, *y), strict=True))
+    defaults = {
+        "mode": "concat",
+        "density": 1.0,
+        "svd_rank": 0,
+        "svd_conv_rank": 0,
+        "device": "cpu",
+        "dtype": "float32",
+    }
+    links = {"lora1": ["load a", 0], "lora2": ["load b", 0]}
+    return {
+        **{f"load {name}": loader(f"{name}.safetensors") for name in "ab"},
+        "sweep": node("XY: PM LoRA Sweep", **defaults | axes | links | settings),
+    }
+
+
+def files(text: str, **settings: Any) -> Node:
+    defaults = {"folder": "/", "order": "name", "limit": 0, "strength_model": 1.0, "strength_clip": 1.0}
+    return node("XY: PM LoRA Files", files=text, **defaults | settings)
+
+
+def loader(file: str, strength: float = 1.0) -> Node:
+    return node("PM LoRA Loader", lora_name=file, strength_model=strength, strength_clip=strength, lbw="")
+
+
 def sampling(axis: str, values: str) -> Node:
     return node("XY: PM Sampling", axis=axis, values=values)
 
@@ -64,13 +91,10 @@ def grid(model: Link = MODEL, vae: Link = VAE, **settings: Any) -> dict[str, Nod
 
 def merged(mode: str, a: float = 1.0, b: float = 1.0, **settings: Any) -> tuple[dict[str, Node], Link, Link]:
     """The loaders, the merge node for the mode and PM Apply LoRA, and links to the resulting model and text encoder."""
-    files = {"lora1": ("a.safetensors", a), "lora2": ("b.safetensors", b)}
-    nodes = {
-        name: node("PM LoRA Loader", lora_name=file, strength_model=strength, strength_clip=strength, lbw="")
-        for name, (file, strength) in files.items()
-    }
+    loras = {"lora1": ("a.safetensors", a), "lora2": ("b.safetensors", b)}
+    nodes = {name: loader(file, strength) for name, (file, strength) in loras.items()}
     merger = "PM LoRA SVD Merger" if mode.endswith("_svd") else "PM LoRA Merger"
-    links = {name: [name, 0] for name in files}
+    links = {name: [name, 0] for name in loras}
     options = {"mode": mode, "density": 1.0, "device": "cpu", "dtype": "float32"} | settings
     nodes["merge"] = node(merger, **options, **links)
     nodes["apply"] = node("PM LoRA Apply", model=MODEL, clip=CLIP, lora=["merge", 0])

@@ -17,6 +17,8 @@ test('a mode is added at the end, and removed when chosen again', () => {
   assert.equal(toggled('concat, ties', 'concat'), 'ties')
   assert.equal(toggled(' Ties;\nconcat ', 'ties'), 'concat')
   assert.equal(toggled('', 'ties'), 'ties')
+  assert.equal(toggled('of the mode;of the sum', 'of the strongest'), 'of the mode, of the sum, of the strongest')
+  assert.equal(toggled('Of the mode, of the sum', 'of the mode'), 'of the sum')
 })
 
 test('the combo lists every mode, writes into the text, and goes back to its first entry', () => {

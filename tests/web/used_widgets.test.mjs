@@ -57,6 +57,20 @@ test('each combo has its own widgets, optional inputs among them', () => {
   assert.deepEqual(greyedOut(node), ['value'])
 })
 
+test('a widget that several combos know is usable if one of them uses it', () => {
+  const axis = [['strength 1', 'mode'], { uses: { density: ['mode'], seed: ['mode'], x_values: ['strength 1', 'mode'] } }]
+  const nodeData = { input: { ...NODE_DATA.input, optional: { x_parameter: axis } } }
+  const node = nodeWith({ mode: 'ties', density: 0.5, seed: 0, x_parameter: 'strength 1', x_values: '' }, nodeData)
+  greyOut(node)
+  assert.deepEqual(greyedOut(node), ['seed'])
+  node.widgets[3].value = 'mode'
+  greyOut(node)
+  assert.deepEqual(greyedOut(node), [])
+  node.widgets[3].value = 'none'
+  greyOut(node)
+  assert.deepEqual(greyedOut(node), ['seed', 'x_values'])
+})
+
 test('combos and widgets that the node does not have are skipped', () => {
   const node = nodeWith({ density: 0.5 })
   greyOut(node)

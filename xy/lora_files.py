@@ -1,0 +1,102 @@
+"""XY: PM LoRA Files."""
+
+from __future__ import annotations
+
+from ..merge.adapters.base import Lora
+from ..merge.errors import LoraError
+from ..nodes import comfy_bridge
+from ..nodes.inputs import XY_CATEGORY, lora_input, require_lora, strength_input
+from ..nodes.stack import ALL_FOLDERS, folders
+from .axis_inputs import MAX_STEPS
+from .capsule import XY, Axis, axis
+from .cell import Cell
+from .file_list import FILE_ORDERS, chosen_files
+from .lora_axes import WHERE_TO
+from .sweep import GivenLora, LoraFile, Sweep
+from .values import distinct_labels
+
+
+class PlotFiles:
+    DESCRIPTION = (
+        "An axis for an XY plot with another LoRA file in each cell: the epochs of a training run, say, or the LoRAs "
+        "of a folder, each alone or on top of the LoRA that is connected to base."
+    )
+    CATEGORY = XY_CATEGORY
+    SEARCH_ALIASES = ["xy plot", "lora epochs", "compare checkpoints", "compare loras", "training run", "power merge"]
+    RETURN_TYPES = (XY,)
+    RETURN_NAMES = ("X",)
+    OUTPUT_TOOLTIPS = (f"The files. {WHERE_TO}",)
+    FUNCTION = "plot"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {
+                "files": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "dynamicPrompts": False,
+                        "placeholder": "all of the folder, or one file a line: my_lora-00000*",
+                        "tooltip": "The files, one a line, with or without folder and ending. * stands for any text, "
+                        "? for a single character. Empty: all files of the folder.",
+                    },
+                ),
+                "folder": (
+                    folders(comfy_bridge.lora_names()),
+                    {
+                        "default": ALL_FOLDERS,
+                        "tooltip": "The folder, inside ComfyUI's loras folders. Subfolders are included; / means all.",
+                    },
+                ),
+                "order": (
+                    list(FILE_ORDERS),
+                    {
+                        "default": "name",
+                        "tooltip": "The order of the folder's files, or of those that fit the same line. name: "
+                        "step-500 comes before step-1000.",
+                    },
+                ),
+                "limit": (
+                    "INT",
+                    {"default": 0, "min": 0, "max": 1000, "tooltip": "The maximum number of files. 0 takes all."},
+                ),
+                "strength_model": strength_input("Strength of every file in the model."),
+                "strength_clip": strength_input("Strength of every file in the text encoder."),
+            },
+            "optional": {
+                "base": lora_input("A LoRA that is in every cell: each file is merged with it by concat, exactly."),
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(
+        cls, files: str = "", folder: str = ALL_FOLDERS, order: str = "name", limit: int = 0, **_: object
+    ) -> str:
+        try:
+            names = chosen_files(files, folder, order, limit)
+        except LoraError as error:  # which the node itself then raises
+            return str(error)
+        return str([(name, comfy_bridge.file_state(name)) for name in names])
+
+    def plot(
+        self,
+        files: str = "",
+        folder: str = ALL_FOLDERS,
+        order: str = "name",
+        limit: int = 0,
+        strength_model: float = 1.0,
+        strength_clip: float = 1.0,
+        base: Lora | None = None,
+    ) -> tuple[Axis]:
+        names = chosen_files(files, folder, order, limit)
+        if len(names) > MAX_STEPS:
+            raise LoraError(f"{len(names)} files fit; at most {MAX_STEPS} go on an axis. Set a limit.")
+        below = [] if base is None else [GivenLora(require_lora(base, "base"))]
+        sources = [LoraFile(name, strength_model, strength_clip) for name in names]
+        sweep = Sweep([*below, *sources], Cell("concat"), device="auto", dtype="float32", concat_of_one=False)
+        first = len(below) + 1
+        taken = [{"taken": (*range(1, first), number)} for number in range(first, first + len(sources))]
+        sweep.check(taken)
+        return (axis(sweep, zip(taken, distinct_labels([source.name for source in sources]), strict=True)),)
