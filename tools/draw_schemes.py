@@ -85,6 +85,14 @@ def strengths(values: Sequence[float] = (0, 0.5, 1)) -> Image.Image:
     return image(labelled_grid(cells, len(values), [f"A {v:.2f}" for v in values], [f"B {v:.2f}" for v in values]))
 
 
+def search() -> Image.Image:
+    """Pictures of a search for strengths, with their scores; the best has a frame."""
+    tried = {(1, 1): 0.71, (0.5, 0.5): 0.47, (0.75, 0.25): 0.36, (0.8, 1): 0.78, (0.9, 0.8): 0.83, (1, 0.7): 0.69}
+    cells = [tensor(cat(a, b)) for a, b in tried]
+    captions = [f"{a:.2f} / {b:.2f}: {score:.3f}" for (a, b), score in tried.items()]
+    return image(labelled_grid(torch.stack(cells), 3, captions=captions, frame=(1, 1)))
+
+
 def modes() -> Image.Image:
     """What each mode makes of two small matrices. Orange squares are positive, blue ones negative."""
     names, densities = ("add", "ties", "dare_linear", "magnitude_prune"), (0.2, 0.6, 1.0)
@@ -130,7 +138,7 @@ def card(title: str) -> Image.Image:
         cells = [squares(a), squares(b), squares(a * b)]
     elif "files" in name:
         cells = [cat(a, 0) for a in (0.3, 0.7, 1)]
-    elif "strengths" in name:
+    elif "strengths" in name or "cell" in name or "scores" in name:
         cells = [cat(1, b) for b in (0, 0.5, 1)]
     else:
         cells = [cat(1, 0), cat(0, 1), cat(1, 1)]
@@ -176,6 +184,7 @@ def main() -> None:
         ("XY_PM_LoRA_Modes", modes()),
         ("XY_PM_LoRA_SVD_Rank", ranks()),
         ("PM_XY_Grid", strengths((0, 1))),
+        ("PM_LoRA_Find_Strengths", search()),
     ):
         scheme.thumbnail((600, 600))  # the help panel is 272 pixels wide, on screens of up to two dots a pixel
         scheme.save(HELP / f"{name}.webp", quality=85)

@@ -62,14 +62,18 @@ export function isolate(root) {
   for (const type of ['copy', 'cut', 'paste', 'dblclick']) root.addEventListener(type, keep)
   for (const type of ['pointerdown', 'mousedown', 'pointermove', 'wheel']) {
     root.addEventListener(type, (/** @type {any} */ event) => {
-      if (event.target.closest?.('button, input, textarea, select, [role=option], .pm-hits')) event.stopPropagation()
+      if (type === 'wheel' && event.target.closest?.('[role=gridcell]')) return // the canvas zooms
+      if (event.target.closest?.('button, a, input, textarea, select, [role=option], .pm-hits')) event.stopPropagation()
     })
   }
 }
 
-/** Load the style sheet of these elements, once. */
+/** Load the style sheets of these elements, once. */
 export function addStyle() {
-  if (document.getElementById('pm-style')) return
-  const href = new URL('power_loader.css', import.meta.url).href
-  document.head.append(element('link', { id: 'pm-style', rel: 'stylesheet', href }))
+  for (const name of ['power_loader', 'grid_view']) {
+    const id = name === 'power_loader' ? 'pm-style' : `pm-style-${name}`
+    if (document.getElementById(id)) continue
+    const href = new URL(`${name}.css`, import.meta.url).href
+    document.head.append(element('link', { id, rel: 'stylesheet', href }))
+  }
 }

@@ -6,6 +6,7 @@ import { showCachedTexts } from './cached_text.js'
 import { addStyle } from './elements.js'
 import { keepSeed } from './fixed_seed.js'
 import { allNodes, rootGraph } from './graph.js'
+import { addGridView, endGrids, finishGrid, gridMenuItems, growGrid, refreshGrids, restoreGrid } from './grid_view.js'
 import { tidy } from './growing.js'
 import { colourLinks } from './link_colours.js'
 import { describeLora, update } from './lora_about.js'
@@ -84,7 +85,7 @@ app.registerExtension({
   },
 
   /** @param {any} node */
-  getNodeMenuItems: (node) => (isOurs(node?.constructor?.nodeData) ? menuItems(node) : []),
+  getNodeMenuItems: (node) => (isOurs(node?.constructor?.nodeData) ? [...menuItems(node), ...gridMenuItems(node)] : []),
 
   /**
    * @param {any} nodeType
@@ -98,17 +99,19 @@ app.registerExtension({
       if (app.configuringGraph) return
       if (grows) tidySoon(this)
       greyOut(this)
+      refreshGrids()
     })
     after(nodeType.prototype, 'onConfigure', function () {
       greyOut(this)
       showValues(this)
       restoreText(this)
+      restoreGrid(this)
       void update(this)
     })
     // front ends before getNodeMenuItems
     if (!app.collectNodeMenuItems) {
       after(nodeType.prototype, 'getExtraMenuOptions', function (_, options) {
-        options.unshift(...menuItems(this))
+        options.unshift(...menuItems(this), ...gridMenuItems(this))
       })
     }
     after(nodeType.prototype, 'onExecuted', function (output) {
@@ -119,6 +122,7 @@ app.registerExtension({
         refresh(LORA_LISTS)
       }
       if (output?.saved_model) refresh(MODEL_LISTS)
+      finishGrid(this, output)
       if (output?.picture_size) makeRoomForPicture(this, output.picture_size)
     })
   },
@@ -129,6 +133,9 @@ app.registerExtension({
     api.addEventListener('execution_start', clearMessages)
     api.addEventListener('execution_cached', (/** @type {any} */ event) => showCachedTexts(event.detail))
     api.addEventListener('execution_error', (/** @type {any} */ event) => showError(event.detail))
+    api.addEventListener('pm-xy-grid', (/** @type {any} */ event) => growGrid(event.detail))
+    for (const end of ['execution_error', 'execution_interrupted', 'execution_success']) api.addEventListener(end, endGrids)
+    api.addEventListener('graphChanged', refreshGrids)
   },
 
   /** @param {any} node */
@@ -142,6 +149,7 @@ app.registerExtension({
     offerValues(node)
     keepSeed(node)
     describeLora(node)
+    addGridView(node)
   },
 
   /** @param {any[]} defs */

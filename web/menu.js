@@ -128,8 +128,16 @@ async function copyRecipe(file) {
  */
 async function makeNodes(file, below) {
   const { recipe } = await withRecipe(file)
-  const plan = planOf(recipe, await loraFiles(), `${stemOf(file)}_again`)
-  await place(plan, [below.pos[0], below.pos[1] + below.size[1] + GAP], below.graph)
+  await placeBelow(planOf(recipe, await loraFiles(), `${stemOf(file)}_again`), below)
+}
+
+/**
+ * Put planned nodes below a node, and say what they lack.
+ * @param {import('./recipe_nodes.js').Plan} plan
+ * @param {any} node
+ */
+export async function placeBelow(plan, node) {
+  await place(plan, [node.pos[0], node.pos[1] + node.size[1] + GAP], node.graph)
   for (const note of plan.notes) toast('warn', note)
 }
 
@@ -200,7 +208,7 @@ async function withRecipe(file) {
 const pretty = (recipe) => JSON.stringify(recipe, null, 2)
 
 /** @param {string} text */
-async function copy(text) {
+export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text)
   } catch {
@@ -215,13 +223,13 @@ async function copy(text) {
 }
 
 /** @param {Error} error */
-const tell = (error) => toast('error', error.message)
+export const tell = (error) => toast('error', error.message)
 
 /**
  * @param {string} severity
  * @param {string} detail
  */
-function toast(severity, detail) {
+export function toast(severity, detail) {
   const message = { severity, summary: 'LoRA Power-Merger', detail, life: 8000 }
   app.extensionManager?.toast?.add?.(message)
 }

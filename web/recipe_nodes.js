@@ -23,7 +23,7 @@ const STYLES = /** @type {Record<string, string>} */ ({
   comfyui: 'ComfyUI'
 })
 const OF_THE_FILE = ['version', 'operation', 'inputs', 'steps', 'strength_model', 'strength_clip', 'save_dtype', 'names']
-const NOT_WIDGETS = [...OF_THE_FILE, 'architecture', 'from_model_weights']
+const NOT_WIDGETS = [...OF_THE_FILE, 'parameters', 'architecture', 'from_model_weights']
 
 /**
  * The recipe in a text, with the steps that it stores once; null if it is none of ours.
@@ -102,6 +102,11 @@ export function planOf(recipe, files, name) {
       for (const [index, entry] of inputs.entries()) {
         const target = step.operation === 'resize' ? 'lora' : `lora${index + 1}`
         plan.links.push({ from: input(entry, depth + 1), to: key, input: target })
+      }
+      const { parameters = {} } = step
+      if (Object.keys(parameters).length) {
+        const options = add('PM LoRA Merge Options', depth + 1, { mode: step.mode, ...parameters })
+        plan.links.push({ from: options, to: key, input: 'options' })
       }
     }
     if (step.from_model_weights || step.architecture) needsModel(step.architecture)

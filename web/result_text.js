@@ -22,7 +22,8 @@ const SHOW_TEXT = [
   'PM LoRA Save',
   'PM LoRA Apply',
   'PM LoRA Bake',
-  'PM LoRA Extract'
+  'PM LoRA Extract',
+  'PM LoRA Find Strengths'
 ]
 
 /**

@@ -1,5 +1,6 @@
 """XY plots of LoRA merges: axes for KSampler (Efficient) and for the pack's own grid."""
 
+from .find_strengths import FindStrengths
 from .grid import XyGrid
 from .lora_axes import PlotModes, PlotStrengths, PlotSvdRank
 from .lora_files import PlotFiles
@@ -15,6 +16,7 @@ NODE_CLASSES = {
     "XY: PM LoRA Files": PlotFiles,
     "XY: PM Sampling": PlotSampling,
     "PM XY Grid": XyGrid,
+    "PM LoRA Find Strengths": FindStrengths,
 }
 
 DISPLAY_NAMES = {
@@ -25,4 +27,5 @@ DISPLAY_NAMES = {
     "XY: PM LoRA Files": "XY: LoRA Power-Merge Files",
     "XY: PM Sampling": "XY: Sampling Values",
     "PM XY Grid": "PM XY Grid",
+    "PM LoRA Find Strengths": "PM Find Strengths",
 }

@@ -43,21 +43,28 @@ class Capsule:
         """Model and clip of the cell with both axes applied, even if the other axis is from another pack."""
         # reset, because ComfyUI caches capsules across prompts: a partner is valid only for the cell it was set for
         partner, self._partner = self._partner, None
-        settings = self.settings
-        if isinstance(partner, Capsule):
-            if partner.sweep is self.sweep:
-                settings = partner.settings | settings
-            else:
-                model, clip = partner.sweep.apply(model, clip, partner.settings)
-        elif partner is not None:
+        if partner is not None and not isinstance(partner, Capsule):
             model, clip, vae = partner.pre_define_model(model, clip, vae)
-        return (*self.sweep.apply(model, clip, settings), vae)
+        for sweep, settings in merges_of(partner, self):
+            model, clip = sweep.apply(model, clip, settings)
+        return model, clip, vae
 
     def get_result(self, model: Any, clip: Any, vae: Any) -> None:
         """None: the cell has no result yet and must be sampled."""
 
     def set_result(self, image: Any, latent: Any) -> None:
         """Ignored: finished pictures aren't reused."""
+
+
+def merges_of(outer: Any, inner: Any) -> list[tuple[Sweep, dict[str, Any]]]:
+    """The merges of a cell, each with its settings, in the order in which they are applied.
+
+    One if both capsules are of the same node. Other packs' capsules and None have no part in it.
+    """
+    ours = [capsule for capsule in (outer, inner) if isinstance(capsule, Capsule)]
+    if len(ours) == 2 and ours[0].sweep is ours[1].sweep:
+        return [(ours[0].sweep, ours[0].settings | ours[1].settings)]
+    return [(capsule.sweep, capsule.settings) for capsule in ours]
 
 
 def axis(sweep: Sweep, values: Iterable[tuple[Mapping[str, Any], str]]) -> Axis:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import comfy.samplers
 import torch
+from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..merge.errors import LoraError
-from ..nodes.inputs import MAX_SEED, XY_CATEGORY
-from ..pictures.labelled_grid import labelled_grid
+from ..nodes.inputs import LORA, XY_CATEGORY
+from ..pictures.labelled_grid import labelled_grid, layout_of
 from . import comfy_sampling
-from .capsule import XY, Axis
+from .capsule import Axis
 from .grid_axis import GridAxis, read_axis, samplings
-from .grid_run import Inputs, sample_cells
+from .grid_inputs import MAX_CELLS, grid_inputs
+from .grid_run import Inputs, in_floats, sample_cells
+from .grid_scores import NO_SCORES, GridScores
+from .grid_scoring import GridScoring
+from .live_grid import LiveGrid
+from .pick import Place, describe, picked_lora, read_pick, text_of
+from .progress import GridProgress
 from .sampling import Sampling
 
 log = logging.getLogger(__name__)
+
+# In the metadata of saved pictures: the cells' settings, by the id of the grid's node.
+METADATA = "xy_grid"
 
 
 class XyGrid:
@@ -28,79 +37,21 @@ class XyGrid:
     )
     CATEGORY = XY_CATEGORY
     SEARCH_ALIASES = ["xy plot", "xyz plot", "compare loras", "lora grid", "power merge"]
-    RETURN_TYPES = ("IMAGE", "IMAGE")
-    RETURN_NAMES = ("grid", "cells")
-    OUTPUT_TOOLTIPS = ("The labelled grid as one picture.", "The cells as a batch of pictures, row by row.")
+    RETURN_TYPES = ("IMAGE", "IMAGE", LORA, "STRING")
+    RETURN_NAMES = ("grid", "cells", "picked", "report")
+    OUTPUT_TOOLTIPS = (
+        "The labelled grid as one picture.",
+        "The cells as a batch of pictures, row by row.",
+        "The LoRA of the picked cell, at strength 1. With nothing picked, that of the best score; without scores, "
+        "nothing runs that is connected here.",
+        "A line for each cell with its labels and its score, then the best. Connect it to Preview as Text.",
+    )
     OUTPUT_NODE = True
     FUNCTION = "draw"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        axis = (
-            "Connect an XY node of this pack, XY capsules from another pack, or an axis of efficiency-nodes-comfyui "
-            "(seeds, steps, cfg, samplers, schedulers, denoise, prompts)."
-        )
-        return {
-            "required": {
-                "model": ("MODEL", {"tooltip": "The model to sample with. Each cell applies its own LoRA to it."}),
-                "vae": ("VAE", {"tooltip": "The VAE that decodes the pictures."}),
-                "latent_image": (
-                    "LATENT",
-                    {"tooltip": "The latent every cell starts from. Only the first of a batch is used."},
-                ),
-                "positive": _text(
-                    "What the pictures should show. Each cell encodes it with its own LoRA applied to the text encoder."
-                ),
-                "negative": _text("What the pictures should not show."),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": MAX_SEED,
-                        "control_after_generate": True,
-                        "tooltip": "The noise seed, the same for every cell unless an axis changes it.",
-                    },
-                ),
-                "steps": (
-                    "INT",
-                    {"default": 20, "min": 1, "max": 10000, "tooltip": "The number of sampling steps per cell."},
-                ),
-                "cfg": (
-                    "FLOAT",
-                    {
-                        "default": 7.0,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.1,
-                        "tooltip": "How closely to follow the prompt.",
-                    },
-                ),
-                "sampler_name": (comfy.samplers.KSampler.SAMPLERS, {"tooltip": "The sampler, as in KSampler."}),
-                "scheduler": (comfy.samplers.KSampler.SCHEDULERS, {"tooltip": "The scheduler, as in KSampler."}),
-                "denoise": (
-                    "FLOAT",
-                    {
-                        "default": 1.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "1 for an empty latent. Lower values keep more of the picture in the latent.",
-                    },
-                ),
-            },
-            "optional": {
-                "clip": (
-                    "CLIP",
-                    {"tooltip": "The text encoder. Not needed if both conditionings below are connected."},
-                ),
-                "X": (XY, {"tooltip": f"The columns. {axis}"}),
-                "Y": (XY, {"tooltip": f"The rows. {axis}"}),
-                "positive_cond": _conditioning("positive"),
-                "negative_cond": _conditioning("negative"),
-            },
-            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
-        }
+        return grid_inputs()
 
     def draw(
         self,
@@ -120,28 +71,114 @@ class XyGrid:
         Y: Axis | None = None,
         positive_cond: Any = None,
         negative_cond: Any = None,
+        clip_vision: Any = None,
+        references: Tensor | None = None,
+        pick: str = "",
+        max_cells: int = MAX_CELLS,
         prompt: Any = None,
         extra_pnginfo: Any = None,
+        node: str | None = None,
     ) -> dict[str, Any]:
         x, y = read_axis("X", X), read_axis("Y", Y)
+        _require_allowed(len(x.values) * len(y.values), max_cells)
+        picked = read_pick(pick, len(x.values), len(y.values))
         base = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
         conditioning = {"positive": positive_cond, "negative": negative_cond}
         _require_prompts_in_use(x, y, conditioning)
-        inputs = Inputs(model, clip, vae, _first(latent_image), conditioning)
-        grid, cells = draw_grid(inputs, x, y, base)
-        return {"ui": comfy_sampling.show(grid, prompt, extra_pnginfo), "result": (grid, cells)}
+        inputs = Inputs(model, clip, vae, first_latent(latent_image), conditioning)
+        # before sampling, so that a cell without a LoRA is refused at once
+        lora = ExecutionBlocker(None) if picked is None else picked_lora(model, clip, x, y, picked)
+        plan = samplings(base, x, y)
+        scoring = None if clip_vision is None else GridScoring.of(clip_vision, references, x, y, plan)
+        grid, cells, state, scores = draw_grid(inputs, x, y, base, plan, node, scoring)
+        if picked is None and scores.best is not None:
+            lora = _best_lora(model, clip, x, y, scores.best)
+        settings = [describe(x, y, place, sampling) | scores.described(place) for place, sampling in plan.items()]
+        ui = comfy_sampling.show(grid, prompt, _with_cells(extra_pnginfo, node, settings))
+        ui["xy_grid"] = [state | {"cells": settings}]
+        return {"ui": ui, "result": (grid, cells, lora, report(plan, x.labels(base), y.labels(base), scores))}
 
 
-def draw_grid(inputs: Inputs, x: GridAxis, y: GridAxis, base: Sampling) -> tuple[Tensor, Tensor]:
-    """Sample all cells: the labelled grid (1, height, width, 3), and the cells (n, height, width, 3) row by row."""
-    plan = samplings(base, x, y)
-    pictures: dict[tuple[int, int], Tensor] = {}
-    for place, picture in sample_cells(inputs, x, y, plan):
-        if pictures and picture.shape != next(iter(pictures.values())).shape:
-            raise LoraError("The cells of this plot have different sizes and can't form a grid.")
-        pictures[place] = picture
-    cells = torch.cat([pictures[place] for place in plan])
-    return labelled_grid(cells, len(x.values), x.labels(base), y.labels(base)), cells
+def draw_grid(
+    inputs: Inputs,
+    x: GridAxis,
+    y: GridAxis,
+    base: Sampling,
+    plan: dict[Place, Sampling],
+    node: str | None = None,
+    scoring: GridScoring | None = None,
+) -> tuple[Tensor, Tensor, dict[str, Any], GridScores]:
+    """Sample all cells that aren't kept from an earlier run, showing them on the node, and score them.
+
+    Returns the labelled grid (1, height, width, 3), the cells (n, height, width, 3) row by row, what the page needs to
+    know of them, and their scores. The best cell has a frame; the page draws that of a picked one.
+    """
+    labels = x.labels(base), y.labels(base)
+    live = LiveGrid(node, *labels, plan)
+    pictures: dict[Place, Tensor] = {}
+    scores = NO_SCORES
+    steps = sum(sampling.steps for sampling in plan.values())
+    references = 0 if scoring is None else scoring.steps
+    try:
+        with GridProgress(steps + references) as progress:
+            with progress.sampling(steps):
+                for place, picture in sample_cells(inputs, x, y, plan, live.begins):
+                    if pictures and picture.shape != next(iter(pictures.values())).shape:
+                        raise LoraError("The cells of this plot have different sizes and can't form a grid.")
+                    pictures[place] = picture
+                    live.finished(place, picture)
+            if scoring is not None:
+                with progress.sampling(references):
+                    scores = scoring.score(inputs, pictures)
+    except BaseException:
+        live.stopped()
+        raise
+    cells = in_floats(torch.stack([pictures[place] for place in plan]))
+    columns = len(x.values)
+    captions = [scores.text(place) for place in plan] if scores.scores else []
+    layout = layout_of(cells, columns, *labels, captions=captions)
+    grid = labelled_grid(cells, columns, *labels, captions=captions, frame=scores.best)
+    return grid, cells, live.state() | {"layout": layout.shares()}, scores
+
+
+def report(
+    plan: dict[Place, Sampling], column_labels: list[str], row_labels: list[str], scores: GridScores = NO_SCORES
+) -> str:
+    """A line for each cell: its place, its labels and its score; then what the scores say."""
+    columns, rows = column_labels or [""], row_labels or [""]
+    lines = []
+    for place in plan:
+        labels = [label for label in (columns[place[0]], rows[place[1]]) if label]
+        parts = [text_of(place), " | ".join(labels), scores.text(place)]
+        lines.append(": ".join(filter(None, parts)))
+    return "\n".join([*lines, *scores.conclusion()])
+
+
+def _best_lora(model: Any, clip: Any, x: GridAxis, y: GridAxis, best: Place) -> Any:
+    """The LoRA of the best cell; nothing runs behind one that can't be given, such as next to another pack's axis."""
+    try:
+        return picked_lora(model, clip, x, y, best)
+    except LoraError as error:
+        log.warning("PM XY Grid gives no LoRA for the best cell: %s", error)
+        return ExecutionBlocker(None)
+
+
+def _require_allowed(cells: int, max_cells: int) -> None:
+    if cells > max_cells:
+        raise LoraError(
+            f"This grid has {cells} cells, but max_cells allows {max_cells}. Use fewer values on X or Y, or raise "
+            "max_cells."
+        )
+
+
+def _with_cells(extra_pnginfo: Any, node: str | None, settings: list[dict[str, Any]]) -> dict[str, Any]:
+    """What ComfyUI writes into saved pictures, with the settings of this grid's cells.
+
+    They are added to the prompt's own, so that a node that saves the grid has them too.
+    """
+    found = extra_pnginfo if isinstance(extra_pnginfo, dict) else {}
+    found[METADATA] = {**found.get(METADATA, {}), str(node): settings}
+    return found
 
 
 def _require_prompts_in_use(x: GridAxis, y: GridAxis, conditioning: dict[str, Any]) -> None:
@@ -155,7 +192,7 @@ def _require_prompts_in_use(x: GridAxis, y: GridAxis, conditioning: dict[str, An
             )
 
 
-def _first(latent: dict[str, Any]) -> dict[str, Any]:
+def first_latent(latent: dict[str, Any]) -> dict[str, Any]:
     """Only the first latent of a batch, since a cell is one picture."""
     samples = latent["samples"]
     if samples.is_nested or samples.shape[0] == 1:
@@ -166,15 +203,3 @@ def _first(latent: dict[str, Any]) -> dict[str, Any]:
         if first.get(per_picture) is not None:
             first[per_picture] = first[per_picture][:1]
     return first
-
-
-def _text(tooltip: str) -> tuple[str, dict]:
-    return ("STRING", {"default": "", "multiline": True, "dynamicPrompts": True, "tooltip": tooltip})
-
-
-def _conditioning(prompt: str) -> tuple[str, dict]:
-    tooltip = (
-        f"Replaces the {prompt} text, for what text alone can't give (ControlNet, guidance, references). "
-        "The LoRAs' text encoder parts have no effect on it."
-    )
-    return ("CONDITIONING", {"tooltip": tooltip})

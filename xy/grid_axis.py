@@ -8,7 +8,10 @@ from typing import Any
 from ..merge.errors import LoraError
 from .capsule import CAPSULE_TYPE
 from .sampling import SAMPLING_AXES, Sampling, SamplingAxis
+from .values import one_line
 
+# In characters. Prompts and labels of other packs may be as long as they like; their margins would dwarf the cells.
+MAX_LABEL = 120
 CAPSULE_METHODS = ("getLabel", "set_x_capsule", "pre_define_model", "get_result", "set_result")
 
 
@@ -25,7 +28,7 @@ class GridAxis:
             texts = [self.sampling.label(value, self.change(base, value)) for value in self.values]
         else:
             texts = [str(capsule.getLabel()) for capsule in self.values if capsule is not None]
-        return [" ".join(text.split()) for text in texts]
+        return [one_line(text, MAX_LABEL) for text in texts]
 
     def change(self, sampling: Sampling, value: Any) -> Sampling:
         return sampling if self.sampling is None else self.sampling.change(sampling, value)

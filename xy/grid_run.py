@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +12,15 @@ from torch import Tensor
 
 from ..merge.errors import LoraError
 from ..nodes import comfy_bridge
+from ..pictures.grid_layout import Place
 from . import comfy_sampling
 from .capsule import Capsule
 from .grid_axis import GridAxis
+from .kept_cells import KEPT, KeptCells, cell_key, inputs_key
 from .progress import GridProgress
 from .sampling import Sampling
 
-Place = tuple[int, int]  # column, row
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -63,23 +66,71 @@ class Encoder:
 
 
 def sample_cells(
-    inputs: Inputs, x: GridAxis, y: GridAxis, cells: dict[Place, Sampling]
+    inputs: Inputs,
+    x: GridAxis,
+    y: GridAxis,
+    cells: dict[Place, Sampling],
+    begins: Callable[[Place], None] = lambda place: None,
+    kept: KeptCells = KEPT,
+    encoder: Encoder | None = None,
+    told: str = "PM XY Grid",
 ) -> Iterator[tuple[Place, Tensor]]:
-    """Yields the picture (1, height, width, 3) of every cell as it is finished, not in grid order.
+    """Yields the picture (height, width, 3) of every cell in bytes as it is finished, not in grid order.
 
-    Cells that differ only in seeds, prompts and the like come one after another, so the model is patched once for all
-    of them. Only one patched model exists at a time. Raises ComfyUI's interrupt exception if the user presses stop, and
+    Cells that are kept from an earlier run come first. Cells that differ only in seeds, prompts and the like come one
+    after another, so the model is patched once for all of them. Only one patched model exists at a time. ``begins`` is
+    called before a cell is patched and sampled. ``encoder`` has the texts of earlier calls with the same inputs;
+    ``told`` is whose plan is logged, if anybody's. Raises ComfyUI's interrupt exception if the user presses stop, and
     LoraError, before sampling, if there is text to encode but no text encoder.
     """
     _require_clip(inputs)
-    encoder = Encoder(inputs.clip)
+    kept.forget_unreachable()
+    common = inputs_key(inputs.model, inputs.clip, inputs.vae, inputs.latent, inputs.conditioning)
+    keys = {
+        place: cell_key(common, x.capsule(place[0]), y.capsule(place[1]), sampling, inputs.conditioning)
+        for place, sampling in cells.items()
+    }
+    encoder = encoder or Encoder(inputs.clip)
     with GridProgress(sum(sampling.steps for sampling in cells.values())) as progress:
-        for group in _group_by_capsules(x, y, list(cells)):
+        missing = []
+        for place, sampling in cells.items():
+            picture = kept.get(keys[place])
+            if picture is None:
+                missing.append(place)
+                continue
+            progress.skip(sampling.steps)
+            yield place, picture
+        if told:
+            log.info("%s: %s", told, plan_text(cells, missing))
+        for group in _group_by_capsules(x, y, missing):
+            begins(group[0])
             patched = _patch(inputs, x.capsule(group[0][0]), y.capsule(group[0][1]), y)
             for place in group:
                 comfy_bridge.check_interrupt()
-                yield place, _sample(inputs, patched, encoder, cells[place], progress)
+                begins(place)
+                picture = in_bytes(_sample(inputs, patched, encoder, cells[place], progress))
+                kept.put(keys[place], picture)
+                yield place, picture
             del patched  # frees it before the next one is patched
+
+
+def plan_text(cells: Mapping[Place, Sampling], missing: Sequence[Place]) -> str:
+    """What a run has to do: "9 cells x 20 steps, 4 kept from earlier runs"."""
+    steps = sorted({sampling.steps for sampling in cells.values()})
+    each = f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else f"{steps[0]}"
+    kept = len(cells) - len(missing)
+    kept_text = f", {kept} kept from earlier runs" if kept else ""
+    return f"{len(cells)} cell{'s' * (len(cells) != 1)} x {each} steps{kept_text}"
+
+
+def in_bytes(image: Tensor) -> Tensor:
+    """A picture (1, height, width, 3) as bytes (height, width, 3), rounded as ComfyUI does when it saves a picture."""
+    return image[0].mul(255).clamp(0, 255).to(torch.uint8)
+
+
+def in_floats(pictures: Tensor) -> Tensor:
+    """Bytes as ComfyUI's IMAGE, from 0 to 1; in_bytes() gives exactly the same bytes again."""
+    return pictures.to(torch.float32) / 255
 
 
 def _require_clip(inputs: Inputs) -> None:

@@ -14,8 +14,8 @@ from ..nodes.comfy_bridge import check_interrupt
 class GridProgress:
     """Combines the progress of every sampler run, which ComfyUI would show as separate bars, into one for the grid.
 
-    Other progress (merging, tiled decoding) doesn't move it. Previews are passed on, and the stop button is checked
-    whenever anything reports progress.
+    Other progress (merging, tiled decoding) doesn't move it, and the stop button is checked whenever anything reports
+    progress. Latent previews aren't passed on: the page would show the last one in place of the grid.
     """
 
     def __init__(self, total: int) -> None:
@@ -40,14 +40,18 @@ class GridProgress:
             yield
         finally:
             self._picture = 0
+        self.skip(steps)
+
+    def skip(self, steps: int) -> None:
+        """Count the steps of a picture that needn't be sampled."""
         self._done += steps
         self._report(0)
 
     def _moved(self, value: int, total: int, preview: Any = None, **about: Any) -> None:
         check_interrupt()
         if self._picture and total:
-            self._report(round(self._picture * value / total), preview, **about)
+            self._report(round(self._picture * value / total), **about)
 
-    def _report(self, part: int, preview: Any = None, **about: Any) -> None:
+    def _report(self, part: int, **about: Any) -> None:
         if self._shown is not None:
-            self._shown(self._done + part, self._total, preview, **about)
+            self._shown(self._done + part, self._total, None, **about)

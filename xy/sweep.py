@@ -89,6 +89,7 @@ class Sweep:
         missing = len(self._sources) - len(defaults.strengths)
         self._defaults = replace(defaults, strengths=(*defaults.strengths, *[1.0] * missing))
         self._device, self._dtype = device, dtype
+        self._apply_strength = apply_strength
         self._parts = tuple(1.0 if part in apply_strength else 0.0 for part in ("model", "clip"))
         self._merges = KeptMerges()
         self._merged_from: tuple[object, ...] = ()
@@ -160,6 +161,20 @@ class Sweep:
             for number, lora in self._taken(cell)
         ]
         return {"loras": loras, **cell.described(), "device": self._device, "dtype": self._dtype}
+
+    def alone(self, number: int) -> Sweep:
+        """A sweep of a single one of its LoRAs, counted from 1, which is applied as it is."""
+        parts = {"device": self._device, "dtype": self._dtype, "apply_strength": self._apply_strength}
+        return Sweep([self._sources[number - 1]], Cell("concat"), **parts, concat_of_one=False)
+
+    def strengths(self, settings: Mapping[str, Any]) -> dict[int, float]:
+        """What multiplies the strengths of each LoRA in a cell, by the LoRA's number."""
+        cell = self._cell(settings)
+        return {number: cell.strength_of(number) for number, _ in self._taken(cell)}
+
+    def name(self, number: int) -> str:
+        """The name of a LoRA, counted from 1."""
+        return self._sources[number - 1].name
 
     def _cell(self, settings: Mapping[str, Any]) -> Cell:
         return self._defaults.changed(settings)

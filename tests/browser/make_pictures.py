@@ -28,10 +28,12 @@ PICTURES = ROOT / "web" / "docs" / "pictures"
 # The checkpoint is that of ComfyUI's own default workflow.
 A, B = "PixelArtRedmond15V-PixelArt-PIXARFK.safetensors", "add_detail.safetensors"
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+VISION = "clip_vision_h.safetensors"
 MODELS = {
     A: ("loras", f"artificialguybr/pixelartredmond-1-5v-pixel-art-loras-for-sd-1-5/resolve/main/{A}"),
     B: ("loras", f"OedoSoldier/detail-tweaker-lora/resolve/main/{B}"),
     CHECKPOINT: ("checkpoints", f"Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/{CHECKPOINT}"),
+    VISION: ("clip_vision", f"Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files/clip_vision/{VISION}"),
 }
 # A pair of Wan 2.2's image-to-video LoRAs for each model: few steps, and a camera that circles the subject.
 FAST = {noise: f"wan2.2_i2v_lightx2v_4steps_lora_v1_{noise}_noise.safetensors" for noise in ("high", "low")}
@@ -370,6 +372,9 @@ def pages(browser: Any, server: Server) -> list[Canvas]:
     ):
         if not (file.parent / name).exists():
             (file.parent / name).symlink_to(file)
+    encoders = server.base / "models" / "clip_vision"
+    encoders.mkdir(exist_ok=True)
+    (encoders / VISION).touch()
     quiet = {"Comfy.Minimap.Visible": False, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"}
     return [Canvas.open(browser, server, kind, **quiet) for kind in (NODES2, CLASSIC)][::-1]
 

@@ -184,3 +184,18 @@ def test_example(pages: Any, name: str, efficiency: bool) -> None:  # noqa: F811
 @pytest.mark.parametrize("name", SWEEPS)
 def test_example_of_a_sweep(pages: Any, name: str) -> None:  # noqa: F811
     write_example(pages, own_grid(name), name)
+
+
+def picking() -> list[Node]:
+    text = (
+        "## Pick the best cell and save it\n\n1. Run. The grid grows on its node.\n2. Click the cell you like best: "
+        "its place appears in **pick**, its settings below the grid.\n3. Run again. Nothing is sampled: **picked** "
+        "gives the cell's LoRA, and PM Save LoRA writes it.\n\nWithout a pick, nothing is saved."
+    )
+    grid = own_grid("XY plot of strengths")
+    save = ("save", "PM LoRA Save", (LEFT + 3 * COLUMN + 340, TOP), {"file_name": "best"}, {"lora": ("grid", 2)})
+    return [note(text), *grid[1:-1], save]
+
+
+def test_pick_example(pages: Any) -> None:  # noqa: F811
+    write_example(pages, picking(), "Pick the best cell and save it")

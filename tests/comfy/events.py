@@ -22,6 +22,7 @@ class Events:
         self.server = server
         self.client_id = f"{server.client_id}-events"
         self.messages: list[Message] = []
+        self.previews = 0  # preview images received
         self._arrived = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._listen()])
@@ -81,7 +82,9 @@ class Events:
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         async for packet in socket:
-            if packet.type == aiohttp.WSMsgType.TEXT:  # binary messages are preview images
+            if packet.type == aiohttp.WSMsgType.BINARY:
+                self.previews += 1
+            if packet.type == aiohttp.WSMsgType.TEXT:
                 with self._arrived:
                     self.messages.append(json.loads(packet.data))
                     self._arrived.notify_all()

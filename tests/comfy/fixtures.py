@@ -53,7 +53,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
     custom_nodes = base / "custom_nodes"
     if "EFFICIENCY_NODES_PATH" in os.environ:
         link_folder(Path(os.environ["EFFICIENCY_NODES_PATH"]), custom_nodes / "efficiency-nodes-comfyui")
-    shutil.copy(ROOT / "tests" / "comfy" / "third_party_stacker.py", custom_nodes)
+    for pack in ("third_party_stacker.py", "small_encoders.py"):
+        shutil.copy(ROOT / "tests" / "comfy" / pack, custom_nodes)
     running = checkpoint = None
     try:
         make_checkpoint = ROOT / "tools" / "make_checkpoint.py"
@@ -63,7 +64,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
         loras = base / "models" / "loras"
         write_lora(loras / "a.safetensors", rank=8, seed=1, dtype=torch.float16, modules=small_modules())
         write_lora(loras / "b.safetensors", rank=4, seed=2, dtype=torch.float32, modules=small_modules())
-        running = start(comfyui_folder, comfyui_python, base, log_file=base / "server.log")
+        # live previews are on, as many users have them
+        args = ("--cpu", "--preview-method", "latent2rgb")
+        running = start(comfyui_folder, comfyui_python, base, base / "server.log", args)
         assert checkpoint.wait() == 0, "make_checkpoint.py failed"
         yield running
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import urllib.error
 import urllib.parse
@@ -19,6 +21,7 @@ from lora_pack.tests.comfy.xy_prompts import (
     cells,
     difference,
     grid,
+    merged,
     merged_picture,
     modes,
     own_picture,
@@ -30,6 +33,7 @@ from lora_pack.tools.comfy_server import PACK_FOLDER, Interrupted, NodeError, Pr
 from lora_pack.tools.make_lora import write_lora
 from lora_pack.tools.make_sd3_checkpoint import sd3_modules
 from lora_pack.tools.workflows import Node, checkpoint, lora_chain, node, picture
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 # id -> display name, required inputs, optional inputs, outputs
@@ -71,8 +75,8 @@ NODES: dict[str, tuple[str, list[str], list[str], list[str]]] = {
         "PM XY Grid",
         ["model", "vae", "latent_image", "positive", "negative"]
         + ["seed", "steps", "cfg", "sampler_name", "scheduler", "denoise"],
-        ["clip", "X", "Y", "positive_cond", "negative_cond"],
-        ["IMAGE", "IMAGE"],
+        ["clip", "X", "Y", "positive_cond", "negative_cond", "clip_vision", "references", "pick", "max_cells"],
+        ["IMAGE", "IMAGE", "LoRA", "STRING"],
     ),
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -271,7 +275,8 @@ def test_mode_names_of_older_workflows_are_accepted(server: Server):
 @pytest.mark.parametrize("steps", [10_000, 1], ids=["inside a cell", "between cells"])
 def test_stop_interrupts_the_grid_and_restores_the_progress_bar(server: Server, events: Events, steps: int):
     xy = strengths(steps=40, max_strength=0.5)
-    prompt_id = events.queue({**checkpoint(), "xy": xy, **grid(X=["xy", 0], Y=["xy", 1], steps=steps)})
+    nodes = grid(X=["xy", 0], Y=["xy", 1], steps=steps, max_cells=1600)
+    prompt_id = events.queue({**checkpoint(), "xy": xy, **nodes})
     events.wait_for("progress", lambda data: data["node"] == "grid" and data["value"] >= 2)
     server.interrupt()
     with pytest.raises(Interrupted):
@@ -293,3 +298,132 @@ def test_help_pages_are_served_under_the_nodes_ids(server: Server, page: str):
     for missing in ("XY: PM LoRA Strengths/de.md", "XY: none.md", "x:/../../../__init__.md", "x:%2F..%2F..%2Fa.md"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(folder + urllib.parse.quote(missing, safe=":/%"))
+
+
+def saved(server: Server, nodes: dict[str, Node], lora: list[Any], name: str) -> bytes:
+    saver = node("PM LoRA Save", lora=lora, file_name=name, extension="safetensors", overwrite=True)
+    server.run({**nodes, "save": saver})
+    return (server.loras / f"{name}.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("axes", "pick", "mode", "settings"),
+    [
+        (strengths(), "2,1", "concat", {"a": 1.0, "b": 0.0}),
+        (modes(seed=5), "2,2", "dare_ties", {"density": 0.8, "seed": 5}),
+        (ranks(mode="ties_svd", density=0.5), "1,1", "ties_svd", {"density": 0.5, "svd_rank": 1, "svd_conv_rank": 1}),
+    ],
+    ids=["strengths", "modes", "ranks"],
+)
+def test_a_picked_lora_equals_that_of_the_mergers_byte_for_byte(
+    server: Server, axes: Node, pick: str, mode: str, settings: dict[str, Any]
+):
+    wires = {"X": ["xy", 0]} if mode == "ties_svd" else {"X": ["xy", 0], "Y": ["xy", 1]}
+    nodes = {**checkpoint(), "xy": axes, **grid(**wires, pick=pick)}
+    picked = saved(server, nodes, ["grid", 2], "picked")
+    assert picked == saved(server, {**checkpoint(), **merged(mode, **settings)[0]}, ["merge", 0], "picked")
+
+
+def test_picking_and_longer_axes_sample_only_what_is_new(server: Server, events: Events):
+    def run(**settings: Any) -> tuple[dict[tuple[int, int], np.ndarray], int]:
+        """The cells, and for how many a sampler ran."""
+        xy = {"values": "0, 1"} | {name: settings.pop(name) for name in ("values",) if name in settings}
+        before = len(server.log())
+        prompt = {**checkpoint(), "xy": strengths(**xy), **grid(X=["xy", 0], Y=["xy", 1], seed=77, **settings)}
+        outputs = server.wait(events.queue(prompt))["outputs"]
+        log = server.log()[before:]
+        kept = re.findall(r"PM XY Grid: (\d+) cells x 2 steps(?:, (\d+) kept)?", log)
+        (counts,) = kept
+        columns = len(xy["values"].split(","))
+        return cells(server, outputs, columns), int(counts[0]) - int(counts[1] or 0)
+
+    first, sampled = run()
+    assert sampled == 4
+    assert run(pick="1,2")[1] == 0
+    longer, sampled = run(values="0, 0.5, 1")
+    assert sampled == 5
+    assert difference(longer[2, 2], first[1, 1]) == difference(longer[0, 2], first[0, 1]) == 0
+    assert run(cfg=5.0)[1] == 4
+
+
+def test_the_grid_so_far_is_sent_instead_of_latent_previews(server: Server, events: Events):
+    own = {**checkpoint(), **picture(seed=78)}
+    server.wait(events.queue(own))
+    assert events.previews > 0, "live previews are off: the test would pass whatever the grid does"
+    before = events.previews
+    prompt = {**checkpoint(), "xy": strengths(), **grid(X=["xy", 0], Y=["xy", 1], seed=78, steps=4)}
+    outputs = server.wait(events.queue(prompt))["outputs"]
+    assert events.previews == before
+    sent = events.data("pm-xy-grid")
+    assert {one["node"] for one in sent} == {"grid"}
+    assert sent[0]["now"] == "1,1" and sent[0]["done"] == [] and sent[0]["seconds_left"] is None
+    counts = [len(one["done"]) for one in sent]
+    assert counts == sorted(counts) and counts[-1] == 4
+    assert [one["now"] for one in sent if one["now"]][-1] == "2,2"
+    timed = [one["seconds_left"] for one in sent if 0 < len(one["done"]) < 4]
+    assert timed and all(seconds > 0 for seconds in timed)
+    with_picture = [one for one in sent if "picture" in one]
+    assert with_picture and with_picture[0]["done"] == ["1,1"]
+    (state,) = outputs["grid"]["xy_grid"]
+    assert state["done"] == ["1,1", "1,2", "2,1", "2,2"] and state["columns"] == ["a 0.00", "a 1.00"]
+    described = state["cells"][1]["merges"][0]
+    assert described["mode"] == "concat" and [lora["strength_model"] for lora in described["loras"]] == [1.0, 0.0]
+
+
+def test_a_stopped_grid_keeps_its_picture_and_its_cells(server: Server, events: Events):
+    prompt = {**checkpoint(), "xy": strengths(steps=3), **grid(X=["xy", 0], Y=["xy", 1], seed=79, steps=3)}
+    prompt_id = events.queue(prompt)
+    events.wait_for("pm-xy-grid", lambda data: len(data["done"]) >= 2)
+    server.interrupt()
+    with pytest.raises(Interrupted):
+        server.wait(prompt_id)
+    last = events.wait_for("pm-xy-grid", lambda data: not data["running"] and len(data["done"]) < 9)
+    shown = pixels(server.base / "temp" / last["picture"]["filename"])
+    boxes = (np.abs(shown - 128).max(-1) <= 6).mean()
+    assert boxes > 0.2, "the missing cells aren't grey boxes"
+    before = len(server.log())
+    server.run(prompt)
+    (kept,) = re.findall(r"PM XY Grid: 9 cells x 3 steps, (\d+) kept", server.log()[before:])
+    assert int(kept) == len(last["done"])
+
+
+def test_nothing_runs_behind_picked_until_a_cell_is_picked(server: Server):
+    nodes = {**checkpoint(), "xy": strengths(), **grid(X=["xy", 0], Y=["xy", 1])}
+    nodes["save"] = node("PM LoRA Save", lora=["grid", 2], file_name="never", extension="safetensors")
+    nodes["text"] = node("PreviewAny", source=["grid", 3])
+    outputs = server.run(nodes)
+    assert "save" not in outputs and not (server.loras / "never.safetensors").exists()
+    assert outputs["text"]["text"][0].splitlines()[1] == "2,1: a 1.00 | b 0.00"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pick": "3,1"}, "pick is '3,1', which is no cell of this grid of 2 x 2"),
+        ({"max_cells": 3}, "This grid has 4 cells, but max_cells allows 3"),
+        ({"X": None, "Y": None, "pick": "1,1"}, "1,1 has no LoRA to pick"),
+    ],
+)
+def test_picks_and_sizes_are_refused_before_anything_is_sampled(
+    server: Server, events: Events, settings: dict[str, Any], message: str
+):
+    prompt = {**checkpoint(), "xy": strengths(), **grid(**{"X": ["xy", 0], "Y": ["xy", 1], "seed": 80} | settings)}
+    with pytest.raises(NodeError, match=message):
+        server.wait(events.queue(prompt))
+    assert events.data("pm-xy-grid") == []
+
+
+def test_the_saved_grid_has_the_settings_of_all_its_cells(server: Server):
+    nodes = {**checkpoint(), "xy": strengths(), **grid(X=["xy", 0], Y=["xy", 1], seed=81)}
+    nodes["saved"] = node("SaveImage", images=["grid", 0], filename_prefix="whole")
+    extra = {"workflow": {"nodes": []}}
+    prompt_id = server.post(
+        "/prompt", {"prompt": nodes, "client_id": server.client_id, "extra_data": {"extra_pnginfo": extra}}
+    )["prompt_id"]
+    outputs = server.wait(prompt_id)["outputs"]
+    for output in ("grid", "saved"):
+        with Image.open(server.images(outputs, output)[0]) as image:
+            found = json.loads(image.info["xy_grid"])["grid"]
+        assert [one["cell"] for one in found] == ["1,1", "2,1", "1,2", "2,2"]
+        assert [lora["file"] for lora in found[3]["merges"][0]["loras"]] == ["a.safetensors", "b.safetensors"]
+        assert found[0]["sampling"]["seed"] == 81

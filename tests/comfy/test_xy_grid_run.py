@@ -84,10 +84,14 @@ class Runs:
         self.sampled: list[tuple[tuple[str, ...], int, Any]] = []
         self.encoded: list[str] = []
 
-    def draw(self, x: Any, y: Any, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def inputs(self, **given: Any) -> Any:
         texts = {"positive": None, "negative": None} | given
-        inputs = self.run.Inputs(Model(), Clip(uuid.uuid4()), "vae", {"samples": torch.zeros(1, 4, 8, 8)}, texts)
-        return self.grid.draw_grid(inputs, self.axis.read_axis("X", x), self.axis.read_axis("Y", y), self.base)
+        return self.run.Inputs(Model(), Clip(uuid.uuid4()), "vae", {"samples": torch.zeros(1, 4, 8, 8)}, texts)
+
+    def draw(self, x: Any, y: Any, inputs: Any = None, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs = inputs or self.inputs(**given)
+        axes = self.axis.read_axis("X", x), self.axis.read_axis("Y", y)
+        return self.grid.draw_grid(inputs, *axes, self.base, self.axis.samplings(self.base, *axes))[:2]
 
 
 @pytest.fixture
@@ -158,7 +162,7 @@ def test_our_capsule_and_another_packs_are_both_applied(runs: Runs, ours_on_x: b
 
 
 def test_a_capsules_result_replaces_sampling(runs: Runs):
-    ready = torch.full((1, 16, 16, 3), 0.5)
+    ready = torch.full((1, 16, 16, 3), 0.4)  # 102 / 255
     _, cells = runs.draw(capsules(OtherPacksCapsule("p", [], result=(ready, {})), OtherPacksCapsule("q", [])), None)
     assert torch.equal(cells[:1], ready) and [entry[0] for entry in runs.sampled] == [("q",)]
 
@@ -218,3 +222,162 @@ def test_cells_of_different_sizes_are_refused(runs: Runs):
     other = OtherPacksCapsule("p", [], result=(torch.zeros(1, 8, 8, 3), {}))
     with pytest.raises(LoraError, match="different sizes"):
         runs.draw(capsules(OtherPacksCapsule("q", []), other), None)
+
+
+class OurSweep:
+    """A sweep whose merges are told apart by their settings."""
+
+    def apply(self, model: Model, clip: Clip, settings: dict[str, Any]) -> tuple[Model, Clip]:
+        return model.patched(str(settings)), clip
+
+    def identity(self, settings: dict[str, Any]) -> tuple[object, ...]:
+        return tuple(sorted(settings.items()))
+
+
+SWEEP = OurSweep()
+
+
+def ours(setting: str, *values: float) -> tuple[str, list[Any]]:
+    from lora_pack.xy.capsule import axis
+
+    return axis(SWEEP, [({setting: value}, f"{setting} {value}") for value in values])  # type: ignore[arg-type]
+
+
+def test_a_longer_axis_samples_only_its_new_cells(runs: Runs):
+    inputs = runs.inputs()
+    _, first = runs.draw(ours("a", 0, 1), ours("b", 0), inputs=inputs)
+    assert len(runs.sampled) == 2
+    _, again = runs.draw(ours("a", 1, 2, 0), ours("b", 0), inputs=inputs)
+    assert [entry[0] for entry in runs.sampled[2:]] == [("{'a': 2, 'b': 0}",)]
+    assert torch.equal(first[0], again[2]) and torch.equal(first[1], again[0])
+    runs.draw(ours("b", 0), ours("a", 0, 1), inputs=inputs)  # flipped
+    assert len(runs.sampled) == 3
+
+
+@pytest.mark.parametrize("changed", ["model", "clip", "vae", "latent", "seed", "prompt", "conditioning"])
+def test_cells_of_other_inputs_are_sampled_again(runs: Runs, changed: str):
+    inputs = runs.inputs()
+    axes = ours("a", 0, 1), None
+    runs.draw(*axes, inputs=inputs)
+    if changed == "model":
+        inputs = replace(inputs, model=Model())
+    elif changed == "clip":
+        inputs = replace(inputs, clip=Clip(uuid.uuid4()))
+    elif changed == "vae":
+        inputs = replace(inputs, vae="other")
+    elif changed == "latent":
+        inputs = replace(inputs, latent={"samples": torch.ones(1, 4, 8, 8)})
+    elif changed == "conditioning":
+        inputs = replace(inputs, conditioning={"positive": None, "negative": [[torch.ones(1, 3), {}]]})
+    else:
+        runs.base = replace(runs.base, **({"seed": 5} if changed == "seed" else {"positive": "a dog"}))
+    runs.draw(*axes, inputs=inputs)
+    assert len(runs.sampled) == 4
+
+
+def test_equal_latents_and_conditionings_of_another_run_are_the_same(runs: Runs):
+    inputs = runs.inputs()
+    for _ in range(2):
+        inputs = replace(inputs, latent={"samples": torch.zeros(1, 4, 8, 8)})
+        runs.draw(ours("a", 0, 1), None, inputs=replace(inputs, conditioning=dict.fromkeys(inputs.conditioning)))
+    assert len(runs.sampled) == 2
+
+
+def test_cells_of_other_packs_capsules_are_never_taken_from_earlier_runs(runs: Runs):
+    inputs, axis = runs.inputs(), capsules(OtherPacksCapsule("p", []))
+    runs.draw(axis, None, inputs=inputs)
+    runs.draw(axis, None, inputs=inputs)
+    assert len(runs.sampled) == 2
+
+
+def test_a_stopped_run_goes_on_where_it_stopped(runs: Runs, monkeypatch: pytest.MonkeyPatch):
+    inputs, axis = runs.inputs(), ours("a", 0, 1, 2)
+    sample = runs.run.comfy_sampling.sample
+
+    def stop_at_third(*given: Any) -> dict[str, Any]:
+        if len(runs.sampled) == 2:
+            raise KeyboardInterrupt
+        return sample(*given)
+
+    monkeypatch.setattr(runs.run.comfy_sampling, "sample", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        runs.draw(axis, None, inputs=inputs)
+    monkeypatch.setattr(runs.run.comfy_sampling, "sample", sample)
+    runs.draw(axis, None, inputs=inputs)
+    assert [entry[0] for entry in runs.sampled] == [(f"{{'a': {n}}}",) for n in range(3)]
+
+
+def test_kept_cells_stay_within_their_bytes_and_go_with_their_model(comfy: ModuleType):
+    from lora_pack.xy.kept_cells import KeptCells, inputs_key
+
+    model, kept = Model(), KeptCells(kept_bytes=3 * 12)
+    common = inputs_key(model, None, "vae", {}, {})
+    assert common is not None
+    keys: list[Any] = [(common, None, (number,)) for number in range(4)]
+    for key in keys[:3]:
+        kept.put(key, torch.zeros(2, 2, 3, dtype=torch.uint8))
+    kept.get(keys[0])
+    kept.put(keys[3], torch.zeros(2, 2, 3, dtype=torch.uint8))
+    assert [kept.get(key) is not None for key in keys] == [True, False, True, True]
+    del model
+    gc.collect()
+    kept.forget_unreachable()
+    assert [kept.get(key) for key in keys] == [None] * 4
+
+
+def test_pictures_in_bytes_are_what_comfyui_saves(runs: Runs):
+    image = torch.linspace(-0.1, 1.1, 999).reshape(1, 37, 9, 3)
+    saved = (255.0 * image.numpy()).clip(0, 255).astype("uint8")
+    in_bytes = runs.run.in_bytes(image)
+    assert (in_bytes.numpy() == saved[0]).all()
+    assert torch.equal(runs.run.in_bytes(runs.run.in_floats(in_bytes)[None]), in_bytes)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [("", None), ("  ", None), ("2,1", (1, 0)), (" 3 , 2 ", (2, 1)), ("1;2", (0, 1))]
+)
+def test_a_pick_is_a_column_and_a_row_from_1(comfy: ModuleType, text: str, place: tuple[int, int] | None):
+    from lora_pack.xy.pick import read_pick
+
+    assert read_pick(text, 3, 2) == place
+
+
+@pytest.mark.parametrize("text", ["4,1", "1,3", "0,1", "2", "best", "1,2,3", "-1,2"])
+def test_a_pick_that_is_no_cell_is_refused_with_its_text(comfy: ModuleType, text: str):
+    from lora_pack.xy.pick import read_pick
+
+    with pytest.raises(LoraError, match=f"pick is '{text}', which is no cell of this grid of 3 x 2"):
+        read_pick(text, 3, 2)
+
+
+def test_a_cell_without_a_lora_of_this_pack_has_nothing_to_pick(runs: Runs):
+    from lora_pack.xy.pick import picked_lora
+
+    seeds = runs.axis.read_axis("X", SEEDS)
+    foreign = runs.axis.read_axis("Y", capsules(OtherPacksCapsule("p", [])))
+    alone = runs.axis.read_axis("Y", None)
+    with pytest.raises(LoraError, match="2,1 has no LoRA to pick: its axes change only the sampling"):
+        picked_lora(None, None, seeds, alone, (1, 0))
+    with pytest.raises(LoraError, match="1,1 has no LoRA to pick: one of its axes is from another pack"):
+        picked_lora(None, None, seeds, foreign, (0, 0))
+
+
+def test_the_time_left_is_estimated_from_the_steps_so_far(comfy: ModuleType):
+    from lora_pack.xy.pace import Pace, duration
+
+    now = 100.0
+    pace = Pace(lambda: now)
+    pace.begins()
+    assert pace.seconds_for(20) is None
+    now = 110.0
+    pace.finished(20)
+    assert pace.seconds_for(60) == 30
+    assert [duration(seconds) for seconds in (12.4, 600, 12_000)] == ["12 s", "10 min", "3 h 20 min"]
+
+
+def test_more_cells_than_allowed_are_refused_with_their_number(comfy: ModuleType):
+    from lora_pack.xy.grid import _require_allowed
+
+    with pytest.raises(LoraError, match="has 102400 cells, but max_cells allows 400"):
+        _require_allowed(320 * 320, 400)
+    _require_allowed(400, 400)

@@ -10,6 +10,8 @@ class FakeElement {
     this.children = []
     /** @type {Record<string, any>} */
     this.dataset = {}
+    /** @type {Record<string, string>} */
+    this.style = {}
     /** @type {Record<string, ((event: any) => void)[]>} */
     this.listeners = {}
     this.value = ''

@@ -35,9 +35,9 @@ test('keys stay in the element, shortcuts with Ctrl reach ComfyUI', () => {
   assert.equal(root.emit('pointerdown', { target: { closest: () => null } }).stopped, false)
 })
 
-test('the style sheet is loaded once', () => {
+test('each style sheet is loaded once', () => {
   addStyle()
   addStyle()
-  assert.equal(document.head.children.length, 1)
-  assert.match(document.head.children[0].attributes.href, /power_loader\.css$/)
+  const files = document.head.children.map((/** @type {any} */ one) => one.attributes.href.split('/').at(-1))
+  assert.deepEqual(files, ['power_loader.css', 'grid_view.css'])
 })

@@ -108,3 +108,13 @@ test('only texts that are recipes are recipes', () => {
   assert.deepEqual(recipeOf(JSON.stringify(MERGE)), MERGE)
   assert.equal(sentenceOf(MERGE), 'merge, ties: a x 0.5 / 1, sub/b')
 })
+
+test("a method's parameters become a node with options", () => {
+  const merge = { ...MERGE, mode: 'np_svd', operation: 'merge_svd', parameters: { np_mu: 0.3 } }
+  const plan = planOf(merge, FILES, 'x')
+  const [options] = ofType(plan, 'PM LoRA Merge Options')
+  assert.deepEqual(options.widgets, { mode: 'np_svd', np_mu: 0.3 })
+  const [merger] = ofType(plan, 'PM LoRA SVD Merger')
+  assert.ok(!('parameters' in merger.widgets))
+  assert.deepEqual(plan.links.at(-2), { from: options.key, to: merger.key, input: 'options' })
+})

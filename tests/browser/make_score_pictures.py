@@ -1,0 +1,104 @@
+"""Generates the examples with an image encoder in example_workflows/; see make_pictures.py.
+
+COMFYUI_PATH=... COMFYUI_PYTHON=... python -m pytest tests/browser/make_score_pictures.py
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from lora_pack.tests.browser.make_pictures import (
+    CHECKPOINT,
+    COLUMN,
+    LEFT,
+    NEGATIVE,
+    POSITIVE,
+    TOP,
+    VISION,
+    A,
+    B,
+    Node,
+    loader,
+    note,
+    pages,
+    write_example,
+)
+from lora_pack.tools.comfy_server import Server
+
+__all__ = ["pages"]  # the fixture
+SAMPLING = {
+    "positive": POSITIVE,
+    "negative": NEGATIVE,
+    "seed": 1,
+    "steps": 20,
+    "cfg": 7,
+    "sampler_name": "dpmpp_2m",
+    "scheduler": "karras",
+}
+MODELS = {
+    "model": ("checkpoint", 0),
+    "clip": ("checkpoint", 1),
+    "vae": ("checkpoint", 2),
+    "latent_image": ("latent", 0),
+    "clip_vision": ("vision", 0),
+}
+SOURCES: list[Node] = [
+    ("checkpoint", "CheckpointLoaderSimple", (LEFT, TOP + 480), {"ckpt_name": CHECKPOINT}, {}),
+    ("vision", "CLIPVisionLoader", (LEFT, TOP + 640), {"clip_name": VISION}, {}),
+    ("latent", "EmptyLatentImage", (LEFT, TOP + 760), {"width": 512, "height": 512}, {}),
+]
+RIGHT = LEFT + 3 * COLUMN + 340
+
+SCENES: dict[str, list[Node]] = {
+    "Find the best strengths": [
+        note(
+            "## Find the best strengths\n\nThe node samples 40 pictures at ever better strengths. The image encoder "
+            "scores how much of both LoRAs each one shows, compared with each LoRA alone, and how much else has "
+            "changed.\n\nStop it when you have seen enough: the best so far is saved, and the next run goes on from "
+            "there."
+        ),
+        *SOURCES,
+        loader("a", A, 0),
+        loader("b", B, 1),
+        (
+            "find",
+            "PM LoRA Find Strengths",
+            (LEFT + 2 * COLUMN + 90, TOP),
+            {**SAMPLING, "budget": 40},
+            {**MODELS, "lora1": ("a", 0), "lora2": ("b", 0)},
+        ),
+        ("save", "PM LoRA Save", (RIGHT, TOP), {"file_name": "merged_best"}, {"lora": ("find", 0)}),
+        ("report", "PreviewAny", (RIGHT, TOP + 330), {}, {"source": ("find", 2)}),
+    ],
+    "XY plot with scores": [
+        note(
+            "## Scores\n\nThe image encoder scores every cell: how much of both LoRAs it shows, compared with each "
+            "LoRA alone. The best cell has a frame, and its merge is saved; click another cell to pick that "
+            "instead.\n\nOne picture says little: connect **XY: Sampling Values** with a few "
+            "seeds to Y, and the scores get a doubt."
+        ),
+        *SOURCES,
+        (
+            "axes",
+            "XY: PM LoRA Strengths",
+            (LEFT + COLUMN, TOP),
+            {"lora_a": A, "lora_b": B, "mode": "concat", "max_strength": 1.0, "steps": 3},
+            {},
+        ),
+        (
+            "grid",
+            "PM XY Grid",
+            (LEFT + 2 * COLUMN + 90, TOP),
+            SAMPLING,
+            {**MODELS, "X": ("axes", 0), "Y": ("axes", 1)},
+        ),
+        ("save", "PM LoRA Save", (RIGHT, TOP), {"file_name": "merged_best"}, {"lora": ("grid", 2)}),
+        ("report", "PreviewAny", (RIGHT, TOP + 330), {}, {"source": ("grid", 3)}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_example(server: Server, pages: Any, name: str) -> None:  # noqa: F811
+    write_example(pages, SCENES[name], name)

@@ -1,0 +1,74 @@
+"""Image encoders small enough for tests, as nodes. The tests' server loads this file as a pack."""
+
+import json
+import tempfile
+
+import torch
+
+CLIP_CONFIG = {
+    "model_type": "clip_vision_model",
+    "hidden_act": "quick_gelu",
+    "hidden_size": 64,
+    "image_size": 32,
+    "intermediate_size": 128,
+    "layer_norm_eps": 1e-5,
+    "num_attention_heads": 4,
+    "num_channels": 3,
+    "num_hidden_layers": 2,
+    "patch_size": 8,
+    "projection_dim": 48,
+}
+SIGLIP_CONFIG = CLIP_CONFIG | {"model_type": "siglip_vision_model", "hidden_act": "gelu_pytorch_tanh"}
+del SIGLIP_CONFIG["projection_dim"]
+DINO_CONFIG = {
+    "model_type": "dinov2",
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "layer_norm_eps": 1e-6,
+    "image_size": 518,
+    "use_swiglu_ffn": False,
+}
+CONFIGS = {"clip": CLIP_CONFIG, "siglip": SIGLIP_CONFIG, "dinov2": DINO_CONFIG}
+
+
+def small_encoder(kind: str):
+    """One of ComfyUI's own image encoders, with random weights."""
+    import comfy.clip_vision
+
+    with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
+        json.dump(CONFIGS[kind], file)
+    encoder = comfy.clip_vision.ClipVisionModel(file.name)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in encoder.model.named_parameters():
+            if weight.dim() > 1:
+                weight.copy_(torch.randn(weight.shape, generator=noise) * weight[0].numel() ** -0.5)
+            else:
+                weight.fill_(0.0 if name.endswith("bias") else 1.0)
+    return encoder
+
+
+class PooledPixels:
+    """An encoder whose embedding is known: the mean colours of 8 x 8 fields."""
+
+    def encode_image(self, image):
+        self.seen = getattr(self, "seen", 0) + len(image)
+        pooled = torch.nn.functional.adaptive_avg_pool2d(image.movedim(-1, 1), 8)
+        return {"image_embeds": pooled.flatten(1)}
+
+
+class SmallEncoder:
+    RETURN_TYPES = ("CLIP_VISION",)
+    FUNCTION = "make"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"kind": (["pixels", *CONFIGS],)}}
+
+    def make(self, kind: str):
+        return (PooledPixels() if kind == "pixels" else small_encoder(kind),)
+
+
+NODE_CLASS_MAPPINGS = {"Small Image Encoder": SmallEncoder}

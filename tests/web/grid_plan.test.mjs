@@ -1,0 +1,69 @@
+// @ts-check
+// PM XY Grid says how many cells it is about to sample, from the nodes on its axes.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { countOf, planText } from '../../web/grid_plan.js'
+import { FakeGraph, FakeNode } from './fakes.mjs'
+
+/**
+ * @param {string} type
+ * @param {Record<string, any>} widgets
+ * @param {string[]} inputs
+ */
+function make(type, widgets, inputs = []) {
+  const node = new FakeNode(inputs)
+  Object.assign(node, { type })
+  node.widgets = Object.entries(widgets).map(([name, value]) => ({ name, value }))
+  return node
+}
+
+test('the values of every XY node are counted', () => {
+  const strengths = { values: '', steps: 4, min_strength: 0, max_strength: 1 }
+  const cases = /** @type {[string, Record<string, any>, number, number | null][]} */ ([
+    ['XY: PM LoRA Strengths', strengths, 0, 4],
+    ['XY: PM LoRA Strengths', { ...strengths, values: '0.4, 0.7 1' }, 1, 3],
+    ['XY: PM LoRA Strengths', { ...strengths, max_strength: 0 }, 0, 1],
+    ['XY: PM LoRA Modes', { modes: 'add, ties\nadd', values: '', density_steps: 5, min_density: 0, max_density: 1 }, 0, 2],
+    ['XY: PM LoRA Modes', { modes: 'add', values: '', density_steps: 5, min_density: 0, max_density: 1 }, 1, 5],
+    ['XY: PM LoRA SVD Rank', { values: '', rank_steps: 9, min_rank: 1, max_rank: 3 }, 0, 3],
+    ['XY: PM Sampling', { axis: 'seed +', values: '0, 1, 2' }, 0, 3],
+    ['XY: PM Sampling', { axis: 'positive prompt', values: 'a cat\na dog, big' }, 0, 2],
+    ['XY: PM LoRA Sweep', { x_parameter: 'strength 1', x_values: '0..1 x 5', y_parameter: 'none', y_values: '' }, 0, 5],
+    ['XY: PM LoRA Sweep', { x_parameter: 'mode', x_values: 'add, ties', y_parameter: 'none', y_values: '' }, 1, 1],
+    ['XY: PM LoRA Sweep', { x_parameter: 'strength 1', x_values: '0..1 x 3, 0.5; 2 3' }, 0, 5],
+    ['XY: PM LoRA Sweep', { x_parameter: 'weights', x_values: 'as given, equal energy' }, 0, 2],
+    ['XY: PM LoRA Files', { files: 'a\nb\n\na', limit: 0 }, 0, 2],
+    ['XY: PM LoRA Files', { files: 'a\nb\nc', limit: 2 }, 0, 2],
+    ['XY: PM LoRA Files', { files: 'epoch-*', limit: 0 }, 0, null],
+    ['XY Input: LoRA', {}, 0, null]
+  ])
+  for (const [type, widgets, output, wanted] of cases) assert.equal(countOf(make(type, widgets), output), wanted, type)
+})
+
+test('the plan multiplies the axes, and says when there are more cells than allowed', () => {
+  const graph = new FakeGraph()
+  const grid = graph.add(make('PM XY Grid', { steps: 20, max_cells: 400 }, ['X', 'Y']))
+  assert.equal(planText(grid), '1 cell x 20 steps')
+  const seeds = graph.add(make('XY: PM Sampling', { axis: 'seed +', values: '0 1 2' }))
+  seeds.connect(0, grid, 0)
+  seeds.connect(0, grid, 1)
+  assert.equal(planText(grid), '9 cells x 20 steps')
+  grid.widgets[1].value = 8
+  assert.equal(planText(grid), '9 cells: more than max_cells (8) allows')
+  grid.widgets[1].value = 400
+  seeds.widgets[0].value = 'steps'
+  assert.equal(planText(grid), '9 cells', 'the steps differ from cell to cell')
+})
+
+test('an axis of another pack, or from outside a subgraph, is not counted', () => {
+  const graph = new FakeGraph()
+  const grid = graph.add(make('PM XY Grid', { steps: 20, max_cells: 400 }, ['X', 'Y']))
+  graph.inputs[0].connect(grid.inputs[0], grid)
+  assert.equal(planText(grid), '')
+})
+
+test('a search says its budget', () => {
+  const graph = new FakeGraph()
+  const search = graph.add(make('PM LoRA Find Strengths', { steps: 20, budget: 40 }, []))
+  assert.equal(planText(search), '40 pictures x 20 steps')
+})

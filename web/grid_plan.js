@@ -1,0 +1,160 @@
+// @ts-check
+// How many cells PM XY Grid is about to sample, from the nodes that are connected to it; of PM Find Strengths, its budget.
+import { widgetOf } from './graph.js'
+
+const WORDS = /[\s,;]+/
+// The lists of XY Sweep, as xy/value_list.py reads them.
+const SEPARATORS = /[,;\r\n，；、]+/
+const RANGE = /^(\S+?)\s*\.\.\s*(\S+?)\s*[x×*]\s*(\d+)$/i
+const WITH_SPACES = ['strength_rule', 'weights'] // parameters whose values are several words
+const MAX_HOPS = 20 // through reroutes
+
+/**
+ * The sentence for the node: "9 cells x 20 steps". Empty if an axis can't be counted.
+ * @param {any} grid
+ */
+export function planText(grid) {
+  const budget = widgetOf(grid, 'budget')
+  if (budget) return linked(grid, 'budget') || linked(grid, 'steps') ? '' : `${budget.value} pictures x ${widgetOf(grid, 'steps')?.value} steps`
+  const counts = [axisCount(grid, 'X'), axisCount(grid, 'Y')]
+  if (counts.includes(null)) return ''
+  const cells = Number(counts[0]) * Number(counts[1])
+  const limit = Number(widgetOf(grid, 'max_cells')?.value ?? Infinity)
+  const what = `${cells} cell${cells === 1 ? '' : 's'}`
+  if (cells > limit) return `${what}: more than max_cells (${limit}) allows`
+  const steps = widgetOf(grid, 'steps')
+  const changes = ['X', 'Y'].some((name) => widgetOf(originOf(grid, name)?.node, 'axis')?.value === 'steps')
+  return changes || linked(grid, 'steps') || !steps ? what : `${what} x ${steps.value} steps`
+}
+
+/**
+ * The number of values on an axis; 1 if nothing is connected, null if that can't be told.
+ * @param {any} grid
+ * @param {string} name
+ * @returns {number | null}
+ */
+function axisCount(grid, name) {
+  const slot = slotOf(grid, name)
+  if (slot < 0 || !grid.isInputConnected(slot)) return 1
+  const origin = originOf(grid, name)
+  return origin && !origin.node.inputs?.some((/** @type {any} */ input) => input.widget && input.link != null)
+    ? countOf(origin.node, origin.slot)
+    : null
+}
+
+/**
+ * The number of values that an XY node gives at an output.
+ * @param {any} node
+ * @param {number} output
+ * @returns {number | null}
+ */
+export function countOf(node, output) {
+  const value = (/** @type {string} */ name) => widgetOf(node, name)?.value
+  switch (node.type) {
+    case 'XY: PM LoRA Strengths':
+      return listed(value('values')) || range(value('steps'), value('min_strength'), value('max_strength'))
+    case 'XY: PM LoRA Modes':
+      if (output === 0) return listed(value('modes')) || null
+      return listed(value('values')) || range(value('density_steps'), value('min_density'), value('max_density'))
+    case 'XY: PM LoRA SVD Rank': {
+      const [low, high] = [Number(value('min_rank')), Number(value('max_rank'))]
+      return listed(value('values')) || Math.min(range(value('rank_steps'), low, high), Math.max(1, high - low + 1))
+    }
+    case 'XY: PM Sampling':
+      return /prompt$/.test(value('axis')) ? lines(value('values')) : listed(value('values')) || null
+    case 'XY: PM LoRA Sweep': {
+      const axis = output === 0 ? 'x' : 'y'
+      const parameter = value(`${axis}_parameter`)
+      return parameter === 'none' ? 1 : valuesOf(value(`${axis}_values`), WITH_SPACES.includes(parameter))
+    }
+    case 'XY: PM LoRA Files': {
+      const files = String(value('files') ?? '').trim()
+      if (!files || /[*?]/.test(files)) return null // only the server knows the folder
+      const count = new Set(files.split(/\r?\n/).map((line) => line.trim()).filter(Boolean)).size
+      return Math.min(count, Number(value('limit')) || Infinity)
+    }
+    // of efficiency-nodes-comfyui
+    case 'XY Input: Seeds++ Batch':
+    case 'XY Input: Steps':
+    case 'XY Input: CFG Scale':
+    case 'XY Input: Denoise':
+      return Number(value('batch_count')) || null
+    default:
+      return null
+  }
+}
+
+/**
+ * Distinct words of a list; 0 for an empty one.
+ * @param {unknown} text
+ */
+const listed = (text) => new Set(String(text ?? '').split(WORDS).filter(Boolean)).size
+
+/**
+ * Distinct values such as "0, 0.5, 1", "0..1 x 5" or both; null if there are none.
+ * @param {unknown} text
+ * @param {boolean} spaces whether a value may have spaces
+ */
+function valuesOf(text, spaces) {
+  const found = new Set()
+  for (const part of String(text ?? '').split(SEPARATORS).map((one) => one.trim()).filter(Boolean)) {
+    const [, low, high, steps] = RANGE.exec(part) ?? []
+    if (steps) {
+      const [first, last, count] = [low, high, steps].map(Number)
+      for (let n = 0; n < Math.min(count, 10_000); n++) {
+        found.add(String(count > 1 ? Number((first + ((last - first) * n) / (count - 1)).toPrecision(6)) : first))
+      }
+    } else for (const word of spaces ? [part] : part.split(/\s+/)) found.add(String(Number.isNaN(Number(word)) ? word : Number(word)))
+  }
+  return found.size || null
+}
+
+/**
+ * One a line, or separated by commas if there is only one line.
+ * @param {unknown} text
+ */
+function lines(text) {
+  const found = String(text ?? '').trim().split('\n')
+  return new Set((found.length > 1 ? found : found[0].split(',')).map((part) => part.trim()).filter(Boolean)).size || null
+}
+
+/**
+ * @param {any} steps
+ * @param {any} low
+ * @param {any} high
+ */
+const range = (steps, low, high) => (Number(low) === Number(high) ? 1 : Number(steps))
+
+/**
+ * @param {any} node
+ * @param {string} name
+ */
+const slotOf = (node, name) => (node.inputs ?? []).findIndex((/** @type {any} */ input) => input.name === name)
+
+/**
+ * @param {any} node
+ * @param {string} name
+ */
+function linked(node, name) {
+  const slot = slotOf(node, name)
+  return slot >= 0 && node.isInputConnected(slot)
+}
+
+/**
+ * The node that feeds an input, through reroute nodes, and the index of its output; null if it is outside this graph.
+ * @param {any} node
+ * @param {string} name
+ * @returns {{node: any, slot: number} | null}
+ */
+function originOf(node, name) {
+  let slot = slotOf(node, name)
+  for (let hop = 0; hop < MAX_HOPS && slot >= 0; hop++) {
+    const link = node.getInputLink?.(slot)
+    const origin = link && node.graph?.getNodeById(link.origin_id)
+    if (!origin) return null
+    if (origin.type !== 'Reroute') return { node: origin, slot: link.origin_slot }
+    node = origin
+    slot = 0
+  }
+  return null
+}

@@ -1,0 +1,207 @@
+"""Searches the strengths of several LoRAs for the best score, with a budget of pictures.
+
+A Sobol sequence spreads the first points. The better half is then seen with a second seed, the better half of those
+with a third (successive halving). What is left of the budget goes to the maximum of a quadratic that is fitted around
+the best point, again and again. Nothing is drawn at random: the same scores lead to the same points, so that a search
+that was stopped goes on from its kept pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ..merge.errors import LoraError
+from .verdict import Verdict, judge
+
+Point = tuple[float, ...]  # a strength for each LoRA
+
+MOST_SEEDS = 3
+REFERENCES_SHARE = 1 / 3  # of the budget, at most, for references: their number rises with the seeds
+EXPLORING_SHARE = 0.6  # of the budget without references, for the Sobol points and the halving
+CANDIDATES = 1024  # points at which a quadratic is looked at for its maximum
+FIRST_RADIUS, SHRINK, LAST_RADIUS = 0.5, 0.75, 0.1  # of the region around the best point, in parts of the range
+APART = 0.02  # of the range: points closer than this aren't worth another picture
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A picture to be sampled and scored; ``seed`` counts from 0."""
+
+    strengths: Point
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a budget is spent: Sobol points, seeds, and pictures for the end."""
+
+    points: int
+    seeds: int
+    local: int
+
+
+def references(loras: int) -> int:
+    """The pictures that each seed needs for comparison: without LoRAs, and with each alone."""
+    return loras + 1
+
+
+def plan(budget: int, loras: int) -> Plan:
+    """Raises LoraError if the budget isn't enough for the references and two points."""
+    least = references(loras) + 2
+    if budget < least:
+        raise LoraError(
+            f"The budget is {budget} pictures; {loras} LoRA{'s need' if loras != 1 else ' needs'} {least} or more: "
+            f"{references(loras)} to compare with, and 2 to choose from."
+        )
+    affordable = int(budget * REFERENCES_SHARE) // references(loras)
+    seeds = max(1, min(MOST_SEEDS, affordable))
+    left = budget - seeds * references(loras)
+    exploring = max(2, round(left * EXPLORING_SHARE))
+    points = max(n for n in range(1, exploring + 1) if sum(_rounds(n, seeds)) <= exploring or n == 1)
+    return Plan(points, seeds, left - sum(_rounds(points, seeds)))
+
+
+def _rounds(points: int, seeds: int) -> list[int]:
+    """The number of points that are seen with each seed."""
+    return [max(1, math.ceil(points / 2**seed)) for seed in range(seeds)]
+
+
+@dataclass
+class Search:
+    """The scores so far. ``trials()`` says what to sample next; ``best()`` and ``verdict()`` may be asked at any time.
+
+    Strengths are from ``low`` to ``high``. Raises LoraError if that is no range, or if the budget is too small.
+    """
+
+    loras: int
+    low: float
+    high: float
+    budget: int
+    scores: dict[Point, list[float]] = field(default_factory=dict)  # of each point by seed, in the order of sampling
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise LoraError(f"min_strength ({self.low:g}) must be below max_strength ({self.high:g}).")
+        self.plan = plan(self.budget, self.loras)
+
+    def trials(self) -> Generator[Trial, float, None]:
+        """Yields trials; send the score of each. References are the caller's: ``references`` for each seed."""
+        points = self._first_points()
+        for seed, count in enumerate(_rounds(len(points), self.plan.seeds)):
+            points = points if seed == 0 else self._ranked(points)[:count]
+            for point in points:
+                yield from self._try(point, seed)
+        radius, left = FIRST_RADIUS, self.plan.local
+        while left >= self.plan.seeds:
+            point = self._promising(radius)
+            if point is None:
+                return
+            for seed in range(self.plan.seeds):
+                yield from self._try(point, seed)
+            left -= self.plan.seeds
+            radius = max(LAST_RADIUS, radius * SHRINK)
+
+    def best(self) -> Point | None:
+        """The point with the highest mean score among those seen with the most seeds; None before the first score."""
+        return self._ranked(list(self.scores))[0] if self.scores else None
+
+    def verdict(self) -> Verdict[Point] | None:
+        """What can be said of the points that were seen with the most seeds; None before the first score."""
+        if not self.scores:
+            return None
+        most = max(map(len, self.scores.values()))
+        return judge({point: scores for point, scores in self.scores.items() if len(scores) == most})
+
+    def _try(self, point: Point, seed: int) -> Generator[Trial, float, None]:
+        score = yield Trial(point, seed)
+        self.scores.setdefault(point, []).append(score)
+
+    def _first_points(self) -> list[Point]:
+        """All LoRAs at strength 1, or at the largest allowed, and then a Sobol sequence over the range."""
+        engine = torch.quasirandom.SobolEngine(self.loras)
+        engine.fast_forward(1)  # the first point has all strengths at the lower end
+        as_they_are = (min(max(1.0, self.low), self.high),) * self.loras
+        points = [as_they_are]
+        while len(points) < self.plan.points:
+            points += [point for point in map(self._point, engine.draw(1).numpy()) if point not in points]
+        return points
+
+    def _point(self, at: np.ndarray) -> Point:
+        """The point at coordinates from 0 to 1, in strengths that are short to write."""
+        decimals = 2 if self.high - self.low >= 0.2 else 4
+        return tuple(round(float(self.low + (self.high - self.low) * one), decimals) + 0.0 for one in at)
+
+    def _at(self, points: Sequence[Point]) -> np.ndarray:
+        """Coordinates from 0 to 1 (points, loras)."""
+        return (np.array(points, dtype=np.float64) - self.low) / (self.high - self.low)
+
+    def _ranked(self, points: Sequence[Point]) -> list[Point]:
+        """The best first. A point that was seen with more seeds comes first: those were the better ones before."""
+        return sorted(points, key=lambda point: (-len(self.scores[point]), -float(np.mean(self.scores[point]))))
+
+    def _promising(self, radius: float) -> Point | None:
+        """The maximum of the quadratic within the radius around the best point; None if all there is known."""
+        best = self._ranked(list(self.scores))[0]
+        centre = self._at([best])[0]
+        fit = _Quadratic.fit(*self._observations(), centre, radius)
+        low, high = np.maximum(centre - radius, 0), np.minimum(centre + radius, 1)
+        spread = torch.quasirandom.SobolEngine(self.loras).draw(CANDIDATES).numpy().astype(np.float64)
+        # points on the border of the region too: a maximum is often at full strength
+        borders = np.clip(spread * 1.5 - 0.25, 0, 1)
+        candidates = low + np.concatenate([spread, borders]) * (high - low)
+        known = self._at([point for point, scores in self.scores.items() if len(scores) == self.plan.seeds])
+        apart = np.abs(candidates[:, None] - known[None]).max(axis=2).min(axis=1) >= APART
+        if not apart.any():
+            return None
+        candidates = candidates[apart]
+        for place in np.argsort(-fit.at(candidates), kind="stable"):
+            point = self._point(candidates[place])
+            if point not in self.scores:
+                return point
+        return None
+
+    def _observations(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Coordinates (n, loras), seeds (n,) and scores (n,) of all pictures."""
+        rows = [(point, seed, one) for point, scores in self.scores.items() for seed, one in enumerate(scores)]
+        points, seeds, scores = zip(*rows, strict=True)
+        return self._at(points), np.array(seeds), np.array(scores, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Quadratic:
+    """c + g.(x - centre) + (x - centre)' H (x - centre), fitted by least squares, in which near points count most."""
+
+    centre: np.ndarray
+    coefficients: np.ndarray
+
+    RIDGE = 1e-3  # on the quadratic terms, where the points don't determine them
+
+    @classmethod
+    def fit(
+        cls, at: np.ndarray, seeds: np.ndarray, scores: np.ndarray, centre: np.ndarray, radius: float
+    ) -> _Quadratic:
+        """Each seed has an offset of its own: what it adds to every picture is no property of the strengths."""
+        terms = cls._terms(at - centre)
+        offsets = np.eye(int(seeds.max()) + 1)[seeds][:, 1:]
+        weights = np.exp(-((at - centre) ** 2).sum(axis=1) / (2 * radius) ** 2)
+        root = np.sqrt(weights)[:, None]
+        columns = terms.shape[1]
+        ridge = np.zeros((columns, columns + offsets.shape[1]))
+        ridge[1:, 1:columns] = math.sqrt(cls.RIDGE) * np.eye(columns - 1)
+        matrix = np.concatenate([np.concatenate([terms, offsets], axis=1) * root, ridge])
+        wanted = np.concatenate([scores * root[:, 0], np.zeros(columns)])
+        return cls(centre, np.linalg.lstsq(matrix, wanted, rcond=None)[0][:columns])
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        return self._terms(points - self.centre) @ self.coefficients
+
+    @staticmethod
+    def _terms(x: np.ndarray) -> np.ndarray:
+        """1, x_i, x_i x_j for i <= j."""
+        first, second = np.triu_indices(x.shape[1])
+        return np.concatenate([np.ones((len(x), 1)), x, x[:, first] * x[:, second]], axis=1)

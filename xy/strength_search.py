@@ -1,0 +1,157 @@
+"""Runs a search for strengths: samples, scores and shows one picture after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import comfy.model_management
+from torch import Tensor
+
+from ..merge.errors import LoraError
+from .capsule import Capsule
+from .cell import strength_name
+from .grid_axis import GridAxis
+from .grid_run import Encoder, Inputs, in_floats, sample_cells
+from .progress import GridProgress
+from .references import PlottedLora
+from .sampling import Sampling
+from .scoring import Embed, References, no_difference_between, no_effect, score
+from .search import Point, Search
+from .sweep import Sweep
+from .verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+# (picture (height, width, 3) in bytes, caption)
+Show = Callable[[Tensor, str], None]
+
+
+@dataclass
+class StrengthSearch:
+    """A search over the strengths of a sweep's LoRAs, ``names`` in their order.
+
+    Call ``run()`` once; the rest can be asked afterwards, also if the user has stopped it.
+    """
+
+    inputs: Inputs
+    sweep: Sweep
+    names: list[str]
+    sampling: Sampling
+    embed: Embed
+    search: Search
+    begins: Callable[[str], None] = lambda caption: None
+    show: Show = lambda picture, caption: None
+    stopped: bool = False
+    remarks: list[str] = field(default_factory=list)
+    pictures: dict[Point, Tensor] = field(default_factory=dict)  # with the first seed: (1, height, width, 3)
+    places: dict[Point, int] = field(default_factory=dict)  # of these among all pictures, from 0
+    seen: int = 0
+
+    def __post_init__(self) -> None:
+        self._encoder = Encoder(self.inputs.clip)
+
+    def run(self) -> None:
+        """Sample until the budget is spent or the user presses stop.
+
+        A stop before the first score raises ComfyUI's interrupt exception; a later one ends the search with what it
+        has. Raises LoraError if a LoRA alone looks like none.
+        """
+        log.info("PM Find Strengths: %d pictures x %d steps", self.search.budget, self.sampling.steps)
+        with GridProgress(self.search.budget * self.sampling.steps) as progress:
+            try:
+                self._run(progress)
+            except comfy.model_management.InterruptProcessingException:
+                if self.search.best() is None:
+                    raise
+                self.stopped = True
+
+    def settings(self, point: Point) -> dict[str, Any]:
+        return {strength_name(number): strength for number, strength in enumerate(point, 1)}
+
+    def best(self) -> Point:
+        best = self.search.best()
+        if best is None:
+            raise LoraError("Nothing was sampled.")
+        return best
+
+    def report(self) -> str:
+        """A line for each point in the order of sampling, remarks, and the best."""
+        lines = [
+            f"{self._text(point)}: score {_mean(scores):.3f}{f' ({len(scores)} seeds)' if len(scores) > 1 else ''}"
+            for point, scores in self.search.scores.items()
+        ]
+        verdict = self.search.verdict()
+        if self.stopped:
+            lines.append(f"stopped after {self.seen} of {self.search.budget} pictures; the next run goes on from here")
+        lines += self.remarks
+        if verdict is not None:
+            lines += self._conclusion(verdict)
+        return "\n".join(lines)
+
+    def _conclusion(self, verdict: Verdict[Point]) -> list[str]:
+        best = self.best()
+        doubt = "" if verdict.doubt is None else f" +- {verdict.doubt:.3f}"
+        lines = [f"best: {self._text(best)}: score {verdict.means[best]:.3f}{doubt}"]
+        if verdict.doubt is not None and verdict.best is None and len(verdict.means) > 1:
+            lines.insert(0, "no difference between the best strengths that the seeds' noise wouldn't explain")
+        return lines
+
+    def _run(self, progress: GridProgress) -> None:
+        known = self._references(progress)
+        trials = self.search.trials()
+        trial = next(trials, None)
+        while trial is not None:
+            capsule = Capsule(self.sweep, self.settings(trial.strengths), self._text(trial.strengths), 0)
+            picture = self._sample(capsule, trial.seed, progress, self._text(trial.strengths))
+            found = score(self.embed(in_floats(picture[None])), known[trial.seed])
+            if trial.seed == 0:
+                self.pictures[trial.strengths] = in_floats(picture[None])
+                self.places[trial.strengths] = self.seen - 1
+            self.show(picture, f"{' / '.join(_short(trial.strengths))}: {found:.3f}")
+            try:
+                trial = trials.send(found)
+            except StopIteration:
+                trial = None
+
+    def _references(self, progress: GridProgress) -> list[References]:
+        """Those of every seed. All come first, so that a LoRA without effect is told before the budget is spent."""
+        loras = [PlottedLora(self.sweep, number, self.search.high) for number in range(1, len(self.names) + 1)]
+        known = []
+        for seed in range(self.search.plan.seeds):
+            embeddings = []
+            for lora in [None, *loras]:
+                caption = "no LoRA" if lora is None else f"{lora.name} alone"
+                picture = self._sample(None if lora is None else lora.alone(), seed, progress, caption)
+                embeddings.append(self.embed(in_floats(picture[None])))
+                self.show(picture, caption)
+            known.append(References.of(embeddings))
+            if nothing := known[-1].without_effect():
+                raise LoraError(no_effect([self.names[one] for one in nothing]))
+            for first, second in known[-1].alike():
+                words = no_difference_between(self.names[first], self.names[second])
+                self.remarks += [words] if words not in self.remarks else []
+        return known
+
+    def _sample(self, capsule: Capsule | None, seed: int, progress: GridProgress, caption: str) -> Tensor:
+        """A picture (height, width, 3) in bytes, kept from an earlier run if it can be."""
+        self.begins(caption)
+        sampling = replace(self.sampling, seed=(self.sampling.seed + seed) % 2**64)
+        with progress.sampling(sampling.steps):
+            cell = GridAxis([capsule]), GridAxis([None]), {(0, 0): sampling}
+            ((_, picture),) = sample_cells(self.inputs, *cell, encoder=self._encoder, told="")
+        self.seen += 1
+        return picture
+
+    def _text(self, point: Point) -> str:
+        return ", ".join(f"{name} {text}" for name, text in zip(self.names, _short(point), strict=True))
+
+
+def _short(point: Point) -> list[str]:
+    return [f"{strength:.4f}".rstrip("0").ljust(len(f"{strength:.2f}"), "0") for strength in point]
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return sum(scores) / len(scores) + 0.0
