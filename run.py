@@ -11,6 +11,7 @@
                                            requires a Python with torch, numpy and safetensors; installs nothing
     python run.py bench [ARGS ...]    compare time, memory and accuracy with other tools; --help lists the options
     python run.py bench scaling [ARGS ...]   measure how time and memory grow
+    python run.py evidence [ARGS ...] measure how much of a concept and a style merges keep; --quick takes five minutes
 
 It uses the ComfyUI at COMFYUI_PATH (run by COMFYUI_PYTHON, or by the Python found next to it), else the one whose
 custom_nodes contains this folder, else one from the package index.
@@ -116,6 +117,11 @@ def bench(args: list[str]) -> int:
     return subprocess.run([str(environment.python), "-m", "benchmarks", *args], cwd=ROOT).returncode
 
 
+def evidence(args: list[str]) -> int:
+    # It needs nothing that ComfyUI doesn't: torch, safetensors, numpy and Pillow.
+    return subprocess.run([str(prepare().python), "-m", "benchmarks.evidence", *args], cwd=ROOT).returncode
+
+
 def comfyui(args: list[str]) -> int:
     environment = prepare()
     command = [str(environment.comfyui_python), str(environment.comfyui / "main.py"), *_pack_arguments(environment)]
@@ -146,7 +152,13 @@ def _has_accelerator(environment: Environment) -> bool:
     return subprocess.run([str(environment.comfyui_python), "-c", code]).returncode == 0
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"demo": demo, "comfyui": comfyui, "test": test, "bench": bench}
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "demo": demo,
+    "comfyui": comfyui,
+    "test": test,
+    "bench": bench,
+    "evidence": evidence,
+}
 
 
 def main() -> int:

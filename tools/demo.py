@@ -16,10 +16,11 @@ from .environment import ROOT, Environment
 from .workflows import Link, node
 
 BASE = ROOT / ".demo"
-GENERATED = {
-    "demo_a.safetensors": ["--small", "--rank", "8", "--dtype", "float16", "--seed", "1"],
-    "demo_b.safetensors": ["--small", "--rank", "4", "--dtype", "float32", "--seed", "2"],
-}
+EVIDENCE = ROOT / "benchmarks" / "evidence" / "base"
+# A character and a font that the evidence benchmark's base has never seen, and a LoRA for each.
+EXAMPLES = ["question-mark.safetensors", "luckiest-guy.safetensors"]
+EXAMPLE_TEXT = "sign ? in luckiest guy"
+TEXT_ENCODER_MODULE = "benchmarks.evidence.text_encoder"
 LORA_EXTENSIONS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
@@ -27,20 +28,25 @@ def run_demo(environment: Environment, files: list[Path]) -> None:
     check_files(files)
     prepare_base(BASE, ROOT)
     python, comfyui = environment.comfyui_python, environment.comfyui
-    _generate(python, BASE / "models" / "checkpoints" / workflows.CHECKPOINT, "make_checkpoint.py", [str(comfyui)])
     if files:
-        names = copy_in(files, BASE / "models" / "loras")
+        make_checkpoint = [str(ROOT / "tools" / "make_checkpoint.py"), str(comfyui)]
+        _generate(python, BASE / "models" / "checkpoints" / workflows.CHECKPOINT, make_checkpoint)
+        prompt = demo_prompt(copy_in(files, BASE / "models" / "loras"))
     else:
-        for name, options in GENERATED.items():
-            _generate(python, BASE / "models" / "loras" / name, "make_lora.py", [], options)
-        names = list(GENERATED)
+        _generate(python, BASE / "models" / "text_encoders" / workflows.TEXT_ENCODER, ["-m", TEXT_ENCODER_MODULE])
+        copy_example(BASE / "models")
+        prompt = example_prompt()
 
     print(f"Starting ComfyUI ({comfyui}) with the pack on the CPU", flush=True)
     server = start(comfyui, python, BASE, log_file=BASE / "server.log")
     try:
-        print(f"Merging {' and '.join(Path(name).name for name in names)} with ties_svd, density 0.5", flush=True)
-        outputs = server.run(demo_prompt(names))
-        _report(server, server.loras / outputs["save"]["text"][0], server.images(outputs, "picture")[0])
+        names = [Path(name).name for name in (EXAMPLES if not files else map(str, files))]
+        print(f"Merging {' and '.join(names)} with {prompt['merge']['inputs']['mode']}", flush=True)
+        outputs = server.run(prompt)
+        random = "a small random model with part of SD 1.5's modules"
+        model = random if files else f'a small model that draws "{EXAMPLE_TEXT}"'
+        saved = server.loras / outputs["save"]["text"][0]
+        _report(server, saved, server.images(outputs, "picture")[0], model)
     finally:
         server.stop()
         print("ComfyUI is stopped.", flush=True)
@@ -48,22 +54,48 @@ def run_demo(environment: Environment, files: list[Path]) -> None:
 
 def demo_prompt(names: list[str]) -> Prompt:
     """Loaders -> SVD merge -> resize -> a saved LoRA, and a picture by the small checkpoint with it applied."""
+    return {
+        **merge_prompt(names, mode="ties_svd", merged_rank=8, saved_rank=4),
+        **workflows.checkpoint(),
+        "apply": node("PM LoRA Apply", model=workflows.MODEL, lora=["resize", 0], clip=workflows.CLIP),
+        **workflows.picture(["apply", 0], ["apply", 1], prefix="merged"),
+    }
+
+
+def example_prompt() -> Prompt:
+    """The same with the shipped LoRAs: the picture shows what both have taught the evidence benchmark's base."""
+    return {
+        **merge_prompt(EXAMPLES, mode="add_svd", merged_rank=16, saved_rank=12),
+        **workflows.glyph_base(),
+        "apply": node("PM LoRA Apply", model=workflows.GLYPH_MODEL, lora=["resize", 0], clip=workflows.GLYPH_CLIP),
+        **workflows.glyph(EXAMPLE_TEXT, ["apply", 0], ["apply", 1], prefix="merged"),
+    }
+
+
+def merge_prompt(names: list[str], *, mode: str, merged_rank: int, saved_rank: int) -> Prompt:
     loaders = {
         f"load{number}": node("PM LoRA Loader", lora_name=name, strength_model=1.0, strength_clip=1.0, lbw="")
         for number, name in enumerate(names, 1)
     }
     links: dict[str, Link] = {f"lora{number}": [f"load{number}", 0] for number in range(1, len(names) + 1)}
     settings = {"device": "cpu", "dtype": "float32"}
-    merger = node("PM LoRA SVD Merger", **links, mode="ties_svd", density=0.5, svd_rank=8, svd_conv_rank=0, **settings)
+    ranks = {"svd_rank": merged_rank, "svd_conv_rank": 0}
     return {
         **loaders,
-        "merge": merger,
-        "resize": node("PM LoRA Resizer", lora=["merge", 0], new_rank=4, **settings),
+        "merge": node("PM LoRA SVD Merger", **links, mode=mode, density=0.5, **ranks, **settings),
+        "resize": node("PM LoRA Resizer", lora=["merge", 0], new_rank=saved_rank, **settings),
         "save": node("PM LoRA Save", lora=["resize", 0], file_name="merged", extension="safetensors", overwrite=True),
-        **workflows.checkpoint(),
-        "apply": node("PM LoRA Apply", model=workflows.MODEL, lora=["resize", 0], clip=workflows.CLIP),
-        **workflows.picture(["apply", 0], ["apply", 1], prefix="merged"),
     }
+
+
+def copy_example(models: Path) -> None:
+    """Copy the base and its two LoRAs into ComfyUI's models folder."""
+    copies = [(EVIDENCE / "model.safetensors", models / "diffusion_models" / workflows.GLYPH_MODEL_FILE)]
+    copies += [(EVIDENCE / "vae.safetensors", models / "vae" / workflows.GLYPH_VAE_FILE)]
+    copies += [(EVIDENCE / "loras" / name, models / "loras" / name) for name in EXAMPLES]
+    for source, target in copies:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
 
 
 def check_files(files: list[Path]) -> None:
@@ -102,17 +134,19 @@ def describe_lora(file: Path) -> str:
     return f"{modules} modules, rank {rank}, {file.stat().st_size / 1e6:.1f} MB"
 
 
-def _generate(python: Path, out: Path, tool: str, before: list[str], after: list[str] | None = None) -> None:
+def _generate(python: Path, out: Path, command: list[str]) -> None:
+    """Make a file with a Python program that takes its path last."""
     if out.exists():
         return
     print(f"Generating {out}", flush=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_suffix(".unfinished")
-    subprocess.run([str(python), str(ROOT / "tools" / tool), *before, str(unfinished), *(after or [])], check=True)
+    subprocess.run([str(python), *command, str(unfinished)], check=True, cwd=ROOT)
     unfinished.replace(out)
 
 
-def _report(server: Server, lora: Path, picture: Path) -> None:
+def _report(server: Server, lora: Path, picture: Path, model: str) -> None:
     print(f"Merged LoRA  {lora}\n             {describe_lora(lora)}")
     print(f"Picture      {picture}")
     for line in re.findall(r"\d+ of \d+ modules applied", server.log())[-1:]:
-        print(f"             {line}, on a small random model with part of SD 1.5's modules", flush=True)
+        print(f"             {line}, on {model}", flush=True)

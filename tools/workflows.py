@@ -12,6 +12,13 @@ CHECKPOINT = "small.safetensors"
 MODEL: Link = ["checkpoint", 0]
 CLIP: Link = ["checkpoint", 1]
 VAE: Link = ["checkpoint", 2]
+# The base of the evidence benchmark, which draws letters.
+GLYPH_MODEL_FILE = "evidence_base.safetensors"
+GLYPH_VAE_FILE = "evidence_vae.safetensors"
+TEXT_ENCODER = "evidence_clip.safetensors"
+GLYPH_MODEL: Link = ["unet", 0]
+GLYPH_CLIP: Link = ["clip", 0]
+GLYPH_VAE: Link = ["vae", 0]
 
 
 def node(class_type: str, **inputs: Any) -> Node:
@@ -74,4 +81,41 @@ def picture(
         ),
         "decode": node("VAEDecode", samples=["sampler", 0], vae=vae),
         "picture": node("SaveImage", images=["decode", 0], filename_prefix=prefix),
+    }
+
+
+def glyph_base() -> dict[str, Node]:
+    """Loads the base of the evidence benchmark, see benchmarks/evidence/base/README.md."""
+    return {
+        "unet": node("UNETLoader", unet_name=GLYPH_MODEL_FILE, weight_dtype="default"),
+        "clip": node("CLIPLoader", clip_name=TEXT_ENCODER, type="stable_diffusion"),
+        "vae": node("VAELoader", vae_name=GLYPH_VAE_FILE),
+    }
+
+
+def glyph(
+    text: str, model: Link = GLYPH_MODEL, clip: Link = GLYPH_CLIP, *, seed: int = 0, prefix: str = "glyph"
+) -> dict[str, Node]:
+    """A letter by that base, with the names of ``picture``, four times as large as it is drawn."""
+    return {
+        "positive": node("CLIPTextEncode", clip=clip, text=text),
+        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
+        "sampler": node(
+            "KSampler",
+            model=model,
+            positive=["positive", 0],
+            negative=["positive", 0],
+            latent_image=["latent", 0],
+            seed=seed,
+            steps=16,
+            cfg=1.0,
+            sampler_name="euler",
+            scheduler="simple",
+            denoise=1.0,
+        ),
+        "decode": node("VAEDecode", samples=["sampler", 0], vae=GLYPH_VAE),
+        "enlarge": node(
+            "ImageScale", image=["decode", 0], upscale_method="bicubic", width=256, height=256, crop="disabled"
+        ),
+        "picture": node("SaveImage", images=["enlarge", 0], filename_prefix=prefix),
     }

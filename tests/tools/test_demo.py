@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lora_pack.tools.demo import check_files, copy_in, demo_prompt, describe_lora
+from lora_pack.tools.demo import (
+    EXAMPLES,
+    check_files,
+    copy_example,
+    copy_in,
+    demo_prompt,
+    describe_lora,
+    example_prompt,
+)
 from lora_pack.tools.make_lora import small_modules, write_lora
 
 
@@ -34,3 +42,20 @@ def test_files_with_the_same_name_stay_separate_and_in_order(tmp_path: Path):
     prompt = demo_prompt(names)
     assert [prompt[f"load{number}"]["inputs"]["lora_name"] for number in (1, 2)] == names
     assert prompt["merge"]["inputs"]["lora2"] == ["load2", 0]
+
+
+def test_the_example_merges_the_shipped_loras_on_the_model_that_they_are_for(tmp_path: Path):
+    copy_example(tmp_path)
+    prompt = example_prompt()
+    files = {
+        "loras": [prompt[f"load{number}"]["inputs"]["lora_name"] for number in (1, 2)],
+        "diffusion_models": [prompt["unet"]["inputs"]["unet_name"]],
+        "vae": [prompt["vae"]["inputs"]["vae_name"]],
+    }
+    assert files["loras"] == EXAMPLES
+    copied = {folder.name: sorted(file.name for file in folder.iterdir()) for folder in tmp_path.iterdir()}
+    assert copied == {folder: sorted(names) for folder, names in files.items()}
+    for name in EXAMPLES:
+        assert "rank 8" in describe_lora(tmp_path / "loras" / name)
+    assert prompt["apply"]["inputs"]["model"] == ["unet", 0]
+    assert prompt["sampler"]["inputs"]["model"] == ["apply", 0]
