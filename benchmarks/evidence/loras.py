@@ -100,9 +100,7 @@ def train_to(
     write_lora(path, factors, recipe.alpha, recipe.form, about)
 
 
-def train(
-    base: Base, recipe: Recipe, steps: int, progress: Callable[[int, int], None] | None = None
-) -> Factors:
+def train(base: Base, recipe: Recipe, steps: int, progress: Callable[[int, int], None] | None = None) -> Factors:
     """The factors for each weight, after ``steps`` steps of AdamW on the loss of rectified flow."""
     own = pictures_of(recipe)
     combinations = [*own, *regular_pairs(recipe)]
@@ -176,9 +174,7 @@ def _adding(parts: Mapping[str, Tensor], alpha: float) -> Callable[[nn.Module, t
     return add
 
 
-def flow_loss(
-    model: MMDiT, latents: Tensor, conditions: tuple[Tensor, Tensor, int], noise: torch.Generator
-) -> Tensor:
+def flow_loss(model: MMDiT, latents: Tensor, conditions: tuple[Tensor, Tensor, int], noise: torch.Generator) -> Tensor:
     """Rectified flow (arXiv 2403.03206): the velocity from data to noise, at times spread as the sampler spreads them.
 
     ``conditions``: context, pooled, and how often the context's last token counts.
