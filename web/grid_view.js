@@ -1,7 +1,7 @@
 // @ts-check
 // The picture on PM XY Grid's node: the cells so far while they are sampled, then the grid, in which a click picks a
-// cell. PM Find Strengths shows its pictures in the same way, without a pick. Page elements, the same on both canvases. ComfyUI's own picture of the node is hidden: it can't be clicked, and
-// it would show the grid a second time.
+// cell. PM Find Strengths shows its pictures in the same way, without a pick. Page elements, the same on both canvases.
+// ComfyUI's own picture of the node is hidden: it can't be clicked, and it would show the grid a second time.
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { button, element, isolate } from './elements.js'
