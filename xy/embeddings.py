@@ -32,7 +32,7 @@ def embedder(clip_vision: Any) -> Embed:
 
     def embed(picture: Tensor) -> Tensor:
         check_interrupt()
-        digest = hashlib.sha256(picture.contiguous().numpy()).hexdigest() + str(tuple(picture.shape))
+        digest = hashlib.sha256(picture.contiguous().numpy().tobytes()).hexdigest() + str(tuple(picture.shape))
         embedding = kept.pop(digest, None)
         if embedding is None:
             embedding = unit(clip_vision.encode_image(picture)["image_embeds"])

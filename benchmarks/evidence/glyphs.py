@@ -7,6 +7,7 @@ it has never seen: LoRAs teach them, and for every combination the true picture 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -64,10 +65,14 @@ def render(character: str, font: str, variant: int = 0) -> np.ndarray:
     return np.asarray(small, dtype=np.float32) / 255
 
 
+def _mask(face: ImageFont.FreeTypeFont, text: str) -> Any:
+    return face.getmask(text)  # Pillow doesn't declare that it is a sequence
+
+
 def is_drawn(character: str, font: str) -> bool:
     """Whether the font has the character: what it draws is neither blank nor the box for those it lacks."""
     face = _face(font, SIZE)
-    drawn, lacking = (bytes(face.getmask(text)) for text in (character, "\uffff"))
+    drawn, lacking = (list(_mask(face, text)) for text in (character, "\uffff"))
     return any(drawn) and drawn != lacking
 
 

@@ -63,7 +63,9 @@ def train_model(
         losses.append(_train_step(model, optimizer, data, random))
         step += 1
         with torch.no_grad():
-            torch._foreach_lerp_(average, list(model.parameters()), 1 - min(AVERAGE, (1 + step) / (10 + step)))
+            keep = min(AVERAGE, (1 + step) / (10 + step))
+            for mean, weight in zip(average, model.parameters(), strict=True):
+                mean.lerp_(weight, 1 - keep)
         if step % 100 == 0:
             pace = (time.perf_counter() - started) / len(losses)
             print(f"step {step} of {phase.steps}, loss {sum(losses[-100:]) / 100:.4f}, {pace:.2f} s a step", flush=True)

@@ -31,7 +31,7 @@ def run(server: Server, prompt: dict[str, Any], **inputs: Any) -> tuple[Image.Im
     }
     outputs = server.run(prompt)
     shown, previewed = (Image.open(server.images(outputs, name)[0]).convert("RGB") for name in ("look", "image"))
-    assert np.array_equal(shown, previewed), "the output isn't the picture on the node"
+    assert np.array_equal(np.asarray(shown), np.asarray(previewed)), "the output isn't the picture on the node"
     return shown, outputs["text"]["text"][0]
 
 
@@ -41,7 +41,7 @@ def test_the_node_shows_what_the_core_measures(server: Server):
     loras = [load(server.loras / "a.safetensors"), load(server.loras / "b.safetensors")]
     inspection = inspect([loras[0], loras[1].with_strengths(0.5, -0.25)])
     assert report == as_text(inspection)
-    assert np.array_equal(picture, draw_inspection(figure_of(inspection)))
+    assert np.array_equal(np.asarray(picture), np.asarray(draw_inspection(figure_of(inspection))))
 
 
 def test_stacks_come_after_the_connected_loras(server: Server):
