@@ -111,7 +111,7 @@ def test_comfyui_applies_a_lora_to_the_base(
     from comfy.utils import load_torch_file
 
     random = torch.Generator().manual_seed(3)
-    down, up = torch.randn(4, 192, generator=random) * 0.1, torch.randn(576, 4, generator=random) * 0.2
+    down, up = torch.randn(4, 192, generator=random) * 0.1, torch.randn(576, 4, generator=random)
     if form == "kohya":
         name = "lora_unet_" + QKV.replace(".", "_")
         state = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(4.0)}
