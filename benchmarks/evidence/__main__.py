@@ -80,7 +80,7 @@ def _scale(options: argparse.Namespace) -> Scale:
     modes = [mode for mode in MODES if options.method in (mode, mode.removesuffix("_svd"))]
     if not modes:
         raise ValueError(f"There is no method {options.method!r}. The modes are {', '.join(MODES)}.")
-    return Scale(**{**vars(scale), "modes": tuple(dict.fromkeys(["concat", *modes]))})
+    return Scale(**{**vars(scale), "modes": tuple(modes)})
 
 
 def _work(study: Study, deadline: float) -> int:
@@ -98,8 +98,10 @@ def _run(study: Study, options: argparse.Namespace) -> int:
     if not options.report:
         clear_claims(study.folder)
         deadline = started + 60 * (options.minutes or (5 if options.quick else 60))
-        code = _watch(study, options, deadline)
-        _add_time(study.folder, time.time() - started)
+        try:
+            code = _watch(study, options, deadline)
+        finally:
+            _add_time(study.folder, time.time() - started)
         if code:
             return code
     if not study.files():
@@ -141,30 +143,32 @@ def _progress(study: Study, before: int, started: float, deadline: float) -> str
 
 
 def _done(study: Study) -> int:
-    return sum(
-        1 for path in study.folder.rglob("*") if path.suffix in (".json", ".safetensors") and path.stat().st_size
-    )
+    """Units whose files exist; a merge's own file comes and goes while it is evaluated."""
+    return len(study.files()) + sum(1 for _ in study.folder.glob("loras/*.safetensors"))
 
 
 def _planned(study: Study) -> int:
     return len({unit.file for units in study.stages() for unit in units})
 
 
-def _add_time(folder: Path, seconds: float) -> None:
+def _seconds(folder: Path) -> float:
+    """How long runs have worked in the folder, all together."""
     path = folder / "seconds.txt"
-    before = float(path.read_text("utf-8")) if path.is_file() else 0.0
-    path.write_text(f"{before + seconds:.0f}", "utf-8")
+    return float(path.read_text("utf-8")) if path.is_file() else 0.0
+
+
+def _add_time(folder: Path, seconds: float) -> None:
+    (folder / "seconds.txt").write_text(f"{_seconds(folder) + seconds:.0f}", "utf-8")
 
 
 def _results(study: Study, options: argparse.Namespace) -> Results:
     character, font = judges.load(study.judge_file(0)), judges.load(study.judge_file(1))
     known = read_sheet(study.known_file)
     right = zip(character.name(known), font.name(known), known_pool(), strict=True)
-    seconds = float((study.folder / "seconds.txt").read_text("utf-8"))
     about = {
         "scale": study.scale.name,
         "machine": machine.described(options.processes),
-        "minutes": round(seconds / 60),
+        "minutes": round(_seconds(study.folder) / 60),
         "judges": {"character": round(character.accuracy, 4), "font": round(font.accuracy, 4)},
         "truth": {"character": _right_about_truth(character, 0), "font": _right_about_truth(font, 1)},
         "known": round(float(np.mean([(a, b) == pair for a, b, pair in right])), 4),

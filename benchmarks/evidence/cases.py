@@ -107,28 +107,25 @@ def same_start(round_: int) -> list[Case]:
 
 def two_styles(round_: int, similar: bool) -> list[Case]:
     ranked = styles_by_likeness()
-    chosen = ranked[:3] if similar else ranked[-3:]
+    chosen = ranked[:5] if similar else ranked[-5:]
     stratum = SIMILAR_STYLES if similar else TWO_STYLES
     return [_case(stratum, REPORT, _main(pair, round_ % SEEDS), round_ % SEEDS) for pair in chosen]
 
 
 def two_concepts(round_: int) -> list[Case]:
+    """Each with the next."""
     seed = round_ % SEEDS
-    concepts = glyphs.CONCEPTS
-    chosen = [(concepts[i], concepts[(i + 1 + round_ // SEEDS) % len(concepts)]) for i in range(0, len(concepts), 2)]
+    chosen = [(glyphs.CONCEPTS[i], glyphs.CONCEPTS[(i + 1) % 6]) for i in range(6)]
     return [_case(TWO_CONCEPTS, REPORT, _main(pair, seed), seed) for pair in chosen]
 
 
 def several(round_: int, count: int) -> list[Case]:
     """Two concepts with one style or two."""
     seed = round_ % SEEDS
-    concepts, styles = glyphs.CONCEPTS, glyphs.STYLES
     chosen = []
-    for number in range(3):
-        start = 2 * number
-        chosen.append(
-            (concepts[start], concepts[start + 1], *(styles[(start + i + round_) % 6] for i in range(count - 2)))
-        )
+    for start in range(6):
+        concepts = (glyphs.CONCEPTS[start], glyphs.CONCEPTS[(start + 1) % 6])
+        chosen.append((*concepts, *(glyphs.STYLES[(start + i + round_) % 6] for i in range(count - 2))))
     return [_case(THREE if count == 3 else FOUR, REPORT, _main(each, seed), seed) for each in chosen]
 
 
@@ -149,7 +146,7 @@ def mixed(round_: int) -> list[Case]:
 def cut(round_: int) -> list[Case]:
     return [
         replace(_case(CUT, REPORT, [replace(one, cut=4) for one in case.inputs], case.seed))
-        for case in independent(REPORT, round_)[:3]
+        for case in independent(REPORT, round_)
     ]
 
 

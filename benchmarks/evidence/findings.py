@@ -8,7 +8,7 @@ from . import settings
 from .cases import ALONE, BARE, CHOOSE, FOUR, INDEPENDENT, REPORT, SHARED_START, SIMILAR_STYLES, THREE
 from .results import Results
 from .settings import Setting, method_of
-from .statistics import Estimate, difference
+from .statistics import FEWEST, Estimate, difference
 from .summary import SUM, Row, both, outcomes, row, rows
 from .text import listed, percent, verdict
 
@@ -51,24 +51,28 @@ def _defaults(results: Results) -> Iterator[str]:
     others = [one for one in found if one.setting != SUM]
     if not others:
         return
-    better = [one.setting for one in others if one.to_sum.low > 0]
-    worse = [one.setting for one in others if one.to_sum.high < 0]
-    same = [one.setting for one in others if not one.to_sum.is_different]
+    better = [one.setting for one in others if one.to_sum.is_different and one.to_sum.mean > 0]
+    worse = [one.setting for one in others if one.to_sum.is_different and one.to_sum.mean < 0]
     first = f"Better than it at their defaults: {listed(better)}." if better else "No mode beats it at its defaults."
-    yield f"**{first}** No different: {listed(same)}. Worse: {listed(worse)}."
+    yield (
+        f"**{first}** Worse: {listed(worse)}. The other {len(others) - len(better) - len(worse)} are no different on "
+        f"{others[0].to_sum.pairs} pairs."
+    )
 
 
 def _means(results: Results) -> Iterator[str]:
+    clauses = []
     for mode in ("ties_svd", "karcher_svd"):
         before = row(results, INDEPENDENT, REPORT, mode)
         after = row(results, INDEPENDENT, REPORT, Setting(mode, rule="sum").key)
         if before and after:
             gain = _between(results, REPORT, Setting(mode, rule="sum").key, mode)
-            yield (
-                f"**`{mode}` takes a mean: set the strength rule.** At its defaults it shows both in "
-                f"{percent(before.both.mean)}; with the rule *of the sum* in {percent(after.both.mean)}, "
-                f"{_verdict(gain)} than before, and {verdict(after.to_sum)} than the exact sum."
+            clauses.append(
+                f"`{mode}` shows both in {percent(before.both.mean)} at its defaults and in {percent(after.both.mean)} "
+                f"with it, {_verdict(gain)} than before and {verdict(after.to_sum)} than the exact sum"
             )
+    if clauses:
+        yield f"**Means need the strength rule *of the sum***: {'; '.join(clauses)}."
 
 
 def _strength(results: Results) -> Iterator[str]:
@@ -94,12 +98,11 @@ def _density(results: Results) -> Iterator[str]:
             if change:
                 changes.append((mode, change))
     if changes:
-        hurt = [mode for mode, change in changes if change.high < 0]
-        helped = [mode for mode, change in changes if change.low > 0]
+        lower = [mode for mode, change in changes if change.mean < 0]
+        most = min(changes, key=lambda each: each[1].mean)
         yield (
-            f"**Density**: {low:g} in place of {high:g} lowers both in {len(hurt)} of {len(changes)} modes"
-            f"{' (' + listed(hurt) + ')' if hurt else ''} and raises it in {len(helped)}"
-            f"{' (' + listed(helped) + ')' if helped else ''}; in the others it makes no difference that shows."
+            f"**Density**: {low:g} in place of {high:g} lowers both in {len(lower)} of {len(changes)} modes, most in "
+            f"`{most[0]}`: there it is {verdict(most[1])}."
         )
 
 
@@ -107,7 +110,7 @@ def _rank(results: Results) -> Iterator[str]:
     found = {rank: row(results, INDEPENDENT, CHOOSE, Setting("add_svd", rank=rank).key) for rank in settings.RANKS}
     known = {rank: one for rank, one in found.items() if one}
     if known:
-        clauses = "; ".join(f"at {rank} {verdict(one.to_sum)}" for rank, one in known.items())
+        clauses = "; ".join(f"at rank {rank} {verdict(one.to_sum)}" for rank, one in known.items())
         yield (
             f"**Output rank**: the sum of two LoRAs of rank 8 has rank 16. Cut by `add_svd`, both is {clauses}, "
             "compared with the exact sum."
@@ -125,14 +128,15 @@ def _weights(results: Results) -> Iterator[str]:
 
 
 def _overlap(results: Results) -> Iterator[str]:
+    clauses = []
     for stratum, name in ((SHARED_START, "that started from the same factors"), (SIMILAR_STYLES, "of similar styles")):
         sums = row(results, stratum, REPORT, SUM)
         others = [one for one in _strata_rows(results, stratum) if one.setting != SUM]
         if sums and others:
-            yield (
-                f"**LoRAs {name}**: the exact sum reaches {percent(sums.both.mean)} ({sums.both.pairs} pairs). "
-                f"{_better_and_worse(others)}"
-            )
+            reached = f"LoRAs {name} reach {percent(sums.both.mean)} by the exact sum ({sums.both.pairs} pairs)"
+            clauses.append(f"{reached}. {_better_and_worse(others)}")
+    if clauses:
+        yield "**Overlap**: " + " ".join(clauses)
 
 
 def _several(results: Results) -> Iterator[str]:
@@ -167,9 +171,12 @@ def _strata_rows(results: Results, stratum: str) -> list[Row]:
 
 
 def _better_and_worse(others: Sequence[Row]) -> str:
-    better = [_name(one.setting) for one in others if one.to_sum.low > 0]
-    worse = [_name(one.setting) for one in others if one.to_sum.high < 0]
-    return f"Better: {listed(better)}. Worse: {listed(worse)}."
+    better = [_name(one.setting) for one in others if one.to_sum.is_different and one.to_sum.mean > 0]
+    worse = [_name(one.setting) for one in others if one.to_sum.is_different and one.to_sum.mean < 0]
+    if others and others[0].to_sum.pairs < FEWEST:
+        best = max(others, key=lambda one: one.both.mean)
+        return f"Of the others {listed([_name(best.setting)])} shows both most often, in {percent(best.both.mean)}."
+    return f"Better: {listed(better)}. Worse: {listed(worse)}." if better or worse else "No other mode differs."
 
 
 def _name(key: str) -> str:

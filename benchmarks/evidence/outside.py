@@ -21,7 +21,7 @@ from .glyphs import CONCEPTS, STYLES
 from .loras import spelled
 from .units import read_json
 
-SETTINGS = ("concat", "ties_svd", "ties_svd+sum", "karcher_svd", "karcher_svd+sum", "dare_linear_svd", "iso_svd")
+SETTINGS = ("concat", "ties_svd", "ties_svd+sum", "karcher_svd+sum")
 
 
 def read_concepts(files: Sequence[Path]) -> dict[str, Any] | None:

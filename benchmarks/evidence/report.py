@@ -101,6 +101,8 @@ def strata_table(results: Results) -> str:
     """The sum's rate in each stratum, and under it the others' differences to it."""
     strata = [stratum for stratum in STRATA if results.of(stratum, REPORT, SUM)]
     head = ["mode", *strata]
+    if not strata:
+        return _table(head, [])
     sums = [row(results, stratum, REPORT, SUM) for stratum in strata]
     lines: list[Sequence[str]] = [(f"`{SUM}`", *(percent(one.both.mean) if one else "" for one in sums))]
     lines.append(("pairs", *(str(one.both.pairs) if one else "" for one in sums)))
@@ -112,11 +114,13 @@ def strata_table(results: Results) -> str:
         cells = [row(results, stratum, REPORT, key) for stratum in strata]
         name = f"`{setting.mode}`" + (f", {setting.label}" if setting.label else "")
         lines.append((name, *(_against(one) if one else "" for one in cells)))
-    return _table(head, lines)
+    missing = [f"*{stratum}*" for stratum in STRATA if stratum not in strata]
+    note = f"\n\nThis run didn't reach {' and '.join(missing)}." if missing and strata else ""
+    return _table(head, lines) + note
 
 
 def alone_text(results: Results) -> str:
-    rates = alone_rates(results).values()
+    rates = [rate for name, rate in alone_rates(results).items() if "_cut" not in name]
     concepts = [rate for is_concept, rate in rates if is_concept]
     styles = [rate for is_concept, rate in rates if not is_concept]
     if not concepts or not styles:

@@ -14,6 +14,7 @@ import numpy as np
 
 DRAWS = 4000
 LEVEL = 0.95
+FEWEST = 5  # pairs: of fewer, the bootstrap says too little about new ones
 
 # For each case the name of its pair, and a number for each noise.
 Outcomes = Mapping[str, tuple[str, Sequence[float]]]
@@ -30,8 +31,8 @@ class Estimate:
 
     @property
     def is_different(self) -> bool:
-        """Whether 0 lies outside the interval."""
-        return self.low > 0 or self.high < 0
+        """Whether 0 lies outside the interval, and the pairs are enough to say so."""
+        return self.pairs >= FEWEST and (self.low > 0 or self.high < 0)
 
 
 def estimate(outcomes: Outcomes, seed: int = 0) -> Estimate | None:

@@ -30,7 +30,7 @@ class Scale:
     pairs: int = 6  # of each round
     choose: int = 3  # pairs for choosing
     strata: int = 99  # cases of other strata
-    modes: tuple[str, ...] = settings.MODES  # the first is what others are compared with
+    modes: tuple[str, ...] = settings.MODES  # besides the exact sum, which all are compared with
 
 
 FULL = Scale("full")
@@ -108,8 +108,8 @@ class Study:
     def _stage(self, of: Sequence[Case], *groups: Sequence[Setting], limit: bool = True) -> list[Unit]:
         """The LoRAs of the cases, each LoRA alone, then every setting for one case after the other."""
         of = of[: self.scale.pairs] if limit else of
-        wanted = [Setting(self.scale.modes[0]), *(setting for group in groups for setting in group)]
-        chosen = list(dict.fromkeys(setting for setting in wanted if setting.mode in self.scale.modes))
+        wanted = [Setting(summary.SUM), *(setting for group in groups for setting in group)]
+        chosen = list(dict.fromkeys(one for one in wanted if one.mode in (summary.SUM, *self.scale.modes)))
         units = list(dict.fromkeys(one for case in of for one in case.inputs))
         found = [unit for one in units for unit in self._lora_units(one)]
         found += [self._evaluation(case, Setting(ALONE)) for case in cases.alone(units)]

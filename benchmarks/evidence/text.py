@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .statistics import Estimate
+from .statistics import FEWEST, Estimate
 
 TEXT = {
     "head": """
@@ -18,7 +18,8 @@ concept in a style.
 
 This page is written by `python run.py evidence` from its results. Numbers in brackets are 95 % bootstrap intervals over
 pairs and noises. **Differences are paired**: both merges have the same LoRAs and start from the same noise. Where 0
-lies within the interval, the table says *no difference*; of twenty true ties, one will look like a difference.
+lies within the interval, the table says *no difference*; of twenty true ties, one will look like a difference. Of fewer
+than five pairs the tables give the number alone, without a claim.
 """,
     "main": """
 Concept x style, independent LoRAs, every mode as the command line (and the nodes) run it without options: density 0.6,
@@ -42,8 +43,8 @@ On the pairs for choosing. Differences to the exact sum of LoRAs at strength 1.
     "strata": """
 `concat`'s rate of both, the number of pairs, and the difference to it of other modes at their defaults. *same start*:
 both LoRAs began training from the same random factors. *two styles* and *two concepts*: each picture asks for one of
-the two, together with a letter or font that the base knows; *similar*: the three pairs of styles whose letters look
-most alike, against the three that look least alike. *ranks and strengths*: ranks 4 and 16 and LoKr, strengths 0.8 to
+the two, together with a letter or font that the base knows; *similar*: the five pairs of styles whose letters look
+most alike, against the five that look least alike. *ranks and strengths*: ranks 4 and 16 and LoKr, strengths 0.8 to
 1.2. *cut*: each LoRA was cut to rank 4 by Resize before the merge.
 """,
     "plots": """
@@ -92,11 +93,15 @@ def points(share: float) -> str:
 def signed(one: Estimate) -> str:
     """A cell of a table: the difference in percentage points with its interval, in bold where 0 lies outside."""
     inside = f"{points(one.mean)} ({points(one.low)} to {points(one.high)})"
+    if one.pairs < FEWEST:
+        return inside
     return f"**{inside}**" if one.is_different else f"no difference ({points(one.low)} to {points(one.high)})"
 
 
 def verdict(one: Estimate) -> str:
     """A clause: how a rate compares with another."""
+    if one.pairs < FEWEST:
+        return f"{abs(100 * one.mean):.0f} points {'higher' if one.mean > 0 else 'lower'} on {one.pairs} pairs"
     if not one.is_different:
         return f"no different ({points(one.low)} to {points(one.high)} points)"
     word = "higher" if one.mean > 0 else "lower"

@@ -19,7 +19,7 @@ try:
 finally:
     sys.path.remove(str(ROOT))
 
-TINY = study.Scale("tiny", judge_steps=2, lora_steps=1, rounds=1, pairs=1, modes=("concat", "ties_svd"))
+TINY = study.Scale("tiny", judge_steps=2, lora_steps=1, rounds=1, pairs=1, modes=("ties_svd",))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_every_unit_has_a_file_of_its_own_and_what_it_needs_is_made_before_or_wi
 
 def test_one_method_is_benchmarked_beside_the_sum():
     options = program._parser().parse_args(["--method", "ties"])
-    assert program._scale(options).modes == ("concat", "ties", "ties_svd")
+    assert program._scale(options).modes == ("ties", "ties_svd")
 
 
 def test_an_unknown_method_is_named(capsys: pytest.CaptureFixture[str]):
