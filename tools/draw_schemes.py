@@ -1,4 +1,4 @@
-"""Draws the schemes that the README and the help pages show until there are pictures of a model that paints.
+"""Draws the schemes that help pages show.
 
     python -m tools.draw_schemes
 
@@ -27,8 +27,6 @@ from merge.adapters.base import Lora, LoraModule  # noqa: E402
 from merge.merging.merge_deltas import merge_deltas  # noqa: E402
 from pictures.labelled_grid import labelled_grid  # noqa: E402
 
-STRIP = ROOT / "docs" / "images" / "a_b_sum.png"
-GRID = ROOT / "docs" / "images" / "strengths.png"
 EXAMPLES = ROOT / "example_workflows"
 HELP = ROOT / "web" / "docs" / "pictures"
 
@@ -73,11 +71,6 @@ def cat(a: float, b: float) -> Image.Image:
 def blend(low: Sequence[int], high: Sequence[int], share: float) -> tuple[int, int, int]:
     r, g, b = (round(x + (y - x) * share) for x, y in zip(low, high, strict=True))
     return r, g, b
-
-
-def strip() -> Image.Image:
-    cells = torch.stack([tensor(cat(a, b)) for a, b in ((0, 0), (1, 0), (0, 1), (1, 1))])
-    return image(labelled_grid(cells, 4, ["no LoRA", "LoRA A", "LoRA B", "A + B merged"]))
 
 
 def strengths(values: Sequence[float] = (0, 0.5, 1)) -> Image.Image:
@@ -177,8 +170,6 @@ def image(picture: Tensor) -> Image.Image:
 
 def main() -> None:
     logging.disable(logging.WARNING)  # the small matrices belong to no model
-    strip().save(STRIP, optimize=True)
-    strengths().save(GRID, optimize=True)
     for name, scheme in (
         ("XY_PM_LoRA_Strengths", strengths()),
         ("XY_PM_LoRA_Modes", modes()),
