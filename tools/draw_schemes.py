@@ -1,4 +1,4 @@
-"""Draws the schemes that help pages show.
+"""Draws the scheme of PM Find Strengths' help page.
 
     python -m tools.draw_schemes
 
@@ -73,11 +73,6 @@ def blend(low: Sequence[int], high: Sequence[int], share: float) -> tuple[int, i
     return r, g, b
 
 
-def strengths(values: Sequence[float] = (0, 0.5, 1)) -> Image.Image:
-    cells = torch.stack([tensor(cat(a, b)) for b in values for a in values])
-    return image(labelled_grid(cells, len(values), [f"A {v:.2f}" for v in values], [f"B {v:.2f}" for v in values]))
-
-
 def search() -> Image.Image:
     """Pictures of a search for strengths, with their scores; the best has a frame."""
     tried = {(1, 1): 0.71, (0.5, 0.5): 0.47, (0.75, 0.25): 0.36, (0.8, 1): 0.78, (0.9, 0.8): 0.83, (1, 0.7): 0.69}
@@ -86,24 +81,11 @@ def search() -> Image.Image:
     return image(labelled_grid(torch.stack(cells), 3, captions=captions, frame=(1, 1)))
 
 
-def modes() -> Image.Image:
-    """What each mode makes of two small matrices. Orange squares are positive, blue ones negative."""
-    names, densities = ("add", "ties", "dare_linear", "magnitude_prune"), (0.2, 0.6, 1.0)
-    cells = [tensor(squares(merged_squares(name, density))) for density in densities for name in names]
-    return image(labelled_grid(torch.stack(cells), len(names), names, [f"density {d:.1f}" for d in densities]))
-
-
 def merged_squares(mode: str, density: float) -> Tensor:
     noise = torch.Generator().manual_seed(4)
     loras = [one_module(name, torch.randn(7, 7, generator=noise)) for name in ("A", "B")]
     (module,) = merge_deltas(loras, f"{mode}_svd", density, 7, 7, 1).modules.values()
     return module.dense()
-
-
-def ranks() -> Image.Image:
-    """A picture as a matrix, truncated to ranks: what add_svd does to a weight."""
-    cells = [tensor(truncated(rank)) for rank in (1, 2, 4, 8)]
-    return image(labelled_grid(torch.stack(cells), 4, [f"rank {rank}" for rank in (1, 2, 4, 8)]))
 
 
 def truncated(rank: int) -> Image.Image:
@@ -170,15 +152,9 @@ def image(picture: Tensor) -> Image.Image:
 
 def main() -> None:
     logging.disable(logging.WARNING)  # the small matrices belong to no model
-    for name, scheme in (
-        ("XY_PM_LoRA_Strengths", strengths()),
-        ("XY_PM_LoRA_Modes", modes()),
-        ("XY_PM_LoRA_SVD_Rank", ranks()),
-        ("PM_XY_Grid", strengths((0, 1))),
-        ("PM_LoRA_Find_Strengths", search()),
-    ):
-        scheme.thumbnail((600, 600))  # the help panel is 272 pixels wide, on screens of up to two dots a pixel
-        scheme.save(HELP / f"{name}.webp", quality=85)
+    scheme = search()
+    scheme.thumbnail((600, 600))  # the help panel is 272 pixels wide, on screens of up to two dots a pixel
+    scheme.save(HELP / "PM_LoRA_Find_Strengths.webp", quality=85)
     for example in EXAMPLES.glob("*.json"):
         card(example.stem).save(example.with_suffix(".jpg"), quality=88)
 
