@@ -149,8 +149,9 @@ function linked(node, name) {
 function originOf(node, name) {
   let slot = slotOf(node, name)
   for (let hop = 0; hop < MAX_HOPS && slot >= 0; hop++) {
-    const link = node.getInputLink?.(slot)
-    const origin = link && node.graph?.getNodeById(link.origin_id)
+    // a node that is being moved into a subgraph is in no graph
+    const link = node.graph && node.getInputLink?.(slot)
+    const origin = link && node.graph.getNodeById(link.origin_id)
     if (!origin) return null
     if (origin.type !== 'Reroute') return { node: origin, slot: link.origin_slot }
     node = origin

@@ -25,11 +25,11 @@ def test_the_node_grows_to_show_its_picture(canvas: Canvas):
         canvas.call("connect", loader, look, f"lora{number}", 0)
     canvas.until("pm.node(argument).inputs.some(i => i.name === 'lora3')", look)
     canvas.call("queue")
-    canvas.until("pm.node(argument).size[1] > 600", look)
     canvas.until(
         "(pm.node(argument).imgs ?? []).length > 0 || document.querySelector('img[src*=\"PM.Inspect\"]')", look
     )
-    width, height = canvas.page.evaluate("id => [...pm.node(id).size]", look)
-    assert width >= 400 and height > width
+    # Nodes 2.0 measures the node again once its picture is there
+    canvas.until("pm.node(argument).size[0] >= 400 && pm.node(argument).size[1] > pm.node(argument).size[0]", look)
+    canvas.until("pm.node(argument).size[1] > 600", look)
     canvas.page.wait_for_timeout(500)
     canvas.screenshot(SCREENSHOTS / f"inspect-{canvas.kind}.png")

@@ -67,3 +67,11 @@ test('a search says its budget', () => {
   const search = graph.add(make('PM LoRA Find Strengths', { steps: 20, budget: 40 }, []))
   assert.equal(planText(search), '40 pictures x 20 steps')
 })
+
+test('a node that is being moved into a subgraph, and is in no graph meanwhile, is not counted', () => {
+  const graph = new FakeGraph()
+  const grid = graph.add(make('PM XY Grid', { steps: 20, max_cells: 400 }, ['X', 'Y']))
+  graph.inputs[0].connect(grid.inputs[0], grid)
+  grid.graph = null
+  assert.equal(planText(grid), '')
+})
