@@ -209,7 +209,7 @@ def test_cells_that_differ_in_what_their_mode_ignores_share_a_merge(pack: Pack):
     assert cell("np_svd", MergeOptions(parameters={"np_mu": 0.5})) == cell("np_svd")  # the default
     assert cell("karcher_svd", both) == cell("karcher_svd") == cell("karcher_svd", density=0.3)
     assert cell("sce_svd", density=0.3) != cell("sce_svd", density=0.4)
-    assert cell("ties", both, rank=4) == cell("ties", rank=8)
+    assert cell("ties", both, svd_rank=4, svd_conv_rank=2, seed=1) == cell("ties", svd_rank=8)
     for rules in (MergeOptions(strength_rule="of the sum"), MergeOptions(weights="average")):
         assert cell("karcher_svd", rules) != cell("karcher_svd")
 
@@ -222,7 +222,7 @@ def test_essential_cells_keep_their_merge(pack: Pack):
     a, b = pack.load(A), pack.load(B)
     for mode in DELTA_MODES:
         options = MergeOptions("of the sum", "equal energy", VALUES)
-        cell = Cell.of(mode, options, density=0.5, rank=3)
-        first, second = (to_state_dict(each.merge(a, b, 7, CPU)) for each in (cell, cell.essential()))
+        cell = Cell.of(mode, options, density=0.5, svd_rank=3, svd_conv_rank=3, seed=7)
+        first, second = (to_state_dict(each.merge([a, b], CPU)) for each in (cell, cell.essential()))
         assert list(first) == list(second)
         assert all(first[key].equal(second[key]) for key in first), mode
