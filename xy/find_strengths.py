@@ -4,37 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..merge.adapters.base import Lora
-from ..merge.errors import LoraError
 from ..merge.merging.options import AS_GIVEN, OF_THE_MODE
 from ..merge.methods.density import require_density
-from ..merge.methods.registry import DELTA_MODES, method_of, using_density, using_seed
+from ..merge.methods.registry import method_of
 from ..nodes.inputs import (
     LORA,
     XY_CATEGORY,
     GrowingInputs,
-    density_input,
     growing_lora_input,
-    growing_loras,
-    mode_input,
-    rank_input,
     seed_input,
 )
 from ..nodes.merge_options import merge_options, options_input, rule_inputs
-from ..nodes.stack import stack_input, stack_state, stacked_loras
+from ..nodes.stack import stack_state
 from . import comfy_sampling
-from .axis_inputs import compute_inputs, strength_input
+from .axis_inputs import strength_input
 from .cell import Cell
 from .embeddings import embedder
 from .grid import first_latent
 from .grid_inputs import grid_inputs
 from .grid_run import Inputs
+from .merge_inputs import connected_loras, lora_stack_input, merge_inputs
 from .sampling import Sampling
 from .search import Search
 from .search_view import SearchView
 from .strength_search import StrengthSearch
 from .sweep import GivenLora, Sweep
-from .sweep_parameters import ALL_MODES
 from .values import distinct_labels
 
 DEFAULT_BUDGET = 40
@@ -74,7 +68,6 @@ class FindStrengths:
                 "tooltip": "The first noise seed. Strengths that do well are seen with the two seeds after it too.",
             },
         )
-        conv_rank = "The same for larger convolutions. 0 uses the largest rank among the inputs."
         return {
             "required": {
                 **required,
@@ -96,18 +89,12 @@ class FindStrengths:
                 "max_strength": strength_input(
                     1.0, "The highest strength to try. Each LoRA alone at this strength is what to come close to."
                 ),
-                "mode": _mode_input(),
-                "density": density_input(),
-                "svd_rank": rank_input(32, 0, "Rank of the result in the modes that end in _svd. 0: the inputs'."),
-                "svd_conv_rank": rank_input(0, 0, conv_rank),
-                **compute_inputs(),
+                **merge_inputs(seed="merge_seed"),
             },
             "optional": GrowingInputs(
                 {
                     **{name: optional[name] for name in ("clip", "positive_cond", "negative_cond")},
-                    "lora_stack": stack_input(
-                        "A LoRA stack, from this pack or another. Its LoRAs are merged after lora1, lora2, ..."
-                    ),
+                    "lora_stack": lora_stack_input(),
                     "options": options_input(),
                     # the last socket: the front end appends lora2, lora3, ... after it
                     "lora1": growing_lora_input(
@@ -163,20 +150,12 @@ class FindStrengths:
     ) -> dict[str, Any]:
         global _stopped
         require_density([method_of(mode)], density)
-        connected = growing_loras(loras) + stacked_loras(lora_stack)
-        sweep = _sweep(
-            connected,
-            Cell.of(
-                mode,
-                merge_options(strength_rule, weights, options),
-                density=density,
-                svd_rank=svd_rank,
-                svd_conv_rank=svd_conv_rank,
-                seed=merge_seed,
-            ),
-            device,
-            dtype,
-        )
+        connected = connected_loras(loras, lora_stack)
+        chosen = merge_options(strength_rule, weights, options)
+        ranks = {"svd_rank": svd_rank, "svd_conv_rank": svd_conv_rank}
+        defaults = Cell.of(mode, chosen, density=density, seed=merge_seed, **ranks)
+        sweep = Sweep([GivenLora(lora) for lora in connected], defaults, device=device, dtype=dtype)
+        sweep.check()
         search = Search(len(connected), min_strength, max_strength, budget)
         sampling = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
         conditioning = {"positive": positive_cond, "negative": negative_cond}
@@ -197,26 +176,3 @@ class FindStrengths:
         ui = comfy_sampling.show(view.picture(running.places[best]), prompt, extra_pnginfo)
         ui |= {"xy_grid": [view.state(running.stopped)], "text": [report]}
         return {"ui": ui, "result": (merged, running.pictures[best], report)}
-
-
-def _sweep(loras: list[Lora], defaults: Cell, device: str, dtype: str) -> Sweep:
-    if not loras:
-        raise LoraError(
-            "No LoRA is connected. Connect PM Load LoRA to lora1 (an input for the next LoRA then appears), or a LoRA "
-            "stack to lora_stack."
-        )
-    sweep = Sweep([GivenLora(lora) for lora in loras], defaults, device=device, dtype=dtype)
-    sweep.check()
-    return sweep
-
-
-def _mode_input() -> tuple[Any, dict]:
-    modes, about = mode_input(ALL_MODES, "concat")
-    in_svd = list(DELTA_MODES)
-    uses = {
-        "density": using_density(modes),
-        "merge_seed": using_seed(modes),
-        "svd_rank": in_svd,
-        "svd_conv_rank": in_svd,
-    }
-    return modes, about | {"uses": uses}

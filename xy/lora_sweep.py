@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from ..merge.errors import LoraError
 from ..merge.merging.options import AS_GIVEN, OF_THE_MODE
 from ..merge.methods.density import require_density
-from ..merge.methods.registry import DELTA_MODES, method_of
+from ..merge.methods.registry import method_of
 from ..nodes.inputs import (
     XY_CATEGORY,
     GrowingInputs,
-    density_input,
     growing_lora_input,
-    growing_loras,
-    mode_input,
-    rank_input,
     seed_input,
 )
 from ..nodes.merge_options import merge_options, options_input, rule_inputs
-from ..nodes.stack import stack_input, stack_state, stacked_loras
-from .axis_inputs import compute_inputs
+from ..nodes.stack import stack_state
 from .capsule import XY, Axis, axis
 from .cell import Cell, strength_name
 from .lora_axes import WHERE_TO
+from .merge_inputs import connected_loras, lora_stack_input, merge_inputs
 from .sweep import GivenLora, Sweep
-from .sweep_parameters import ALL_MODES, NONE, SWEEP_PARAMETERS, SweepParameter, labels_of, require_connected
+from .sweep_parameters import NONE, SWEEP_PARAMETERS, SweepParameter, labels_of, require_connected
 
 log = logging.getLogger(__name__)
 
@@ -52,25 +47,11 @@ class PlotSweep:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        conv_rank = "The same for larger convolutions. 0 uses the largest rank among the inputs."
         return {
-            "required": {
-                "mode": _mode_input(),
-                "density": density_input(),
-                "svd_rank": rank_input(
-                    32,
-                    0,
-                    "Rank of the results of _svd modes in linear layers and 1x1 convolutions. 0 uses the largest rank "
-                    "among the inputs.",
-                ),
-                "svd_conv_rank": rank_input(0, 0, conv_rank),
-                **compute_inputs(),
-            },
+            "required": merge_inputs(),
             "optional": GrowingInputs(
                 {
-                    "lora_stack": stack_input(
-                        "A LoRA stack, from this pack or another. Its LoRAs are merged after lora1, lora2, ..."
-                    ),
+                    "lora_stack": lora_stack_input(),
                     "options": options_input(),
                     # the last socket: the front end appends lora2, lora3, ... after it
                     "lora1": growing_lora_input(),
@@ -112,12 +93,7 @@ class PlotSweep:
         modes = by_name.get(MODE, [mode])
         require_density([method_of(one) for one in modes], density)
         chosen = merge_options(strength_rule, weights, options)
-        connected = growing_loras(loras) + stacked_loras(lora_stack)
-        if not connected:
-            raise LoraError(
-                "No LoRA is connected. Connect PM Load LoRA to lora1 (an input for the next LoRA then appears), or a "
-                "LoRA stack to lora_stack."
-            )
+        connected = connected_loras(loras, lora_stack)
         for side, parameter in axes.items():
             require_connected(f"{side}_parameter", parameter.name, len(connected))
             if not parameter.used_by(modes):
@@ -134,12 +110,6 @@ class PlotSweep:
             settings = [{parameter.name: value} for value in values[side]]
             found[side] = axis(sweep, zip(settings, labels_of(parameter, values[side], names), strict=True))
         return found.get("x"), found.get("y")
-
-
-def _mode_input() -> tuple[Sequence[str], dict]:
-    modes, about = mode_input(ALL_MODES, "concat")
-    in_svd = list(DELTA_MODES)
-    return modes, about | {"uses": about["uses"] | {"svd_rank": in_svd, "svd_conv_rank": in_svd}}
 
 
 def _axis_inputs(side: str, parameter: str, values: str) -> dict[str, tuple]:
