@@ -8,45 +8,31 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from lora_pack.tests.browser.make_pictures import (
-    CHECKPOINT,
+from lora_pack.tests.browser.scene_files import pages, write_example
+from lora_pack.tests.browser.scenes import (
     COLUMN,
     LEFT,
-    NEGATIVE,
-    POSITIVE,
+    PROMPTS,
+    SAMPLING,
+    SOURCES,
     TOP,
     VISION,
     A,
     B,
     Node,
+    checkpoint,
+    latent,
     loader,
     note,
-    pages,
-    write_example,
 )
 from lora_pack.tools.comfy_server import Server
 
 __all__ = ["pages"]  # the fixture
-SAMPLING = {
-    "positive": POSITIVE,
-    "negative": NEGATIVE,
-    "seed": 1,
-    "steps": 20,
-    "cfg": 7,
-    "sampler_name": "dpmpp_2m",
-    "scheduler": "karras",
-}
-MODELS = {
-    "model": ("checkpoint", 0),
-    "clip": ("checkpoint", 1),
-    "vae": ("checkpoint", 2),
-    "latent_image": ("latent", 0),
-    "clip_vision": ("vision", 0),
-}
-SOURCES: list[Node] = [
-    ("checkpoint", "CheckpointLoaderSimple", (LEFT, TOP + 480), {"ckpt_name": CHECKPOINT}, {}),
+LINKS = SOURCES | {"clip_vision": ("vision", 0)}
+MODELS: list[Node] = [
+    checkpoint(480),
     ("vision", "CLIPVisionLoader", (LEFT, TOP + 640), {"clip_name": VISION}, {}),
-    ("latent", "EmptyLatentImage", (LEFT, TOP + 760), {"width": 512, "height": 512}, {}),
+    latent(LEFT, 760),
 ]
 RIGHT = LEFT + 3 * COLUMN + 340
 
@@ -58,15 +44,15 @@ SCENES: dict[str, list[Node]] = {
             "changed.\n\nStop it when you have seen enough: the best so far is saved, and the next run goes on from "
             "there."
         ),
-        *SOURCES,
+        *MODELS,
         loader("a", A, 0),
         loader("b", B, 1),
         (
             "find",
             "PM LoRA Find Strengths",
             (LEFT + 2 * COLUMN + 90, TOP),
-            {**SAMPLING, "budget": 40},
-            {**MODELS, "lora1": ("a", 0), "lora2": ("b", 0)},
+            {**PROMPTS, **SAMPLING, "budget": 40},
+            {**LINKS, "lora1": ("a", 0), "lora2": ("b", 0)},
         ),
         ("save", "PM LoRA Save", (RIGHT, TOP), {"file_name": "merged_best"}, {"lora": ("find", 0)}),
         ("report", "PreviewAny", (RIGHT, TOP + 330), {}, {"source": ("find", 2)}),
@@ -78,7 +64,7 @@ SCENES: dict[str, list[Node]] = {
             "instead.\n\nOne picture says little: connect **XY: Sampling Values** with a few "
             "seeds to Y, and the scores get a doubt."
         ),
-        *SOURCES,
+        *MODELS,
         (
             "axes",
             "XY: PM LoRA Strengths",
@@ -90,8 +76,8 @@ SCENES: dict[str, list[Node]] = {
             "grid",
             "PM XY Grid",
             (LEFT + 2 * COLUMN + 90, TOP),
-            SAMPLING,
-            {**MODELS, "X": ("axes", 0), "Y": ("axes", 1)},
+            PROMPTS | SAMPLING,
+            {**LINKS, "X": ("axes", 0), "Y": ("axes", 1)},
         ),
         ("save", "PM LoRA Save", (RIGHT, TOP), {"file_name": "merged_best"}, {"lora": ("grid", 2)}),
         ("report", "PreviewAny", (RIGHT, TOP + 330), {}, {"source": ("grid", 3)}),

@@ -11,21 +11,23 @@ import os
 from typing import Any
 
 import pytest
-from lora_pack.tests.browser.make_pictures import (
+from lora_pack.tests.browser.scene_files import pages, write_example
+from lora_pack.tests.browser.scenes import (
     CHECKPOINT,
     COLUMN,
     LEFT,
     MODELS,
-    NEGATIVE,
-    POSITIVE,
+    PROMPTS,
+    SAMPLING,
+    SOURCES,
     TOP,
     A,
     B,
     Node,
+    checkpoint,
+    latent,
     loader,
     note,
-    pages,
-    write_example,
 )
 
 __all__ = ["pages"]  # the fixture
@@ -103,32 +105,17 @@ def axes_of(name: str) -> tuple[list[Node], list[str], str]:
 def own_grid(name: str) -> list[Node]:
     axes, outputs, text = axes_of(name)
     right = axes[-1][2][0]
-    settings = {
-        "positive": POSITIVE,
-        "negative": NEGATIVE,
-        "seed": 1,
-        "steps": 20,
-        "cfg": 7,
-        "sampler_name": "dpmpp_2m",
-        "scheduler": "karras",
-    }
-    links = {
-        "model": ("checkpoint", 0),
-        "clip": ("checkpoint", 1),
-        "vae": ("checkpoint", 2),
-        "latent_image": ("latent", 0),
-    }
     return [
         note(text),
-        ("checkpoint", "CheckpointLoaderSimple", (LEFT, TOP + 380), {"ckpt_name": CHECKPOINT}, {}),
+        checkpoint(380),
         *axes,
-        ("latent", "EmptyLatentImage", (right, TOP + 600), {"width": 512, "height": 512}, {}),
+        latent(right, 600),
         (
             "grid",
             "PM XY Grid",
             (right + COLUMN + 170, TOP),
-            settings,
-            links | {axis: ("axes", output) for output, axis in enumerate(outputs)},
+            PROMPTS | SAMPLING,
+            SOURCES | {axis: ("axes", output) for output, axis in enumerate(outputs)},
         ),
         (
             "save",
@@ -142,8 +129,7 @@ def own_grid(name: str) -> list[Node]:
 
 def efficiency_grid(name: str) -> list[Node]:
     kind, widgets, outputs, text = AXES[name]
-    loading = {"ckpt_name": CHECKPOINT, "positive": POSITIVE, "negative": NEGATIVE}
-    sampling = {"seed": 1, "steps": 20, "cfg": 7, "sampler_name": "dpmpp_2m", "scheduler": "karras"}
+    loading = {"ckpt_name": CHECKPOINT} | PROMPTS
     return [
         note(text + "\n\nRequires efficiency-nodes-comfyui, whose loader supports SD 1.5 and SDXL."),
         ("axes", kind, (LEFT + COLUMN, TOP), FILES | widgets, {}),
@@ -159,7 +145,7 @@ def efficiency_grid(name: str) -> list[Node]:
             "sampler",
             "KSampler (Efficient)",
             (LEFT + 3 * COLUMN + 210, TOP),
-            sampling,
+            SAMPLING,
             {
                 "model": ("loader", 0),
                 "positive": ("loader", 1),
