@@ -70,7 +70,7 @@ export function isolate(root) {
 
 /** Load the style sheets of these elements, once. */
 export function addStyle() {
-  for (const name of ['power_loader', 'grid_view']) {
+  for (const name of ['elements', 'power_loader', 'grid_view']) {
     const id = name === 'power_loader' ? 'pm-style' : `pm-style-${name}`
     if (document.getElementById(id)) continue
     const href = new URL(`${name}.css`, import.meta.url).href

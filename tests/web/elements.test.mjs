@@ -39,5 +39,5 @@ test('each style sheet is loaded once', () => {
   addStyle()
   addStyle()
   const files = document.head.children.map((/** @type {any} */ one) => one.attributes.href.split('/').at(-1))
-  assert.deepEqual(files, ['power_loader.css', 'grid_view.css'])
+  assert.deepEqual(files, ['elements.css', 'power_loader.css', 'grid_view.css'])
 })

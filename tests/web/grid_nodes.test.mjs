@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { endGrids, finishGrid, growGrid, restoreGrid } from '../../web/grid_nodes.js'
+import { ALL, FILE, cell, cells, find, image, node, pick, send, show, state, status } from './grid_node.mjs'
+
+test('before a run the node says what it would sample', () => {
+  assert.equal(status(), '1 cell x 20 steps')
+  assert.equal(find('pm-grid-stage').hidden, true)
+})
+
+test('the grid so far is shown with the cell and the time that is left', () => {
+  send(state())
+  assert.equal(status(), 'cell 2/4: a 1 x b 0, about 12 s left')
+  assert.match(image().attributes.src, /PM.XY_1.jpg/)
+  assert.ok(cell('2,1').classList.contains('pm-now'))
+  assert.equal(find('pm-grid-bar').hidden, false)
+})
+
+test('events of nodes in other graphs are ignored', () => {
+  growGrid({ node: '7:3', .../** @type {any} */ (state()) })
+  assert.equal(find('pm-grid-stage').hidden, true)
+})
+
+test('between two cells the node does not say that it stopped', () => {
+  send(state({ now: null }))
+  assert.equal(status(), 'cell 2/4, about 12 s left')
+})
+
+test('a stop keeps the picture and says how far it came', () => {
+  send(state())
+  send(state({ now: null, running: false }))
+  endGrids()
+  assert.match(status(), /^Stopped after 1 of 4 cells/)
+  assert.match(image().attributes.src, /PM.XY_1.jpg/)
+})
+
+test('the finished picture takes the place of the last one; the page draws none itself', () => {
+  send(state())
+  const output = { images: [{ ...FILE, filename: 'PM.XY_00001_.png' }], xy_grid: [state({ done: ALL, now: null, running: false, cells })] }
+  node.imgs = ['drawn by the page']
+  finishGrid(node, output)
+  assert.match(image().attributes.src, /00001_.png/)
+  assert.equal(node.imgs, undefined)
+  assert.equal(node.hideOutputImages, true)
+  assert.equal(output.images, undefined, 'an old page would draw it')
+  assert.equal(status(), '1 cell x 20 steps')
+})
+
+test('a saved workflow shows its grid again', () => {
+  finishGrid(node, { images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
+  const { properties } = node
+  show('PM XY Grid', { pick: '1,2' })
+  node.properties = JSON.parse(JSON.stringify(properties))
+  restoreGrid(node)
+  assert.match(image().attributes.src, /PM.XY_1.jpg/)
+  assert.equal(cell('1,2').attributes['aria-selected'], 'true')
+  image().emit('error')
+  assert.equal(cell('1,2').textContent, '1,2', 'without the picture, the cells can be picked by their place')
+})
+
+test('the pictures of PM Find Strengths are shown, but none can be picked', () => {
+  show('PM LoRA Find Strengths', { budget: 6, steps: 20 })
+  growGrid(/** @type {any} */ (state({ node: String(node.id), columns: [], rows: [], total: 3, labels: ['no LoRA'] })))
+  assert.equal(status(), 'cell 2/3, about 12 s left')
+  assert.ok(['1,1', '2,1', '1,2', '2,2'].every((place) => cell(place).disabled))
+})
