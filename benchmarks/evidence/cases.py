@@ -95,6 +95,11 @@ def independent(half: str, round_: int) -> list[Case]:
     ]
 
 
+def choosing(round_: int) -> list[Case]:
+    """Rounds 0 to 2: all pairs for choosing, a third of them with each seed of LoRAs."""
+    return independent(CHOOSE, 3 * (round_ % SEEDS) + round_)
+
+
 def same_start(round_: int) -> list[Case]:
     """As trained by one trainer with one seed: both LoRAs start from the same random factors."""
     seed = round_ % SEEDS

@@ -24,11 +24,11 @@ class Scale:
     """How large a run is. The quick one shows that everything works; its numbers are too few to mean much."""
 
     name: str
-    judge_steps: int = 1500
+    judge_steps: int = 4000
     lora_steps: int = loras.STEPS
     rounds: int = 3
     pairs: int = 6  # of each round
-    choose: int = 3  # pairs for choosing
+    choose: int = 6  # pairs for choosing in the first round; the others have all six
     strata: int = 99  # cases of other strata
     modes: tuple[str, ...] = settings.MODES  # besides the exact sum, which all are compared with
 
@@ -53,17 +53,18 @@ class Study:
         yield self._judge_units()
         rounds = range(self.scale.rounds)
         main = [settings.defaults(), settings.at_the_sums_norm()]
-        choose = cases.independent(CHOOSE, 0)[: self.scale.choose]
-        yield self._lone(0)
-        yield self._stage(cases.independent(REPORT, 0), *main)
         sweeps = (settings.over_strength(), settings.over_density(), settings.over_rank(), settings.other_rules())
-        yield self._stage(choose, settings.defaults(), settings.at_the_sums_norm(), *sweeps)
+        yield self._lone()
+        yield self._stage(cases.independent(REPORT, 0), *main)
+        yield self._stage(cases.choosing(0)[: self.scale.choose], *main, *sweeps)
         yield self._strata(0, trained=True)
-        for round_ in rounds[:1]:
-            yield self._stage(cases.independent(REPORT, round_), self.chosen())
         for round_ in rounds[1:]:
-            yield self._stage(cases.independent(REPORT, round_), *main, self.chosen())
+            yield self._stage(cases.independent(REPORT, round_), *main)
         yield self._strata(0, trained=False)
+        for round_ in rounds[1:]:
+            yield self._stage(cases.choosing(round_), *main, *sweeps)
+        for round_ in rounds:
+            yield self._stage(cases.independent(REPORT, round_), self.chosen())
         if self.scale.rounds < FULL.rounds:
             return
         for extra in (1, 2):
@@ -100,9 +101,10 @@ class Study:
         added = settings.defaults() if self.scale.modes != settings.MODES else []
         return self._stage(chosen, settings.of_strata(), added, limit=False)
 
-    def _lone(self, round_: int) -> list[Unit]:
+    def _lone(self) -> list[Unit]:
         """What the base does without any LoRA."""
-        chosen = cases.independent(REPORT, round_)[: self.scale.pairs]
+        rounds = range(self.scale.rounds)
+        chosen = [case for round_ in rounds for case in cases.independent(REPORT, round_)[: self.scale.pairs]]
         return [self._known_unit(), *(self._evaluation(case, NO_LORA) for case in cases.bare(chosen))]
 
     def _stage(self, of: Sequence[Case], *groups: Sequence[Setting], limit: bool = True) -> list[Unit]:
