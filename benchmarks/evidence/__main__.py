@@ -14,20 +14,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import judges, machine, report
+from . import judges, machine, report, strengths
 from .base import FOLDER, MODEL_FILE, load_base
 from .evaluate import known_pool, read_sheet, truth
 from .fonts import ROOT, font_file
 from .glyphs import CONCEPTS, STYLES, VARIANTS
 from .loras import CONCEPT_FONTS, STYLE_LETTERS
-from .outside import read_concepts
+from .outside import read_characters
 from .results import Results, collect, write
 from .settings import MODES
 from .study import FULL, QUICK, Scale, Study
 from .units import clear_claims, work_through
+from .validation import validate
 
 STATE = ROOT / ".evidence"
-SECONDS_BETWEEN_LINES = 15
+SECONDS_BETWEEN_LINES = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +119,7 @@ def _watch(study: Study, options: argparse.Namespace, deadline: float) -> int:
     command = [sys.executable, "-m", "benchmarks.evidence", *sys.argv[1:], "--worker", "--deadline", str(deadline)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     workers = [subprocess.Popen(command, cwd=ROOT, env=environment) for _ in range(max(1, options.processes))]
-    before, started = _done(study), time.time()
+    (before, _), started = _done_and_planned(study), time.time()
     try:
         while any(worker.poll() is None for worker in workers):
             if any(worker.poll() for worker in workers):
@@ -134,7 +135,7 @@ def _watch(study: Study, options: argparse.Namespace, deadline: float) -> int:
 
 
 def _progress(study: Study, before: int, started: float, deadline: float) -> str:
-    done, planned = _done(study), _planned(study)
+    done, planned = _done_and_planned(study)
     elapsed = time.time() - started
     left = deadline - time.time()
     if done > before:
@@ -142,13 +143,9 @@ def _progress(study: Study, before: int, started: float, deadline: float) -> str
     return f"{done} of {planned} units; {elapsed / 60:.0f} min, at most {max(0, left) / 60:.0f} min left"
 
 
-def _done(study: Study) -> int:
-    """Units whose files exist; a merge's own file comes and goes while it is evaluated."""
-    return len(study.files()) + sum(1 for _ in study.folder.glob("loras/*.safetensors"))
-
-
-def _planned(study: Study) -> int:
-    return len({unit.file for units in study.stages() for unit in units})
+def _done_and_planned(study: Study) -> tuple[int, int]:
+    files = {unit.file for units in study.stages() for unit in units}
+    return sum(file.is_file() for file in files), len(files)
 
 
 def _seconds(folder: Path) -> float:
@@ -164,7 +161,8 @@ def _add_time(folder: Path, seconds: float) -> None:
 def _results(study: Study, options: argparse.Namespace) -> Results:
     character, font = judges.load(study.judge_file(0)), judges.load(study.judge_file(1))
     known = read_sheet(study.known_file)
-    right = zip(character.name(known), font.name(known), known_pool(), strict=True)
+    characters = character.name(known)
+    right = zip(characters, font.name(known), known_pool(), strict=True)
     about = {
         "scale": study.scale.name,
         "machine": machine.described(options.processes),
@@ -175,7 +173,9 @@ def _results(study: Study, options: argparse.Namespace) -> Results:
         "lora_steps": study.scale.lora_steps,
         "fonts": CONCEPT_FONTS,
         "letters": STYLE_LETTERS,
-        "outside": read_concepts(study.files()),
+        "outside": read_characters(study.files(), known, characters),
+        "scores": validate(study),
+        "searches": strengths.summarised(study.searches()),
     }
     return collect(study.files(), about)
 

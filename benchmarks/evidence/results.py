@@ -63,22 +63,21 @@ class Results:
 
 def collect(files: Iterable[Path], about: Mapping[str, Any]) -> Results:
     """The results in the files of a run."""
-    found = []
-    for path in files:
-        raw = read_json(path)
-        found.append(
-            Evaluation(
-                *(raw["stratum"], raw["half"], raw["pair"], raw["seed"]),
-                tuple(f"{name}:{strength:g}" for name, strength in raw["loras"]),
-                raw["setting"],
-                tuple(raw["concept"]),
-                tuple(raw["style"]),
-                round(float(np.mean(raw["distance"])), 4),
-                round(float(np.mean(raw["known"])), 4),
-                round(float(np.mean(raw["moved"])), 4),
-            )
-        )
-    return Results(about, tuple(found))
+    return Results(about, tuple(map(evaluation_in, files)))
+
+
+def evaluation_in(path: Path) -> Evaluation:
+    raw = read_json(path)
+    return Evaluation(
+        *(raw["stratum"], raw["half"], raw["pair"], raw["seed"]),
+        tuple(f"{name}:{strength:g}" for name, strength in raw["loras"]),
+        raw["setting"],
+        tuple(raw["concept"]),
+        tuple(raw["style"]),
+        round(float(np.mean(raw["distance"])), 4),
+        round(float(np.mean(raw["known"])), 4),
+        round(float(np.mean(raw["moved"])), 4),
+    )
 
 
 def write(results: Results, path: Path) -> None:

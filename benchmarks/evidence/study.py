@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import cases, evaluate, glyphs, judges, loras, merges, results, settings, summary
+from . import cases, evaluate, glyphs, image_encoder, judges, loras, merges, results, settings, strengths, summary
 from .base import Base
-from .cases import CHOOSE, REPORT, Case, Input
+from .cases import INDEPENDENT, REPORT, Case, Input
+from .lora_files import read_deltas
 from .settings import ALONE, Setting
 from .units import Unit, write_json
 
@@ -63,19 +64,25 @@ class Study:
         yield self._strata(0, trained=False)
         for round_ in rounds[1:]:
             yield self._stage(cases.choosing(round_), *main, *sweeps)
+        chosen = self.chosen()
         for round_ in rounds:
-            yield self._stage(cases.independent(REPORT, round_), self.chosen())
+            yield self._stage(cases.independent(REPORT, round_), chosen)
+        for round_ in rounds:
+            yield self._searches(cases.independent(REPORT, round_))
         if self.scale.rounds < FULL.rounds:
             return
         for extra in (1, 2):
             for round_ in range(3 * extra, 3 * extra + 3):
-                yield self._stage(cases.independent(REPORT, round_), *main, self.chosen())
+                yield self._stage(cases.independent(REPORT, round_), *main, chosen)
             yield self._strata(extra, trained=True)
             yield self._strata(extra, trained=False)
 
     def files(self) -> list[Path]:
         """What has been evaluated so far."""
         return sorted((self.folder / "evaluations").glob("*.json"))
+
+    def searches(self) -> list[Path]:
+        return sorted((self.folder / "searches").glob("*.json"))
 
     # -- stages
 
@@ -116,7 +123,17 @@ class Study:
         found = [unit for one in units for unit in self._lora_units(one)]
         found += [self._evaluation(case, Setting(ALONE)) for case in cases.alone(units)]
         found += [self._evaluation(case, setting) for setting in chosen for case in of]
+        found += [self._reference_unit(case) for case in of if case.stratum == INDEPENDENT]
         return list({unit.file: unit for unit in found}.values())  # a LoRA that is also cut is trained once
+
+    def _searches(self, of: Sequence[Case]) -> list[Unit]:
+        """PM Find Strengths and grids of as many pictures, with the same LoRAs."""
+        return [
+            self._search_unit(case, mode, budget)
+            for case in of[: self.scale.pairs]
+            for mode, budget in strengths.SEARCHED
+            if mode in (summary.SUM, *self.scale.modes)
+        ]
 
     def chosen(self) -> list[Setting]:
         """For each mode, the setting with the most pictures that show both, on the pairs for choosing."""
@@ -148,6 +165,16 @@ class Study:
         needs = (self.known_file, *(self._lora_file(one) for one in case.inputs))
         return Unit(path, lambda: self._evaluate(case, setting, path), needs)
 
+    def _reference_unit(self, case: Case) -> Unit:
+        path = self.reference_file(case.key)
+        needs = tuple(self._lora_file(one) for one in case.inputs)
+        return Unit(path, lambda: self._draw_references(case, path), needs)
+
+    def _search_unit(self, case: Case, mode: str, budget: int) -> Unit:
+        path = self.folder / "searches" / f"{case.key}__{mode}__{budget}.json"
+        needs = tuple(self._lora_file(one) for one in case.inputs)
+        return Unit(path, lambda: self._search(case, mode, budget, path), needs)
+
     # -- work
 
     def _train_judge(self, part: int) -> None:
@@ -178,6 +205,23 @@ class Study:
         loras_of = [[one.name, one.strength] for one in case.inputs]
         write_json(path, {**about, "loras": loras_of, "setting": setting.key, **asdict(found)})
 
+    def _draw_references(self, case: Case, path: Path) -> None:
+        """What the score of the case's pictures compares with: no LoRA, then each alone, on the same noises."""
+        targets = [case.target(number) for number in range(cases.PICTURES)]
+        weights = self.base.model.state_dict()
+        models = [self.base.model]
+        models += [evaluate.patched(self.base.model, read_deltas(self._lora_file(one), weights)) for one in case.inputs]
+        drawn = [evaluate.draw(self.base, model, targets, []) for model in models]
+        evaluate.save_sheet(np.concatenate(drawn), path)
+
+    def _search(self, case: Case, mode: str, budget: int, path: Path) -> None:
+        files = [self._lora_file(one) for one in case.inputs]
+        merged = path.with_suffix(".safetensors")
+        pictures = strengths.Pictures(self.base, self.encoder, case, files, mode, merged)
+        about = {"pair": case.pair, "mode": mode, "budget": budget}
+        write_json(path, about | {"ways": strengths.compare(pictures, self.judges, budget)})
+        merged.unlink(missing_ok=True)
+
     # -- files, and what is read from them once
 
     @cached_property
@@ -191,6 +235,13 @@ class Study:
     @cached_property
     def known(self) -> np.ndarray:
         return evaluate.read_sheet(self.known_file)
+
+    @cached_property
+    def encoder(self) -> image_encoder.ImageEncoder:
+        return image_encoder.load()
+
+    def reference_file(self, case: str) -> Path:
+        return self.folder / "references" / f"{case}.png"
 
     @property
     def known_file(self) -> Path:

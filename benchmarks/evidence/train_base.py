@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from . import image_encoder
 from .autoencoder import fit_encoder, from_taesd_state, taesd_state
 from .base import FOLDER, MODEL_FILE, VAE_FILE
 from .base_data import background_pairs, base_data, pictures_of
@@ -36,3 +37,4 @@ def train_base(folder: Path = FOLDER, state: Path = STATE) -> None:
     model = train_model(base_data(pictures, encoder, background_pairs()), state, WITH_BACKGROUND, first)
     save_file(weights, folder / VAE_FILE)
     save_model(model, folder / MODEL_FILE)
+    image_encoder.train_to(folder / image_encoder.FILE.name)

@@ -1,0 +1,152 @@
+"""PM Find Strengths against a grid with as many pictures: which finds strengths whose pictures show both more often?
+
+Both see the encoder's score alone. The judges then read pictures of the strengths that were found, on other noises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import glyphs, merges
+from .base import Base, sample
+from .cases import Case
+from .evaluate import NOISES, STEPS, Judges, patched
+from .image_encoder import ImageEncoder
+from .lora_files import read_deltas
+from .pack import part_of_pack
+from .scores import References, references, scoring
+from .settings import Setting
+from .statistics import Outcomes, difference, estimate
+from .units import read_json
+
+search_of = part_of_pack("xy.search")
+
+LOW, HIGH = 0.0, 1.5
+SEARCHED = (("concat", 20), ("concat", 40), ("ties_svd", 40))  # modes and budgets of pictures
+SEARCH_NOISES = 30_000
+FRESH = 24  # pictures of what was found, whose noises no search has seen
+GIVEN, SEARCH, GRID, SEEDS_GRID = "as given", "search", "grid", "grid of three noises"
+
+Point = tuple[float, ...]
+
+
+@dataclass
+class Pictures:
+    """Draws and scores one picture after the other; ``seen`` counts them."""
+
+    base: Base
+    encoder: ImageEncoder
+    case: Case
+    files: Sequence[Path]
+    mode: str
+    merged: Path  # a file for the merge, written again for each
+    seen: int = 0
+
+    def draw(self, point: Point, noises: Sequence[int]) -> np.ndarray:
+        loaded = [(file, strength) for file, strength in zip(self.files, point, strict=True) if strength]
+        model = self.base.model
+        if loaded:
+            merges.merge(loaded, Setting(self.mode), self.merged)
+            model = patched(model, read_deltas(self.merged, model.state_dict()))
+        self.seen += len(noises)
+        prompts = [glyphs.prompt(*self.case.target(0))] * len(noises)
+        return sample(self.base, prompts, noises, STEPS, model)
+
+    def embed(self, point: Point, seed: int) -> Tensor:
+        return self.encoder.embed(self.draw(point, [SEARCH_NOISES + seed]))[0]
+
+    def references(self, seed: int) -> References:
+        """Raises ValueError where a LoRA shows nothing: the node refuses to search then."""
+        count = len(self.files)
+        points = [(0.0,) * count, *(tuple(HIGH * (one == each) for one in range(count)) for each in range(count))]
+        embeddings = [self.embed(point, seed) for point in points]
+        known = references(torch.stack(embeddings))
+        if known is None:
+            raise ValueError(f"{self.case.pair}: a LoRA alone changes nothing at strength {HIGH:g}.")
+        return known
+
+
+def compare(pictures: Pictures, judges: Judges, budget: int) -> dict[str, dict[str, Any]]:
+    """For each way of choosing the strengths: those, the pictures that it took, and which of FRESH show both."""
+    ways: Mapping[str, Callable[[Pictures, int], Point]] = {
+        GIVEN: lambda pictures, _: (1.0,) * len(pictures.files),
+        SEARCH: _search,
+        GRID: lambda pictures, budget: _grid(pictures, budget, 1),
+        SEEDS_GRID: lambda pictures, budget: _grid(pictures, budget, 3),
+    }
+    found = {}
+    for name, way in ways.items():
+        pictures.seen = 0
+        point = way(pictures, budget)
+        seen = pictures.seen
+        found[name] = {"strengths": list(point), "pictures": seen, "both": _both(pictures, judges, point)}
+    return found
+
+
+def summarised(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """A row for each mode and budget: the rates of both, and the search's difference to each other way."""
+    found: dict[tuple[str, int], list[Any]] = {}
+    for path in files:
+        one = read_json(path)
+        found.setdefault((one["mode"], one["budget"]), []).append(one)
+    return [
+        {"mode": mode, "budget": budget, "pairs": len({one["pair"] for one in ones}), "ways": _rows(ones)}
+        for (mode, budget), ones in sorted(found.items())
+    ]
+
+
+def _rows(searches: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    def both(way: str) -> Outcomes:
+        return {one["pair"]: (one["pair"], one["ways"][way]["both"]) for one in searches}
+
+    rows = {}
+    for way in (GIVEN, SEARCH, GRID, SEEDS_GRID):
+        rate, gain = estimate(both(way)), difference(both(SEARCH), both(way))
+        assert rate and gain
+        rows[way] = {
+            "pictures": max(one["ways"][way]["pictures"] for one in searches),
+            "both": [round(value, 4) for value in (rate.mean, rate.low, rate.high)],
+            "search": [round(value, 4) for value in (gain.mean, gain.low, gain.high)],
+        }
+    return rows
+
+
+def _search(pictures: Pictures, budget: int) -> Point:
+    search = search_of.Search(len(pictures.files), LOW, HIGH, budget)
+    known = [pictures.references(seed) for seed in range(search.plan.seeds)]
+    trials = search.trials()
+    trial = next(trials, None)
+    while trial is not None:
+        found = scoring.score(pictures.embed(trial.strengths, trial.seed), known[trial.seed])
+        try:
+            trial = trials.send(found)
+        except StopIteration:
+            break
+    return search.best()
+
+
+def _grid(pictures: Pictures, budget: int, seeds: int) -> Point:
+    """The best cell of the largest square grid that the budget pays for, with its references."""
+    known = [pictures.references(seed) for seed in range(seeds)]
+    cells = (budget - pictures.seen) // seeds
+    values = np.linspace(LOW, HIGH, int(cells ** (1 / len(pictures.files)) + 1e-9)).round(2).tolist()
+    scores = {
+        point: np.mean([scoring.score(pictures.embed(point, seed), known[seed]) for seed in range(seeds)])
+        for point in product(values, repeat=len(pictures.files))
+    }
+    return max(scores, key=lambda point: scores[point])
+
+
+def _both(pictures: Pictures, judges: Judges, point: Point) -> list[int]:
+    drawn = pictures.draw(point, [NOISES + number for number in range(FRESH)])
+    target = pictures.case.target(0)
+    characters, fonts = judges.character.name(drawn), judges.font.name(drawn)
+    return [int((a, b) == target) for a, b in zip(characters, fonts, strict=True)]
