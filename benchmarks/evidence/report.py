@@ -12,11 +12,13 @@ from statistics import mean
 from . import findings, settings
 from .cases import BARE, CHOOSE, INDEPENDENT, REPORT, STRATA
 from .figures import figures
+from .outside import ALONE_LORAS, BASE, TRUTH
 from .results import Results, read
+from .score_report import score_sections
 from .settings import Setting, setting_of
 from .statistics import Estimate
 from .summary import SUM, Row, alone_rates, chosen_settings, row, rows
-from .text import TEXT, percent, signed
+from .text import TEXT, percent, signed, table
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results.json"
@@ -46,6 +48,7 @@ def markdown(results: Results) -> str:
     blocks += ["## Other combinations", TEXT["strata"].strip(), strata_table(results)]
     blocks += ["## Over strength, density and rank", TEXT["plots"].strip()]
     blocks += [f"![Pictures that show both over the {name}]({IMAGES}/evidence-{name}.svg)" for name in figures(results)]
+    blocks += score_sections(results)
     blocks += ["## The LoRAs alone, and the judges", alone_text(results), TEXT["judges"].strip()]
     blocks += ["## What it doesn't show", TEXT["limits"].strip(), "## Run it again", TEXT["again"].strip()]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -59,7 +62,7 @@ def main_table(results: Results) -> str:
          percent(one.normalised), percent(one.known), f"{one.moved:.3f}", f"{one.distance:.3f}")
         for one in found
     ]  # fmt: skip
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def norm_table(results: Results) -> str:
@@ -70,7 +73,7 @@ def norm_table(results: Results) -> str:
         default = row(results, INDEPENDENT, REPORT, mode)
         before = percent(default.both.mean) if default else ""
         lines.append((f"`{mode}`", before, percent(one.both.mean), _against(one), percent(one.known)))
-    return _table(("mode", "both, default", "both, rule sum", f"to {SUM}", "known pairs"), lines)
+    return table(("mode", "both, default", "both, rule sum", f"to {SUM}", "known pairs"), lines)
 
 
 def chosen_table(results: Results) -> str:
@@ -81,7 +84,7 @@ def chosen_table(results: Results) -> str:
          _against(one), percent(one.known))
         for one in found
     ]  # fmt: skip
-    return _table(("mode", "chosen", "both", f"to {SUM}", "known pairs"), lines)
+    return table(("mode", "chosen", "both", f"to {SUM}", "known pairs"), lines)
 
 
 def rules_table(results: Results) -> str:
@@ -94,7 +97,7 @@ def rules_table(results: Results) -> str:
             if found:
                 cells = (percent(found.concept), percent(found.style), percent(found.both.mean), _against(found))
                 lines.append((f"`{mode}`", one.label or "defaults", *cells, percent(found.known)))
-    return _table(("mode", "options", "concept", "style", "both", f"to {SUM}", "known pairs"), lines)
+    return table(("mode", "options", "concept", "style", "both", f"to {SUM}", "known pairs"), lines)
 
 
 def strata_table(results: Results) -> str:
@@ -102,7 +105,7 @@ def strata_table(results: Results) -> str:
     strata = [stratum for stratum in STRATA if results.of(stratum, REPORT, SUM)]
     head = ["mode", *strata]
     if not strata:
-        return _table(head, [])
+        return table(head, [])
     sums = [row(results, stratum, REPORT, SUM) for stratum in strata]
     lines: list[Sequence[str]] = [(f"`{SUM}`", *(percent(one.both.mean) if one else "" for one in sums))]
     lines.append(("pairs", *(str(one.both.pairs) if one else "" for one in sums)))
@@ -116,7 +119,7 @@ def strata_table(results: Results) -> str:
         lines.append((name, *(_against(one) if one else "" for one in cells)))
     missing = [f"*{stratum}*" for stratum in STRATA if stratum not in strata]
     note = f"\n\nThis run didn't reach {' and '.join(missing)}." if missing and strata else ""
-    return _table(head, lines) + note
+    return table(head, lines) + note
 
 
 def alone_text(results: Results) -> str:
@@ -143,15 +146,12 @@ def alone_text(results: Results) -> str:
 
 
 def outside_text(results: Results) -> str:
-    outside = results.about["outside"]
-    lines = [
-        (f"`{setting_of(key).mode}`", setting_of(key).label or "defaults", percent(theirs), percent(ours))
-        for key, (theirs, ours) in outside["settings"].items()
-    ]
-    return (
-        f"An outside judge, RapidOCR, reads the character in {percent(outside['truth'])} of the true pictures, and in "
-        "these shares of merged ones:\n\n" + _table(("mode", "options", "RapidOCR", "our judge"), lines)
-    )
+    lines = []
+    for key, (theirs, ours) in results.about["outside"].items():
+        setting = setting_of(key) if key not in (TRUTH, BASE, ALONE_LORAS) else None
+        label = (f", {setting.label}" if setting.label else "") if setting else ""
+        lines.append((f"merges by `{setting.mode}`{label}" if setting else key, percent(theirs), percent(ours)))
+    return f"{TEXT['outside'].strip()}\n\n{table(('pictures', 'RapidOCR', 'our judge'), lines)}"
 
 
 def _against(one: Row) -> str:
@@ -162,13 +162,6 @@ def _against(one: Row) -> str:
 
 def _with_interval(one: Estimate) -> str:
     return f"{percent(one.mean)} ({percent(one.low)} to {percent(one.high)})"
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    if not lines:
-        return "This run didn't reach it."
-    written = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in written)
 
 
 def main() -> None:

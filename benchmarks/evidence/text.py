@@ -51,6 +51,29 @@ most alike, against the five that look least alike. *ranks and strengths*: ranks
 On the pairs for choosing. Modes that take a mean are at the norm of the sum. The band is the 95 % interval of the rate
 itself, not of the difference, which is narrower.
 """,
+    "score": """
+PM XY Grid and PM Find Strengths score a picture by an image encoder: how far it has moved from the picture without a
+LoRA towards those of each LoRA alone, less half of what moved elsewhere. Does that say what the judges say? Here an
+encoder trained apart scores the benchmark's pictures. It learned other characters and fonts and has never seen the
+concepts and styles; the references have the same prompt and noise as the scored picture. The tables give Spearman's
+rank correlation (1: the same order, 0: none) between the mean score and the judges' rate of both: over all settings of
+one pair, as a plot compares them (the mean over the pairs for choosing), and over the modes at their defaults, averaged
+over the other pairs.
+""",
+    "picks": """
+What a user gains: a plot of {cells} settings at random, from those above, of one pair; the best cell is picked by the
+score, or by the judges on the same pictures; the table says how often the picked setting shows both **on noises that
+the plot hasn't seen**.
+""",
+    "search": """
+PM Find Strengths and grids of as many pictures look for the strengths of two LoRAs between {low:g} and {high:g}, by the
+score alone; the pictures of reference count. Judged are 24 pictures of the strengths that were found, on noises that no
+search has seen.
+""",
+    "outside": """
+An outside judge that knows nothing of this benchmark, RapidOCR, reads single characters in decorative fonts with
+difficulty. Its rates are to be compared with each other, not with ours:
+""",
     "judges": """
 The judges are two convolutional networks, trained on distorted renders and never on pictures of the base. A picture
 whose character or font they misread counts as wrong for every merge alike.
@@ -79,6 +102,13 @@ the fonts. Merges run in the benchmark's own process, through the function that 
 arguments that one would type.
 """,
 }
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    if not lines:
+        return "This run didn't reach it."
+    written = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in written)
 
 
 def percent(share: float) -> str:
