@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from ..merge.merging.options import AS_GIVEN, OF_THE_MODE
 from ..merge.methods.density import require_density
 from ..merge.methods.registry import method_of
@@ -21,8 +23,9 @@ from .axis_inputs import strength_input
 from .cell import Cell
 from .embeddings import embedder
 from .grid import first_latent
-from .grid_inputs import grid_inputs
+from .grid_inputs import grid_inputs, references_input
 from .grid_run import Inputs
+from .grid_scores import check_given
 from .merge_inputs import connected_loras, lora_stack_input, merge_inputs
 from .sampling import Sampling
 from .search import Search
@@ -96,6 +99,7 @@ class FindStrengths:
                     **{name: optional[name] for name in ("clip", "positive_cond", "negative_cond")},
                     "lora_stack": lora_stack_input(),
                     "options": options_input(),
+                    "references": references_input("the node"),
                     # the last socket: the front end appends lora2, lora3, ... after it
                     "lora1": growing_lora_input(
                         "A LoRA of the merge. Its own strengths multiply those that are found. Connecting it adds an "
@@ -140,6 +144,7 @@ class FindStrengths:
         negative_cond: Any = None,
         lora_stack: object = None,
         options: object = None,
+        references: Tensor | None = None,
         merge_seed: int = 0,
         strength_rule: str = OF_THE_MODE,
         weights: str = AS_GIVEN,
@@ -156,14 +161,16 @@ class FindStrengths:
         defaults = Cell.of(mode, chosen, density=density, seed=merge_seed, **ranks)
         sweep = Sweep([GivenLora(lora) for lora in connected], defaults, device=device, dtype=dtype)
         sweep.check()
-        search = Search(len(connected), min_strength, max_strength, budget)
+        names = distinct_labels([lora.name for lora in connected])
+        if references is not None:
+            check_given(len(references), names, "this search", "Or disconnect it, and the node samples them.")
+        search = Search(len(connected), min_strength, max_strength, budget, given=references is not None)
         sampling = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
         conditioning = {"positive": positive_cond, "negative": negative_cond}
         inputs = Inputs(model, clip, vae, first_latent(latent_image), conditioning)
-        names = distinct_labels([lora.name for lora in connected])
         view = SearchView(node, budget, sampling)
         running = StrengthSearch(
-            inputs, sweep, names, sampling, embedder(clip_vision), search, view.begins, view.finished
+            *(inputs, sweep, names, sampling, embedder(clip_vision), search, view.begins, view.finished, references)
         )
         try:
             running.run()

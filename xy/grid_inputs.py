@@ -80,13 +80,7 @@ def grid_inputs() -> dict:
                     "they show, and nothing else. The best cell gets a frame."
                 },
             ),
-            "references": (
-                "IMAGE",
-                {
-                    "tooltip": "For the scores: a picture without LoRAs, then one of each LoRA alone. Unconnected: "
-                    "the grid samples them."
-                },
-            ),
+            "references": references_input("the grid"),
             "pick": (
                 "STRING",
                 {
@@ -108,6 +102,15 @@ def grid_inputs() -> dict:
         },
         "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "node": "UNIQUE_ID"},
     }
+
+
+def references_input(sampler: str) -> tuple[str, dict]:
+    tooltip = (
+        "For the scores: pictures without LoRAs, then as many of each LoRA alone, in the LoRAs' order. Best are "
+        "several of each, with the prompt that the LoRA was trained for, or pictures it was trained on. Unconnected: "
+        f"{sampler} samples them with the plot's own prompt, which says less about a LoRA."
+    )
+    return ("IMAGE", {"tooltip": tooltip})
 
 
 def _text(tooltip: str) -> tuple[str, dict]:

@@ -68,14 +68,20 @@ def why_unscored(references: PlotReferences, given: Sequence[Tensor] | None) -> 
         return "No scores: no axis merges LoRAs."
     if len(references.loras) > 1 and all(len(loras) <= 1 for loras in references.of_cell.values()):
         return "No scores: every cell has one LoRA alone, so there is nothing to weigh against each other."
-    wanted = len(references.loras) + 1
-    if given is not None and len(given) != wanted:
-        names = ", ".join(references.names)
-        raise LoraError(
-            f"references has {len(given)} picture{'s' * (len(given) != 1)}; this plot needs {wanted}: one without "
-            f"LoRAs, then one of each LoRA alone, in this order: {names}. Or disconnect it, and the grid samples them."
-        )
+    if given is not None:
+        check_given(len(given), references.names, "this plot", "Or disconnect it, and the grid samples them.")
     return None
+
+
+def check_given(pictures: int, loras: Sequence[str], of: str, otherwise: str) -> None:
+    """Raises LoraError unless there are as many references without LoRAs as of each LoRA alone."""
+    wanted = len(loras) + 1
+    if pictures < wanted or pictures % wanted:
+        raise LoraError(
+            f"references has {pictures} picture{'s' * (pictures != 1)}; {of} needs {wanted}, or {wanted} times as many "
+            f"as you have of each: first without LoRAs, then of each LoRA alone, in this order: {', '.join(loras)}. "
+            f"{otherwise}"
+        )
 
 
 def score_grid(
@@ -86,12 +92,13 @@ def score_grid(
     plan: Mapping[Place, Sampling],
     settings: Mapping[Place, Setting],
 ) -> GridScores:
-    """Scores of finished cells; all pictures are (1, height, width, 3), from 0 to 1.
+    """Scores of finished cells; pictures are (1, height, width, 3), from 0 to 1.
 
-    ``pictures_of_references`` are by the places of ``references.cells``. Each cell is compared with the references of
-    its own sampling settings, seed included.
+    ``pictures_of_references`` are by the places of ``references.cells``, one or several (n, height, width, 3) for each.
+    A cell is compared with the references of its own sampling settings, but of all seeds: their average says more about
+    a LoRA than the picture that happens to come from the cell's own seed (docs/evidence.md).
     """
-    embeddings = {place: embed(picture) for place, picture in pictures_of_references.items()}
+    embeddings = _embeddings(embed, references, pictures_of_references)
     scores: dict[Place, float] = {}
     faint: dict[str, None] = {}
     alike: dict[str, None] = {}
@@ -99,8 +106,8 @@ def score_grid(
         loras = references.of_cell[place]
         if not loras:
             continue
-        row = references.samplings.index(plan[place])
-        known = References.of([embeddings[column, row] for column in (0, *(one + 1 for one in loras))])
+        of_sampling = embeddings[replace(plan[place], seed=0)]
+        known = References.of([of_sampling[column] for column in (0, *(one + 1 for one in loras))])
         names = [references.names[one] for one in loras]
         if nothing := known.without_effect():
             faint |= dict.fromkeys(names[one] for one in nothing)
@@ -109,6 +116,17 @@ def score_grid(
         scores[place] = score(embed(picture), known)
     remarks = ([no_effect(list(faint))] if faint else []) + list(alike)
     return conclude(scores, settings, remarks)
+
+
+def _embeddings(
+    embed: Embed, references: PlotReferences, pictures: Mapping[Place, Tensor]
+) -> dict[Sampling, list[list[Tensor]]]:
+    """For all sampling settings that differ in more than the seed: of each column, the embeddings of all seeds."""
+    found: dict[Sampling, list[list[Tensor]]] = {}
+    for (column, row), several in sorted(pictures.items()):
+        columns = found.setdefault(replace(references.samplings[row], seed=0), [[] for _ in (None, *references.loras)])
+        columns[column] += [embed(picture[None]) for picture in several]
+    return found
 
 
 def conclude(scores: dict[Place, float], settings: Mapping[Place, Setting], remarks: Sequence[str] = ()) -> GridScores:

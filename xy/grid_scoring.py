@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from .grid_scores import GridScores, score_grid, settings_of, why_unscored
 from .pick import Place
 from .references import PlotReferences, references_of
 from .sampling import Sampling
-from .scoring import Embed
+from .scoring import SAMPLED_REFERENCES, Embed
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,18 @@ class GridScoring:
             return GridScores({}, {}, None, None, (self.problem,))
         pictures = {place: in_floats(picture[None]) for place, picture in cells.items()}
         settings = settings_of(self.x, self.y, self.plan)
-        return score_grid(self.embed, self.references, self._references(inputs), pictures, self.plan, settings)
+        scores = score_grid(self.embed, self.references, self._references(inputs), pictures, self.plan, settings)
+        if self.given is None and scores.scores:
+            return replace(scores, remarks=(*scores.remarks, SAMPLED_REFERENCES))
+        return scores
 
     def _references(self, inputs: Inputs) -> dict[Place, Tensor]:
         wanted = self.references
         if self.given is not None:
-            return {(column, row): self.given[column : column + 1, :, :, :3].cpu() for column, row in wanted.cells}
+            each = len(self.given) // (len(wanted.loras) + 1)
+            return {
+                (column, row): self.given[column * each : (column + 1) * each, :, :, :3].cpu()
+                for column, row in wanted.cells
+            }
         sampled = sample_cells(inputs, wanted.x, wanted.y, wanted.cells, told="PM XY Grid, to compare with")
         return {place: in_floats(picture[None]) for place, picture in sampled}

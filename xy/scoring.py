@@ -23,17 +23,29 @@ SAME_DIRECTION = 1e-6  # singular values of the effects, relative to the largest
 ALIKE = 0.05  # two LoRAs' effects that differ by less than this share of the larger one can't be told apart
 
 
+SAMPLED_REFERENCES = (
+    "The LoRAs were compared with pictures of the plot's own prompt. Scores say more with references: several pictures "
+    "of each LoRA, with the prompt that it was trained for."
+)
+
+
 @dataclass(frozen=True)
 class References:
-    """Embeddings at unit length, in float64: ``none`` (d,) of no LoRA, ``alone`` (t, d) of each LoRA by itself."""
+    """Embeddings in float64: ``none`` (d,) of no LoRA, ``alone`` (t, d) of each LoRA by itself.
+
+    Of one picture the embedding has length 1; several are averaged, which shows what they have in common.
+    """
 
     none: Tensor
     alone: Tensor
 
     @classmethod
-    def of(cls, embeddings: Sequence[Tensor]) -> References:
-        """From the embedding without LoRAs, then those of each LoRA alone. Raises LoraError if one is unusable."""
-        none, *alone = (unit(one) for one in embeddings)
+    def of(cls, embeddings: Sequence[Tensor | Sequence[Tensor]]) -> References:
+        """From the embedding without LoRAs, then those of each LoRA alone; lists where there are several pictures.
+
+        Raises LoraError if one is unusable.
+        """
+        none, *alone = (_average(one) for one in embeddings)
         if not alone:
             raise LoraError("A score needs the picture without LoRAs and one of each LoRA alone.")
         return cls(none, torch.stack(alone))
@@ -57,6 +69,12 @@ class References:
             for second in range(first + 1, len(effects))
             if float((effects[first] - effects[second]).norm()) < ALIKE * float(max(lengths[first], lengths[second]))
         ]
+
+
+def _average(embeddings: Tensor | Sequence[Tensor]) -> Tensor:
+    if isinstance(embeddings, Tensor):
+        return unit(embeddings)
+    return torch.stack([unit(one) for one in embeddings]).mean(dim=0)
 
 
 def unit(embedding: Tensor) -> Tensor:

@@ -50,17 +50,18 @@ def references(loras: int) -> int:
     return loras + 1
 
 
-def plan(budget: int, loras: int) -> Plan:
-    """Raises LoraError if the budget isn't enough for the references and two points."""
-    least = references(loras) + 2
+def plan(budget: int, loras: int, given: bool = False) -> Plan:
+    """``given``: the references cost nothing. Raises LoraError if the budget can't pay for them and for two points."""
+    least = 2 if given else references(loras) + 2
     if budget < least:
+        compared = "" if given else f"{references(loras)} to compare with, and "
         raise LoraError(
             f"The budget is {budget} pictures; {loras} LoRA{'s need' if loras != 1 else ' needs'} {least} or more: "
-            f"{references(loras)} to compare with, and 2 to choose from."
+            f"{compared}2 to choose from."
         )
-    affordable = int(budget * REFERENCES_SHARE) // references(loras)
+    affordable = int(budget * REFERENCES_SHARE) // references(loras)  # the more pictures, the more seeds
     seeds = max(1, min(MOST_SEEDS, affordable))
-    left = budget - seeds * references(loras)
+    left = budget - (0 if given else seeds * references(loras))
     exploring = max(2, round(left * EXPLORING_SHARE))
     points = max(n for n in range(1, exploring + 1) if sum(_rounds(n, seeds)) <= exploring or n == 1)
     return Plan(points, seeds, left - sum(_rounds(points, seeds)))
@@ -82,12 +83,13 @@ class Search:
     low: float
     high: float
     budget: int
+    given: bool = False  # the references are there and cost nothing
     scores: dict[Point, list[float]] = field(default_factory=dict)  # of each point by seed, in the order of sampling
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise LoraError(f"min_strength ({self.low:g}) must be below max_strength ({self.high:g}).")
-        self.plan = plan(self.budget, self.loras)
+        self.plan = plan(self.budget, self.loras, self.given)
 
     def trials(self) -> Generator[Trial, float, None]:
         """Yields trials; send the score of each. References are the caller's: ``references`` for each seed."""

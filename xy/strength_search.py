@@ -18,7 +18,7 @@ from .grid_run import Encoder, Inputs, in_floats, sample_cells
 from .progress import GridProgress
 from .references import PlottedLora
 from .sampling import Sampling
-from .scoring import Embed, References, no_difference_between, no_effect, score
+from .scoring import SAMPLED_REFERENCES, Embed, References, no_difference_between, no_effect, score
 from .search import Point, Search
 from .sweep import Sweep
 from .verdict import Verdict
@@ -44,6 +44,7 @@ class StrengthSearch:
     search: Search
     begins: Callable[[str], None] = lambda caption: None
     show: Show = lambda picture, caption: None
+    given: Tensor | None = None  # references: (pictures, height, width, 3), first without LoRAs, then of each alone
     stopped: bool = False
     remarks: list[str] = field(default_factory=list)
     pictures: dict[Point, Tensor] = field(default_factory=dict)  # with the first seed: (1, height, width, 3)
@@ -106,7 +107,7 @@ class StrengthSearch:
         while trial is not None:
             capsule = Capsule(self.sweep, self.settings(trial.strengths), self._text(trial.strengths), 0)
             picture = self._sample(capsule, trial.seed, progress, self._text(trial.strengths))
-            found = score(self.embed(in_floats(picture[None])), known[trial.seed])
+            found = score(self.embed(in_floats(picture[None])), known)
             if trial.seed == 0:
                 self.pictures[trial.strengths] = in_floats(picture[None])
                 self.places[trial.strengths] = self.seen - 1
@@ -116,24 +117,30 @@ class StrengthSearch:
             except StopIteration:
                 trial = None
 
-    def _references(self, progress: GridProgress) -> list[References]:
-        """Those of every seed. All come first, so that a LoRA without effect is told before the budget is spent."""
+    def _references(self, progress: GridProgress) -> References:
+        """What is given, or the average of all seeds. They come first: that a LoRA alone does nothing is told early."""
+        known = References.of(self._sampled(progress) if self.given is None else self._given(self.given))
+        if nothing := known.without_effect():
+            raise LoraError(no_effect([self.names[one] for one in nothing]))
+        self.remarks += [no_difference_between(self.names[a], self.names[b]) for a, b in known.alike()]
+        return known
+
+    def _given(self, pictures: Tensor) -> list[list[Tensor]]:
+        embeddings = [self.embed(picture[None, :, :, :3].cpu()) for picture in pictures]
+        each = len(pictures) // (len(self.names) + 1)
+        return [embeddings[first : first + each] for first in range(0, len(embeddings), each)]
+
+    def _sampled(self, progress: GridProgress) -> list[list[Tensor]]:
         loras = [PlottedLora(self.sweep, number, self.search.high) for number in range(1, len(self.names) + 1)]
-        known = []
+        embeddings: list[list[Tensor]] = [[] for _ in [None, *loras]]
         for seed in range(self.search.plan.seeds):
-            embeddings = []
-            for lora in [None, *loras]:
+            for place, lora in enumerate([None, *loras]):
                 caption = "no LoRA" if lora is None else f"{lora.name} alone"
                 picture = self._sample(None if lora is None else lora.alone(), seed, progress, caption)
-                embeddings.append(self.embed(in_floats(picture[None])))
+                embeddings[place].append(self.embed(in_floats(picture[None])))
                 self.show(picture, caption)
-            known.append(References.of(embeddings))
-            if nothing := known[-1].without_effect():
-                raise LoraError(no_effect([self.names[one] for one in nothing]))
-            for first, second in known[-1].alike():
-                words = no_difference_between(self.names[first], self.names[second])
-                self.remarks += [words] if words not in self.remarks else []
-        return known
+        self.remarks.append(SAMPLED_REFERENCES)
+        return embeddings
 
     def _sample(self, capsule: Capsule | None, seed: int, progress: GridProgress, caption: str) -> Tensor:
         """A picture (height, width, 3) in bytes, kept from an earlier run if it can be."""

@@ -1,22 +1,16 @@
-"""Scores of merged pictures by an image encoder, and other formulas that could take the score's place.
+"""The pack's score of a picture, and other formulas that could take its place.
 
-Each takes one picture's embedding (d,) and the embeddings of its references (xy/scoring.py): the picture without a LoRA
-and of each LoRA alone, with the same prompt and noise.
+Each takes the picture's embedding (d,) and the references (xy/scoring.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import numpy as np
 from torch import Tensor, linalg
 
-from .pack import part_of_pack
+from .references import References, scoring
 
-scoring = part_of_pack("xy.scoring")
-
-References = Any  # scoring.References
 Formula = Callable[[Tensor, References], float]
 
 PACKS = "score"  # of PM XY Grid and PM Find Strengths
@@ -41,9 +35,16 @@ def _separated(embedding: Tensor, known: References) -> float:
     return _harmonic(parts.clamp(0, 1))
 
 
+def _to_sum(embedding: Tensor, known: References) -> float:
+    """The cosine to the picture without LoRAs plus the effects of all."""
+    target = known.none + known.effects.sum(dim=0)
+    return float(scoring.unit(embedding) @ target / target.norm())
+
+
 def _cosines(embedding: Tensor, known: References) -> float:
     """The mean cosine to the pictures of each LoRA alone."""
-    return float((known.alone @ scoring.unit(embedding)).mean())
+    alone = known.alone / known.alone.norm(dim=1, keepdim=True)
+    return float((alone @ scoring.unit(embedding)).mean())
 
 
 def _harmonic(parts: Tensor) -> float:
@@ -56,25 +57,6 @@ FORMULAS: Mapping[str, Formula] = {
     "smallest share": _smallest,
     "mean share": _mean,
     "shares by least squares": _separated,
+    "cosine to the sum of effects": _to_sum,
     "mean cosine to the LoRAs alone": _cosines,
 }
-
-
-def references(embeddings: Tensor) -> References | None:
-    """From (1 + loras, d): no LoRA, then each alone. None where a LoRA shows nothing, and so nothing can be scored."""
-    known = scoring.References.of(list(embeddings))
-    return None if known.without_effect() else known
-
-
-def scores(of_references: Tensor, pictures: Tensor) -> dict[str, np.ndarray]:
-    """For each formula a score of each noise's picture; NaN where a LoRA shows nothing.
-
-    ``of_references`` (1 + loras, noises, d), ``pictures`` (noises, d).
-    """
-    found = {name: np.full(len(pictures), np.nan) for name in FORMULAS}
-    for noise, picture in enumerate(pictures):
-        known = references(of_references[:, noise])
-        if known is not None:
-            for name, formula in FORMULAS.items():
-                found[name][noise] = formula(picture, known)
-    return found

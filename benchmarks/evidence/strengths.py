@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from . import glyphs, merges
@@ -22,7 +21,7 @@ from .evaluate import NOISES, STEPS, Judges, patched
 from .image_encoder import ImageEncoder
 from .lora_files import read_deltas
 from .pack import part_of_pack
-from .scores import References, references, scoring
+from .references import References, checked, scoring
 from .settings import Setting
 from .statistics import Outcomes, difference, estimate
 from .units import read_json
@@ -30,12 +29,32 @@ from .units import read_json
 search_of = part_of_pack("xy.search")
 
 LOW, HIGH = 0.0, 1.5
-SEARCHED = (("concat", 20), ("concat", 40), ("ties_svd", 40))  # modes and budgets of pictures
 SEARCH_NOISES = 30_000
 FRESH = 24  # pictures of what was found, whose noises no search has seen
 GIVEN, SEARCH, GRID, SEEDS_GRID = "as given", "search", "grid", "grid of three noises"
 
 Point = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A search: ``budget`` in pictures; ``given``: the references are pictures of each LoRA with its own prompt."""
+
+    mode: str
+    budget: int
+    given: bool
+
+    @property
+    def key(self) -> str:
+        return f"{self.mode}_{self.budget}_{'given' if self.given else 'sampled'}"
+
+
+SEARCHES = (
+    Wanted("concat", 40, False),
+    Wanted("concat", 20, True),
+    Wanted("concat", 40, True),
+    Wanted("ties_svd", 40, True),
+)
 
 
 @dataclass
@@ -48,6 +67,7 @@ class Pictures:
     files: Sequence[Path]
     mode: str
     merged: Path  # a file for the merge, written again for each
+    given: References | None  # None: they are sampled, and count
     seen: int = 0
 
     def draw(self, point: Point, noises: Sequence[int]) -> np.ndarray:
@@ -63,12 +83,13 @@ class Pictures:
     def embed(self, point: Point, seed: int) -> Tensor:
         return self.encoder.embed(self.draw(point, [SEARCH_NOISES + seed]))[0]
 
-    def references(self, seed: int) -> References:
-        """Raises ValueError where a LoRA shows nothing: the node refuses to search then."""
+    def references(self, seeds: int) -> References:
+        """The average of ``seeds`` noises. Raises ValueError where a LoRA shows nothing: the node refuses it too."""
+        if self.given is not None:
+            return self.given
         count = len(self.files)
         points = [(0.0,) * count, *(tuple(HIGH * (one == each) for one in range(count)) for each in range(count))]
-        embeddings = [self.embed(point, seed) for point in points]
-        known = references(torch.stack(embeddings))
+        known = checked([[self.embed(point, seed) for seed in range(seeds)] for point in points])
         if known is None:
             raise ValueError(f"{self.case.pair}: a LoRA alone changes nothing at strength {HIGH:g}.")
         return known
@@ -91,16 +112,13 @@ def compare(pictures: Pictures, judges: Judges, budget: int) -> dict[str, dict[s
     return found
 
 
-def summarised(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """A row for each mode and budget: the rates of both, and the search's difference to each other way."""
-    found: dict[tuple[str, int], list[Any]] = {}
+def summarised(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """For each search the rates of both by every way, and the search's difference to each other way."""
+    found: dict[str, list[Any]] = {}
     for path in files:
         one = read_json(path)
-        found.setdefault((one["mode"], one["budget"]), []).append(one)
-    return [
-        {"mode": mode, "budget": budget, "pairs": len({one["pair"] for one in ones}), "ways": _rows(ones)}
-        for (mode, budget), ones in sorted(found.items())
-    ]
+        found.setdefault(one["search"], []).append(one)
+    return {wanted.key: _rows(found[wanted.key]) for wanted in SEARCHES if wanted.key in found}
 
 
 def _rows(searches: Sequence[Any]) -> dict[str, dict[str, Any]]:
@@ -112,6 +130,7 @@ def _rows(searches: Sequence[Any]) -> dict[str, dict[str, Any]]:
         rate, gain = estimate(both(way)), difference(both(SEARCH), both(way))
         assert rate and gain
         rows[way] = {
+            "pairs": len(searches),
             "pictures": max(one["ways"][way]["pictures"] for one in searches),
             "both": [round(value, 4) for value in (rate.mean, rate.low, rate.high)],
             "search": [round(value, 4) for value in (gain.mean, gain.low, gain.high)],
@@ -120,12 +139,12 @@ def _rows(searches: Sequence[Any]) -> dict[str, dict[str, Any]]:
 
 
 def _search(pictures: Pictures, budget: int) -> Point:
-    search = search_of.Search(len(pictures.files), LOW, HIGH, budget)
-    known = [pictures.references(seed) for seed in range(search.plan.seeds)]
+    search = search_of.Search(len(pictures.files), LOW, HIGH, budget, given=pictures.given is not None)
+    known = pictures.references(search.plan.seeds)
     trials = search.trials()
     trial = next(trials, None)
     while trial is not None:
-        found = scoring.score(pictures.embed(trial.strengths, trial.seed), known[trial.seed])
+        found = scoring.score(pictures.embed(trial.strengths, trial.seed), known)
         try:
             trial = trials.send(found)
         except StopIteration:
@@ -135,11 +154,11 @@ def _search(pictures: Pictures, budget: int) -> Point:
 
 def _grid(pictures: Pictures, budget: int, seeds: int) -> Point:
     """The best cell of the largest square grid that the budget pays for, with its references."""
-    known = [pictures.references(seed) for seed in range(seeds)]
+    known = pictures.references(seeds)
     cells = (budget - pictures.seen) // seeds
     values = np.linspace(LOW, HIGH, int(cells ** (1 / len(pictures.files)) + 1e-9)).round(2).tolist()
     scores = {
-        point: np.mean([scoring.score(pictures.embed(point, seed), known[seed]) for seed in range(seeds)])
+        point: np.mean([scoring.score(pictures.embed(point, seed), known) for seed in range(seeds)])
         for point in product(values, repeat=len(pictures.files))
     }
     return max(scores, key=lambda point: scores[point])

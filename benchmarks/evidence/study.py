@@ -9,8 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from . import cases, evaluate, glyphs, image_encoder, judges, loras, merges, results, settings, strengths, summary
+from . import (
+    cases,
+    evaluate,
+    glyphs,
+    image_encoder,
+    judges,
+    loras,
+    merges,
+    references,
+    results,
+    settings,
+    strengths,
+    summary,
+)
 from .base import Base
 from .cases import INDEPENDENT, REPORT, Case, Input
 from .lora_files import read_deltas
@@ -67,15 +81,14 @@ class Study:
         chosen = self.chosen()
         for round_ in rounds:
             yield self._stage(cases.independent(REPORT, round_), chosen)
-        for round_ in rounds:
+        more = range(3, 9) if self.scale.rounds == FULL.rounds else ()
+        for round_ in more:
+            yield self._stage(cases.independent(REPORT, round_), *main, chosen)
+        for round_ in rounds[:2]:
             yield self._searches(cases.independent(REPORT, round_))
-        if self.scale.rounds < FULL.rounds:
-            return
-        for extra in (1, 2):
-            for round_ in range(3 * extra, 3 * extra + 3):
-                yield self._stage(cases.independent(REPORT, round_), *main, chosen)
-            yield self._strata(extra, trained=True)
-            yield self._strata(extra, trained=False)
+        for trained in (True, False):
+            for seed in (1, 2) if more else ():
+                yield self._strata(seed, trained)
 
     def files(self) -> list[Path]:
         """What has been evaluated so far."""
@@ -129,10 +142,10 @@ class Study:
     def _searches(self, of: Sequence[Case]) -> list[Unit]:
         """PM Find Strengths and grids of as many pictures, with the same LoRAs."""
         return [
-            self._search_unit(case, mode, budget)
+            self._search_unit(case, wanted)
             for case in of[: self.scale.pairs]
-            for mode, budget in strengths.SEARCHED
-            if mode in (summary.SUM, *self.scale.modes)
+            for wanted in strengths.SEARCHES
+            if wanted.mode in (summary.SUM, *self.scale.modes)
         ]
 
     def chosen(self) -> list[Setting]:
@@ -161,19 +174,19 @@ class Study:
         return Unit(self.known_file, self._draw_known)
 
     def _evaluation(self, case: Case, setting: Setting) -> Unit:
-        path = self.folder / "evaluations" / f"{case.key}__{setting.key}.json"
+        path = self.evaluation_file(case, setting.key)
         needs = (self.known_file, *(self._lora_file(one) for one in case.inputs))
         return Unit(path, lambda: self._evaluate(case, setting, path), needs)
 
     def _reference_unit(self, case: Case) -> Unit:
-        path = self.reference_file(case.key)
+        path = self.reference_file(case)
         needs = tuple(self._lora_file(one) for one in case.inputs)
         return Unit(path, lambda: self._draw_references(case, path), needs)
 
-    def _search_unit(self, case: Case, mode: str, budget: int) -> Unit:
-        path = self.folder / "searches" / f"{case.key}__{mode}__{budget}.json"
+    def _search_unit(self, case: Case, wanted: strengths.Wanted) -> Unit:
+        path = self.folder / "searches" / f"{case.key}__{wanted.key}.json"
         needs = tuple(self._lora_file(one) for one in case.inputs)
-        return Unit(path, lambda: self._search(case, mode, budget, path), needs)
+        return Unit(path, lambda: self._search(case, wanted, path), needs)
 
     # -- work
 
@@ -214,12 +227,13 @@ class Study:
         drawn = [evaluate.draw(self.base, model, targets, []) for model in models]
         evaluate.save_sheet(np.concatenate(drawn), path)
 
-    def _search(self, case: Case, mode: str, budget: int, path: Path) -> None:
+    def _search(self, case: Case, wanted: strengths.Wanted, path: Path) -> None:
         files = [self._lora_file(one) for one in case.inputs]
         merged = path.with_suffix(".safetensors")
-        pictures = strengths.Pictures(self.base, self.encoder, case, files, mode, merged)
-        about = {"pair": case.pair, "mode": mode, "budget": budget}
-        write_json(path, about | {"ways": strengths.compare(pictures, self.judges, budget)})
+        given = references.references_of(self, case, references.OWN_PROMPTS, 0) if wanted.given else None
+        pictures = strengths.Pictures(self.base, self.encoder, case, files, wanted.mode, merged, given)
+        ways = strengths.compare(pictures, self.judges, wanted.budget)
+        write_json(path, {"pair": case.pair, "search": wanted.key, "ways": ways})
         merged.unlink(missing_ok=True)
 
     # -- files, and what is read from them once
@@ -240,8 +254,16 @@ class Study:
     def encoder(self) -> image_encoder.ImageEncoder:
         return image_encoder.load()
 
-    def reference_file(self, case: str) -> Path:
-        return self.folder / "references" / f"{case}.png"
+    def reference_file(self, case: Case) -> Path:
+        return self.folder / "references" / f"{case.key}.png"
+
+    def reference_embeddings(self, case: Case) -> Tensor:
+        """(1 + loras, noises, d): without a LoRA and of each alone, asked for the case's pictures."""
+        found = self.encoder.embed(evaluate.read_sheet(self.reference_file(case)))
+        return found.reshape(-1, cases.PICTURES, found.shape[-1])
+
+    def evaluation_file(self, case: Case, setting: str) -> Path:
+        return self.folder / "evaluations" / f"{case.key}__{setting}.json"
 
     @property
     def known_file(self) -> Path:

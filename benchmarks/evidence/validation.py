@@ -6,20 +6,20 @@ show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
-from torch import Tensor
 
 from . import settings
-from .cases import CHOOSE, INDEPENDENT, REPORT
+from .cases import PICTURES, REPORT, Case, choosing, independent
+from .cases import SEEDS as SEEDS_OF_LORAS
 from .evaluate import read_sheet
-from .results import Evaluation, evaluation_in
-from .scores import FORMULAS, PACKS, scores
+from .references import KINDS, OWN_PROMPTS, references_of
+from .results import evaluation_in
+from .scores import FORMULAS, PACKS
 from .statistics import Estimate, estimate
 from .study import Study
 
@@ -28,40 +28,47 @@ PLOTS = 200  # for each pair
 SEEDS = (1, 3)  # noises of a plot
 DRAWS = 1000  # of the bootstrap over pairs
 
+Measure = tuple[str, str]  # a kind of references and a formula
+MEASURES: tuple[Measure, ...] = (
+    *((kind, PACKS) for kind in KINDS),
+    *((OWN_PROMPTS, formula) for formula in FORMULAS if formula != PACKS),
+)
+
 
 @dataclass(frozen=True)
 class Scored:
-    """A case with one setting: what the judges found and the formulas' scores, for each noise."""
+    """A case with one setting: what the judges found and the scores, for each noise; NaN where a LoRA shows nothing."""
 
     pair: str
     case: str
     setting: str
     both: np.ndarray
-    scores: Mapping[str, np.ndarray]
+    scores: Mapping[Measure, np.ndarray]
 
 
 def validate(study: Study) -> dict[str, Any]:
     """What the page says about the score. Empty if the run hasn't got far enough."""
-    modes = {setting.key for setting in settings.defaults()}
-    found: dict[str, list[Scored]] = {REPORT: [], CHOOSE: []}
-    references: dict[str, Tensor] = {}
-    for path in study.files():
-        one, sheet = evaluation_in(path), study.reference_file(path.name.partition("__")[0])
-        if one.stratum == INDEPENDENT and (one.half == CHOOSE or one.setting in modes) and sheet.is_file():
-            if one.case not in references:
-                references[one.case] = study.encoder.embed(read_sheet(sheet))
-            found[one.half].append(_scored(study, path, one, references[one.case]))
-    reported, chosen = found[REPORT], found[CHOOSE]
+    modes = [setting.key for setting in settings.defaults()]
+    rounds = range(3 * SEEDS_OF_LORAS)
+    reported = [one for round_ in rounds for case in independent(REPORT, round_) for one in _scored(study, case, modes)]
+    chosen = [one for round_ in range(3) for case in choosing(round_) for one in _scored(study, case)]
     if not reported or not chosen:
         return {}
+
+    def ranks(measure: Measure) -> dict[str, list[float]]:
+        return {
+            "settings": _rounded(_over_settings(chosen, measure)),
+            "modes": _rounded(_over_modes(reported, measure)),
+        }
+
     return {
-        "formulas": {
-            name: {"settings": _rounded(_over_settings(chosen, name)), "modes": _rounded(_over_modes(reported, name))}
-            for name in FORMULAS
+        "references": {
+            kind: ranks((kind, PACKS)) | {str(seeds): _picks(chosen, seeds, (kind, PACKS)) for seeds in SEEDS}
+            for kind in KINDS
         },
+        "formulas": {formula: ranks((OWN_PROMPTS, formula)) for formula in FORMULAS},
         "settings": len({one.setting for one in chosen}),
-        "modes": {mode: _means(reported, mode) for mode in sorted({one.setting for one in reported})},
-        "picks": {str(seeds): _picks(chosen, seeds) for seeds in SEEDS},
+        "modes": len({one.setting for one in reported}),
     }
 
 
@@ -72,23 +79,40 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     return float(spearmanr(first, second).statistic)  # type: ignore[attr-defined]
 
 
-def _scored(study: Study, path: Path, one: Evaluation, references: Tensor) -> Scored:
-    count = len(one.concept)
-    pictures = study.encoder.embed(read_sheet(path.with_suffix(".png"))[:count])
-    compared = references.reshape(-1, count, references.shape[-1])
-    return Scored(one.pair, one.case, one.setting, np.array(one.both, float), scores(compared, pictures))
+def _scored(study: Study, case: Case, wanted: Sequence[str] | None = None) -> Iterator[Scored]:
+    """The case with each setting that has been evaluated, or with those of ``wanted``."""
+    if not study.reference_file(case).is_file():
+        return
+    known = {kind: [references_of(study, case, kind, noise) for noise in range(PICTURES)] for kind in KINDS}
+    files = (
+        sorted((study.folder / "evaluations").glob(f"{case.key}__*.json"))
+        if wanted is None
+        else [study.evaluation_file(case, setting) for setting in wanted]
+    )
+    for path in files:
+        if path.is_file():
+            one = evaluation_in(path)
+            pictures = study.encoder.embed(read_sheet(path.with_suffix(".png"))[:PICTURES])
+            found = {
+                (kind, formula): np.array([
+                    np.nan if of is None else FORMULAS[formula](picture, of)
+                    for picture, of in zip(pictures, known[kind], strict=True)
+                ])
+                for kind, formula in MEASURES
+            }  # fmt: skip
+            yield Scored(one.pair, one.case, one.setting, np.array(one.both, float), found)
 
 
-def _over_settings(scored: Sequence[Scored], formula: str) -> Estimate:
+def _over_settings(scored: Sequence[Scored], measure: Measure) -> Estimate:
     """Rank correlation over all settings of a pair: the mean over pairs."""
     found = {}
     for case, group in _by_case(scored).items():
-        means = [_score(one, formula) for one in group]
+        means = [_score(one, measure) for one in group]
         found[case] = (group[0].pair, [rank_correlation(means, [float(one.both.mean()) for one in group])])
     return _known(estimate(found))
 
 
-def _over_modes(scored: Sequence[Scored], formula: str) -> Estimate:
+def _over_modes(scored: Sequence[Scored], measure: Measure) -> Estimate:
     """Rank correlation over modes of their means over all cases. The bootstrap draws pairs."""
     cells: dict[tuple[str, str], list[Scored]] = {}
     for one in scored:
@@ -100,7 +124,7 @@ def _over_modes(scored: Sequence[Scored], formula: str) -> Estimate:
         """(modes, pairs)"""
         return np.array([[np.mean([value(one) for one in cells[mode, pair]]) for pair in complete] for mode in modes])
 
-    score, both = table(lambda one: _score(one, formula)), table(lambda one: float(one.both.mean()))
+    score, both = table(lambda one: _score(one, measure)), table(lambda one: float(one.both.mean()))
     random = np.random.RandomState(0)
     drawn = [random.randint(0, len(complete), len(complete)) for _ in range(DRAWS)]
     values = [rank_correlation(score[:, draw].mean(1), both[:, draw].mean(1)) for draw in drawn]
@@ -108,23 +132,23 @@ def _over_modes(scored: Sequence[Scored], formula: str) -> Estimate:
     return Estimate(rank_correlation(score.mean(1), both.mean(1)), float(low), float(high), len(complete))
 
 
-def _picks(scored: Sequence[Scored], seeds: int) -> dict[str, list[float]]:
+def _picks(scored: Sequence[Scored], seeds: int, measure: Measure) -> dict[str, list[float]]:
     """How often the picked cell of a plot shows both on noises that the plot hasn't seen, by who picks it.
 
     A plot has PLOT settings at random and ``seeds`` noises.
     """
     found: dict[str, dict[str, tuple[str, list[float]]]] = {}
     for case, group in _by_case(scored).items():
-        for who, rate in _picks_of(group, seeds).items():
+        for who, rate in _picks_of(group, seeds, measure).items():
             found.setdefault(who, {})[case] = (group[0].pair, [rate])
     gains = {case: (pair, [found["score"][case][1][0] - values[0]]) for case, (pair, values) in found["chance"].items()}
     return {who: _rounded(_known(estimate(rates))) for who, rates in {**found, "gain": gains}.items()}
 
 
-def _picks_of(group: Sequence[Scored], seeds: int) -> dict[str, float]:
+def _picks_of(group: Sequence[Scored], seeds: int, measure: Measure) -> dict[str, float]:
     random = np.random.RandomState(0)
     both = np.stack([one.both for one in group])
-    score = np.nan_to_num(np.stack([one.scores[PACKS] for one in group]), nan=-1.0)
+    score = np.nan_to_num(np.stack([one.scores[measure] for one in group]), nan=-1.0)
     rates: dict[str, list[float]] = {"score": [], "judges": [], "chance": []}
     for _ in range(PLOTS):
         cells = random.permutation(len(group))[:PLOT]
@@ -137,15 +161,8 @@ def _picks_of(group: Sequence[Scored], seeds: int) -> dict[str, float]:
     return {who: float(np.mean(values)) for who, values in rates.items()}
 
 
-def _means(scored: Sequence[Scored], setting: str) -> list[float]:
-    """The mean score and the rate of both."""
-    group = [one for one in scored if one.setting == setting]
-    return [round(float(np.mean([_score(one, PACKS) for one in group])), 4),
-            round(float(np.mean([one.both.mean() for one in group])), 4)]  # fmt: skip
-
-
-def _score(one: Scored, formula: str) -> float:
-    values = one.scores[formula]
+def _score(one: Scored, measure: Measure) -> float:
+    values = one.scores[measure]
     return float(np.nanmean(values)) if not np.isnan(values).all() else 0.0
 
 

@@ -1,0 +1,55 @@
+"""What the score of a merge's pictures is measured against: pictures without a LoRA, and of each LoRA alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from . import glyphs
+from .cases import ALONE, Case, alone
+from .evaluate import read_sheet
+from .loras import pictures_of
+from .pack import part_of_pack
+from .settings import ALONE as ALONE_SETTING
+
+if TYPE_CHECKING:
+    from .study import Study
+
+scoring = part_of_pack("xy.scoring")
+
+References = Any  # scoring.References
+SAME_NOISE = "the plot's prompt, the picture's noise"
+THREE_NOISES = "the plot's prompt, three noises"
+OWN_PROMPTS = "four pictures of each LoRA with its own prompt"
+TRAINING = "four pictures that each LoRA was trained on"
+KINDS = (SAME_NOISE, THREE_NOISES, OWN_PROMPTS, TRAINING)
+EACH = 4
+
+
+def references_of(study: Study, case: Case, kind: str, noise: int) -> References | None:
+    """None where a LoRA shows nothing, and so nothing can be scored."""
+    if kind in (SAME_NOISE, THREE_NOISES):
+        drawn = study.reference_embeddings(case)  # (1 + loras, noises, d)
+        noises = [(noise + more) % drawn.shape[1] for more in range(3 if kind == THREE_NOISES else 1)]
+        return checked([list(of[noises]) for of in drawn])
+    none = list(study.encoder.embed(study.known[:EACH]))
+    return checked([none, *(list(_of_lora(study, case, place, kind)) for place in range(len(case.inputs)))])
+
+
+def checked(embeddings: Sequence[Sequence[Tensor]]) -> References | None:
+    known = scoring.References.of(embeddings)
+    return None if known.without_effect() else known
+
+
+def _of_lora(study: Study, case: Case, place: int, kind: str) -> Tensor:
+    one = case.inputs[place]
+    if kind == TRAINING:
+        pairs = pictures_of(one.recipe)[:EACH]
+        return study.encoder.embed(np.stack([glyphs.render(*pair) for pair in pairs]))
+    (by_itself,) = alone([one])
+    assert by_itself.stratum == ALONE
+    sheet = study.evaluation_file(by_itself, ALONE_SETTING).with_suffix(".png")
+    return study.encoder.embed(read_sheet(sheet)[:EACH])
