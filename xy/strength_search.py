@@ -118,10 +118,8 @@ class StrengthSearch:
                 trial = None
 
     def _references(self, progress: GridProgress) -> References:
-        """What is given, or the average of all seeds. They come first: that a LoRA alone does nothing is told early."""
-        known = References.of(self._sampled(progress) if self.given is None else self._given(self.given))
-        if nothing := known.without_effect():
-            raise LoraError(no_effect([self.names[one] for one in nothing]))
+        """What is given, or the average of all seeds."""
+        known = self._usable(self._sampled(progress) if self.given is None else self._given(self.given))
         self.remarks += [no_difference_between(self.names[a], self.names[b]) for a, b in known.alike()]
         return known
 
@@ -139,8 +137,16 @@ class StrengthSearch:
                 picture = self._sample(None if lora is None else lora.alone(), seed, progress, caption)
                 embeddings[place].append(self.embed(in_floats(picture[None])))
                 self.show(picture, caption)
+            self._usable(embeddings)  # a LoRA without effect is told before the budget is spent
         self.remarks.append(SAMPLED_REFERENCES)
         return embeddings
+
+    def _usable(self, embeddings: list[list[Tensor]]) -> References:
+        """Raises LoraError if a LoRA alone looks like none."""
+        known = References.of(embeddings)
+        if nothing := known.without_effect():
+            raise LoraError(no_effect([self.names[one] for one in nothing]))
+        return known
 
     def _sample(self, capsule: Capsule | None, seed: int, progress: GridProgress, caption: str) -> Tensor:
         """A picture (height, width, 3) in bytes, kept from an earlier run if it can be."""

@@ -7,47 +7,62 @@ from typing import Any
 
 from .results import Results
 from .scores import PACKS
-from .strengths import GIVEN, GRID, HIGH, LOW, SEARCH, SEEDS_GRID
+from .strengths import GIVEN, GRID, HIGH, LOW, SEARCH, SEARCHES, SEEDS_GRID
 from .text import TEXT, percent, points, table
-from .validation import PLOT
+from .validation import PLOT, SEEDS
 
 Interval = Sequence[float]  # mean, low, high
 
 
 def score_sections(results: Results) -> list[str]:
-    blocks = ["## Does the score agree with the judges?", TEXT["score"].strip()]
-    found = results.about.get("scores")
-    blocks += _score(found) if found else ["This run didn't reach it."]
+    scores, searches = results.about.get("scores"), results.about.get("searches")
+    blocks = ["## Does the score agree with the judges?", TEXT["score"].strip().format(cells=PLOT)]
+    blocks += [_verdict(scores), _references(scores), TEXT["formulas"].strip(), _formulas(scores)] if scores else []
     blocks += ["## Finding strengths with as many pictures", TEXT["search"].strip().format(low=LOW, high=HIGH)]
-    searches = results.about.get("searches")
-    blocks += [_searches_table(searches)] if searches else ["This run didn't reach it."]
-    return blocks
+    return [*blocks, _searches(searches or {})]
 
 
-def _score(found: Mapping[str, Any]) -> list[str]:
-    formulas = [
-        (f"**{name}**" if name == PACKS else name, _correlation(rows["settings"]), _correlation(rows["modes"]))
-        for name, rows in found["formulas"].items()
-    ]
-    heads = ("formula", f"{found['settings']} settings of a pair", f"{len(found['modes'])} modes")
-    picks = [
-        (f"{seeds} noise{'s' if seeds != '1' else ''}", *(_rate(rows[who]) for who in ("chance", "score", "judges")),
-         _gain(rows["gain"]))
-        for seeds, rows in found["picks"].items()
-    ]  # fmt: skip
-    pick_heads = ("plot of", "a cell at random", "the score's best", "the judges' best", "score, to random")
-    return [table(heads, formulas), TEXT["picks"].strip().format(cells=PLOT), table(pick_heads, picks)]
+def _verdict(scores: Mapping[str, Any]) -> str:
+    """Which references the score needs to be of use, in a sentence."""
+    useful = [kind for kind, row in scores["references"].items() if row[str(SEEDS[-1])]["gain"][1] > 0]
+    useless = [kind for kind in scores["references"] if kind not in useful]
+    if not useful:
+        return "**With no kind of references does the score's best cell beat a cell at random for certain.**"
+    text = f"**The score's best cell beats a cell at random with these references: {'; '.join(useful)}.**"
+    return text + (f" It doesn't for certain with: {'; '.join(useless)}." if useless else "")
 
 
-def _searches_table(searches: Sequence[Mapping[str, Any]]) -> str:
+def _references(scores: Mapping[str, Any]) -> str:
     lines = []
-    for one in searches:
-        for way in (SEARCH, GRID, SEEDS_GRID, GIVEN):
-            row = one["ways"][way]
+    for kind, row in scores["references"].items():
+        picks = [f"{percent(row[str(seeds)]['score'][0])}, {_gain(row[str(seeds)]['gain'])}" for seeds in SEEDS]
+        lines.append((kind, _correlation(row["settings"]), _correlation(row["modes"]), *picks))
+    some = next(iter(scores["references"].values()))
+    for who, name in (("judges", "*the judges, on the plot's pictures*"), ("chance", "*a cell at random*")):
+        lines.append((name, "", "", *(percent(some[str(seeds)][who][0]) for seeds in SEEDS)))
+    plots = [f"picked from one plot of {seeds} noise{'s' * (seeds > 1)}" for seeds in SEEDS]
+    heads = ("references", f"{scores['settings']} settings of a pair", f"{scores['modes']} modes", *plots)
+    return table(heads, lines)
+
+
+def _formulas(scores: Mapping[str, Any]) -> str:
+    lines = [
+        (f"**{name}**" if name == PACKS else name, _correlation(row["settings"]), _correlation(row["modes"]))
+        for name, row in scores["formulas"].items()
+    ]
+    return table(("formula", f"{scores['settings']} settings of a pair", f"{scores['modes']} modes"), lines)
+
+
+def _searches(searches: Mapping[str, Any]) -> str:
+    lines = []
+    for wanted in SEARCHES:
+        for way in (SEARCH, GRID, SEEDS_GRID, GIVEN) if wanted.key in searches else ():
+            row = searches[wanted.key][way]
             gain = "" if way == SEARCH else _gain(row["search"])
-            pictures = str(row["pictures"] or "none")
-            lines.append((f"`{one['mode']}`", str(one["budget"]), _NAMES[way], pictures, _rate(row["both"]), gain))
-    return table(("mode", "budget", "strengths by", "pictures", "both", "PM Find Strengths, to it"), lines)
+            about = (f"`{wanted.mode}`", str(wanted.budget), "given" if wanted.given else "sampled")
+            lines.append((*about, _NAMES[way], str(row["pictures"] or "none"), _rate(row["both"]), gain))
+    heads = ("mode", "budget", "references", "strengths by", "pictures", "both", "PM Find Strengths, to it")
+    return table(heads, lines)
 
 
 _NAMES = {SEARCH: "PM Find Strengths", GRID: "a grid", SEEDS_GRID: "a grid on three noises", GIVEN: "1 for each LoRA"}

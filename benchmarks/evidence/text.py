@@ -52,23 +52,24 @@ On the pairs for choosing. Modes that take a mean are at the norm of the sum. Th
 itself, not of the difference, which is narrower.
 """,
     "score": """
-PM XY Grid and PM Find Strengths score a picture by an image encoder: how far it has moved from the picture without a
-LoRA towards those of each LoRA alone, less half of what moved elsewhere. Does that say what the judges say? Here an
-encoder trained apart scores the benchmark's pictures. It learned other characters and fonts and has never seen the
-concepts and styles; the references have the same prompt and noise as the scored picture. The tables give Spearman's
-rank correlation (1: the same order, 0: none) between the mean score and the judges' rate of both: over all settings of
-one pair, as a plot compares them (the mean over the pairs for choosing), and over the modes at their defaults, averaged
-over the other pairs.
+PM XY Grid and PM Find Strengths score a picture by an image encoder: how far it has moved from what no LoRA shows
+towards what each LoRA alone shows, less half of what moved elsewhere. Does that say what the judges say? Here an
+encoder trained apart scores the benchmark's pictures. It learned other characters and fonts, and has never seen the
+concepts and styles.
+
+The first two columns are Spearman's rank correlations (1: the same order, 0: none) between the mean score and the
+judges' rate of both: over all settings of one pair, as a plot compares them (the mean over the pairs for choosing), and
+over the modes at their defaults, averaged over the other pairs. The last two are what a user gains: of a plot of
+{cells} settings at random the score picks the best; the number says how often that setting shows both **on noises that
+the plot hasn't seen**, and how much more often than a cell at random.
 """,
-    "picks": """
-What a user gains: a plot of {cells} settings at random, from those above, of one pair; the best cell is picked by the
-score, or by the judges on the same pictures; the table says how often the picked setting shows both **on noises that
-the plot hasn't seen**.
+    "formulas": """
+Other formulas that could take the score's place, all with four pictures of each LoRA with its own prompt:
 """,
     "search": """
 PM Find Strengths and grids of as many pictures look for the strengths of two LoRAs between {low:g} and {high:g}, by the
-score alone; the pictures of reference count. Judged are 24 pictures of the strengths that were found, on noises that no
-search has seen.
+score alone. References are *sampled* with the plot's prompt, and count, or *given*: four pictures of each LoRA with its
+own prompt. Judged are 24 pictures of the strengths that were found, on noises that no search has seen.
 """,
     "outside": """
 An outside judge that knows nothing of this benchmark, RapidOCR, reads single characters in decorative fonts with

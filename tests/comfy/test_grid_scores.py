@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import torch
 from lora_pack.merge.errors import LoraError
 from lora_pack.merge.files import load
+from lora_pack.tests.support.oracles import scores as oracle
 from lora_pack.tools.make_lora import small_modules, write_lora
 
 Pictures = dict[tuple[int, int], torch.Tensor]
@@ -188,16 +188,42 @@ def test_a_lora_without_effect_leaves_no_scores_and_two_alike_a_warning(plots: P
     assert found.conclusion()[-1] == "best: 2,1"
 
 
-def test_each_seed_is_compared_with_its_own_references(plots: Plots):
+def told(picture: torch.Tensor, *references: torch.Tensor | list[torch.Tensor]) -> float:
+    """The oracle's score; a list holds several pictures of one kind."""
+
+    def vectors(of: torch.Tensor | list[torch.Tensor]) -> Any:
+        return [one.flatten().numpy() for one in of] if isinstance(of, list) else of.flatten().numpy()
+
+    none, *alone = map(vectors, references)
+    return oracle.score(vectors(picture), none, alone)
+
+
+def test_the_references_of_all_seeds_are_averaged(plots: Plots):
     sweep = plots.sweep_of("red", "green")
-    x, y = plots.axis(sweep, "strength 1", 1.0), plots.seeds(0, 1)
+    x, y = plots.axis(sweep, "strength 1", 0.5, 1.0), plots.seeds(0, 1)
     plan = plots.plan(x, y)
     found = plots.references.references_of(x, y, plan)
-    elsewhere = colours(0, 0, 0, 1.0)
-    references = {at: (BASE, RED, GREEN)[at[0]] + at[1] * elsewhere for at in found.cells}
-    cells = {at: mixed(1, 1) + at[1] * elsewhere for at in plan}
-    scores = plots.scores.score_grid(
-        by_colour, found, references, cells, plan, plots.scores.settings_of(x, y, plan)
-    ).scores
-    assert scores[0, 0] == pytest.approx(scores[0, 1], abs=0.05) and scores[0, 1] > 0.9
-    assert replace(plan[0, 1], seed=5) == plan[0, 0]
+    cells = {at: mixed((at[0] + 1) / 2, 1) for at in plan}
+    by_seed = colours(0, 0, 0, 0.1)  # what one seed adds to every reference, and the other takes away
+    noisy = {at: (BASE, RED, GREEN)[at[0]] + (by_seed if at[1] else -by_seed) for at in found.cells}
+    scores = plots.scores.score_grid(by_colour, found, noisy, cells, plan, plots.scores.settings_of(x, y, plan)).scores
+    of_both_seeds = [[noisy[column, row] for row in (0, 1)] for column in range(3)]
+    assert scores[0, 0] == scores[0, 1] == pytest.approx(told(cells[0, 0], *of_both_seeds), abs=1e-12)
+    assert scores[0, 0] != pytest.approx(told(cells[0, 0], *(noisy[column, 0] for column in range(3))), abs=1e-3)
+
+
+def test_several_given_references_of_each_lora_are_averaged(plots: Plots):
+    sweep = plots.sweep_of("red", "green")
+    x = plots.axis(sweep, "strength 1", 0.5, 1.0)
+    plan = plots.plan(x, plots.nothing())
+    found = plots.references.references_of(x, plots.nothing(), plan)
+    for count in (3, 6, 9):
+        assert plots.scores.why_unscored(found, [BASE] * count) is None
+    for count in (0, 2, 4, 7):
+        with pytest.raises(LoraError, match=f"references has {count} pictures; this plot needs 3, or 3 times as many"):
+            plots.scores.why_unscored(found, [BASE] * count)
+    red = [mixed(1, 0, 0.2), mixed(1, 0, -0.1)]
+    references = {(0, 0): BASE, (1, 0): torch.cat(red), (2, 0): GREEN}
+    settings = plots.scores.settings_of(x, plots.nothing(), plan)
+    scores = plots.scores.score_grid(by_colour, found, references, {(1, 0): mixed(1, 1)}, plan, settings).scores
+    assert scores[1, 0] == pytest.approx(told(mixed(1, 1), BASE, red, GREEN), abs=1e-12)

@@ -86,6 +86,13 @@ def test_references_count_in_the_budget_which_is_never_exceeded(search: Any, lor
         assert all(strength == round(strength, 2) for strength in trial.strengths)
 
 
+@pytest.mark.parametrize("budget", [2, 7, 20, 40])
+def test_given_references_leave_the_whole_budget_to_points(search: Any, budget: int):
+    running = search.Search(2, 0.0, 1.5, budget, given=True)
+    trials = run(running, hill(0.5, 0.5))
+    assert budget - running.plan.seeds < len(trials) <= budget
+
+
 def test_strength_1_is_tried_first_or_the_largest_allowed(search: Any):
     assert run(search.Search(2, 0.0, 1.5, 20), hill(0, 0))[0] == search.Trial((1.0, 1.0), 0)
     assert run(search.Search(2, 0.0, 0.6, 20), hill(0, 0))[0].strengths == (0.6, 0.6)

@@ -180,3 +180,22 @@ def test_one_lora_can_be_searched_too(searches: Searches):
     running = searches.start(12, names=("red",))
     running.run()
     assert 0 <= running.best()[0] <= 1 and running.seen <= 12
+
+
+def test_given_references_cost_nothing_and_no_lora_is_sampled_alone(searches: Searches):
+    pictures = [paint(a, b, False, light) for a, b in ((0, 0), (1, 0), (0, 1)) for light in (0.0, 0.05)]
+    running = searches.start(20, given=torch.cat(pictures))
+    running.search = searches.search.Search(2, 0.0, 1.0, 20, given=True)
+    running.run()
+    assert all("strength 1" in (applied or {}) for applied, _ in searches.sampled)
+    assert running.seen <= 20 and sum(map(len, running.search.scores.values())) == running.seen > 17
+    none, *alone = [[one.double().numpy().ravel() for one in pictures[first : first + 2]] for first in (0, 2, 4)]
+    point = next(iter(running.search.scores))
+    picture = running.pictures[point].double().numpy().ravel()
+    assert running.search.scores[point][0] == pytest.approx(oracle.score(picture, none, alone), abs=1e-9)
+
+
+def test_sampled_references_are_called_the_weaker_ones(searches: Searches):
+    running = searches.start(20)
+    running.run()
+    assert "Scores say more with references" in running.report()

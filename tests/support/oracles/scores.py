@@ -10,10 +10,13 @@ import numpy as np
 Array = np.ndarray
 
 
-def score(picture: Array, none: Array, alone: Sequence[Array]) -> float:
-    """The harmonic mean of the clipped p_t, minus 0.5 |rest| / max |e_t - e_0|; all embeddings of any length."""
-    e, e_0 = (one / np.sqrt(np.dot(one, one)) for one in (picture, none))
-    effects = [one / np.sqrt(np.dot(one, one)) - e_0 for one in alone]
+def score(picture: Array, none: Array | list[Array], alone: Sequence[Array | list[Array]]) -> float:
+    """The harmonic mean of the clipped p_t, minus 0.5 |rest| / max |e_t - e_0|; all embeddings of any length.
+
+    A list of embeddings counts as the mean of its members at unit length.
+    """
+    e, e_0 = _average(picture), _average(none)
+    effects = [_average(one) - e_0 for one in alone]
     moved = e - e_0
     p = [min(1.0, max(0.0, float(np.dot(moved, effect) / np.dot(effect, effect)))) for effect in effects]
     columns = np.stack(effects, axis=1)
@@ -21,3 +24,8 @@ def score(picture: Array, none: Array, alone: Sequence[Array]) -> float:
     rest = moved - columns @ solution
     longest = max(np.sqrt(np.dot(effect, effect)) for effect in effects)
     return statistics.harmonic_mean(p) - 0.5 * float(np.sqrt(np.dot(rest, rest))) / float(longest)
+
+
+def _average(embeddings: Array | list[Array]) -> Array:
+    several = embeddings if isinstance(embeddings, list) else [embeddings]
+    return np.mean([one / np.sqrt(np.dot(one, one)) for one in several], axis=0)
