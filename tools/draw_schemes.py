@@ -1,8 +1,6 @@
-"""Draws the scheme of PM Find Strengths' help page.
+"""Draws the examples' thumbnails, which need a title and one idea rather than a small picture of a large graph.
 
     python -m tools.draw_schemes
-
-Also the thumbnails of the examples, which need a title and one idea rather than a small picture of a large graph.
 
 They are drawings, not output of a model: LoRA A stands for a subject (a cat), LoRA B for a style (stripes). The squares
 of the modes and the ranks are computed by the merge core from small matrices.
@@ -25,10 +23,8 @@ sys.path.insert(0, str(ROOT))
 
 from merge.adapters.base import Lora, LoraModule  # noqa: E402
 from merge.merging.merge_deltas import merge_deltas  # noqa: E402
-from pictures.labelled_grid import labelled_grid  # noqa: E402
 
 EXAMPLES = ROOT / "example_workflows"
-HELP = ROOT / "web" / "docs" / "pictures"
 
 SIZE, SCALE = 240, 3  # drawn at three times the size, for smooth edges
 PAPER, GREY, ORANGE, BLUE = (250, 248, 244), (188, 186, 182), (236, 138, 52), (46, 102, 196)
@@ -71,14 +67,6 @@ def cat(a: float, b: float) -> Image.Image:
 def blend(low: Sequence[int], high: Sequence[int], share: float) -> tuple[int, int, int]:
     r, g, b = (round(x + (y - x) * share) for x, y in zip(low, high, strict=True))
     return r, g, b
-
-
-def search() -> Image.Image:
-    """Pictures of a search for strengths, with their scores; the best has a frame."""
-    tried = {(1, 1): 0.71, (0.5, 0.5): 0.47, (0.75, 0.25): 0.36, (0.8, 1): 0.78, (0.9, 0.8): 0.83, (1, 0.7): 0.69}
-    cells = [tensor(cat(a, b)) for a, b in tried]
-    captions = [f"{a:.2f} / {b:.2f}: {score:.3f}" for (a, b), score in tried.items()]
-    return image(labelled_grid(torch.stack(cells), 3, captions=captions, frame=(1, 1)))
 
 
 def merged_squares(mode: str, density: float) -> Tensor:
@@ -146,15 +134,8 @@ def tensor(picture: Image.Image) -> Tensor:
     return flat.reshape(picture.height, picture.width, 3) / 255
 
 
-def image(picture: Tensor) -> Image.Image:
-    return Image.fromarray((255 * picture[0]).round().byte().numpy())
-
-
 def main() -> None:
     logging.disable(logging.WARNING)  # the small matrices belong to no model
-    scheme = search()
-    scheme.thumbnail((600, 600))  # the help panel is 272 pixels wide, on screens of up to two dots a pixel
-    scheme.save(HELP / "PM_LoRA_Find_Strengths.webp", quality=85)
     for example in EXAMPLES.glob("*.json"):
         card(example.stem).save(example.with_suffix(".jpg"), quality=88)
 

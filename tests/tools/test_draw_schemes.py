@@ -1,4 +1,4 @@
-"""The schemes of README and help pages, and the examples' thumbnails."""
+"""The examples' thumbnails."""
 
 from __future__ import annotations
 
