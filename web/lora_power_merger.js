@@ -18,6 +18,7 @@ import { LORA_LISTS, MODEL_LISTS, refreshFiles } from './new_files.js'
 import { rankInSearch } from './node_search.js'
 import { mendWorkflow } from './older_packs.js'
 import { makeRoomForPicture, widenForPicture } from './picture_size.js'
+import { keepPlaceholders } from './placeholders.js'
 import { addRowsWidget } from './power_loader.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, restoreText, showText } from './result_text.js'
@@ -142,6 +143,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (!isOurs(node.constructor.nodeData)) return
     makeRoomForText(node)
+    keepPlaceholders(node)
     widenForPicture(node)
     watchCombos(node)
     offerPresets(node)
