@@ -23,6 +23,7 @@ from .embeddings import embedder
 from .grid import first_latent
 from .grid_inputs import grid_inputs
 from .grid_run import Inputs
+from .live_grid import PageNode
 from .merge_inputs import connected_loras, lora_stack_input, merge_inputs
 from .sampling import Sampling
 from .search import Search
@@ -161,7 +162,7 @@ class FindStrengths:
         conditioning = {"positive": positive_cond, "negative": negative_cond}
         inputs = Inputs(model, clip, vae, first_latent(latent_image), conditioning)
         names = distinct_labels([lora.name for lora in connected])
-        view = SearchView(node, budget, sampling)
+        view = SearchView(PageNode.of(node, extra_pnginfo), budget, sampling)
         running = StrengthSearch(
             inputs, sweep, names, sampling, embedder(clip_vision), search, view.begins, view.finished
         )

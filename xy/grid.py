@@ -19,7 +19,7 @@ from .grid_inputs import MAX_CELLS, grid_inputs
 from .grid_run import Inputs, in_floats, sample_cells
 from .grid_scores import NO_SCORES, GridScores
 from .grid_scoring import GridScoring
-from .live_grid import LiveGrid
+from .live_grid import LiveGrid, PageNode
 from .pick import Place, describe, picked_lora, read_pick, text_of
 from .progress import GridProgress
 from .sampling import Sampling
@@ -90,7 +90,8 @@ class XyGrid:
         lora = ExecutionBlocker(None) if picked is None else picked_lora(model, clip, x, y, picked)
         plan = samplings(base, x, y)
         scoring = None if clip_vision is None else GridScoring.of(clip_vision, references, x, y, plan)
-        grid, cells, state, scores = draw_grid(inputs, x, y, base, plan, node, scoring)
+        shown = PageNode.of(node, extra_pnginfo)
+        grid, cells, state, scores = draw_grid(inputs, x, y, base, plan, shown, scoring)
         if picked is None and scores.best is not None:
             lora = _best_lora(model, clip, x, y, scores.best)
         settings = [describe(x, y, place, sampling) | scores.described(place) for place, sampling in plan.items()]
@@ -105,7 +106,7 @@ def draw_grid(
     y: GridAxis,
     base: Sampling,
     plan: dict[Place, Sampling],
-    node: str | None = None,
+    node: PageNode | None = None,
     scoring: GridScoring | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, Any], GridScores]:
     """Sample all cells that aren't kept from an earlier run, showing them on the node, and score them.
