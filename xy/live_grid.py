@@ -88,7 +88,7 @@ class LiveGrid:
             others = [None] * (len(self._plan) - 1)
             self._layout = layout_of([picture, *others], self._size[0], self._columns, self._rows, max_side=MAX_SIDE)
         sampled, self._current = self._current == place, None
-        self._cells[place] = scaled(picture.float() / 255, self._layout.cell_width, self._layout.cell_height)
+        self._cells[place] = scaled(picture, self._layout.cell_width, self._layout.cell_height)
         if sampled:
             first = self.seconds_left is None
             self._pace.finished(self._plan[place].steps)

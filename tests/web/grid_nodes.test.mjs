@@ -95,6 +95,13 @@ test('the finished picture takes the place of the last one; the page draws none 
   assert.equal(status(), '1 cell x 20 steps')
 })
 
+test('an output that takes much memory is said, until the workflow is opened again', () => {
+  finishGrid(node, { images: [FILE], xy_grid: [finished({ memory: '4.7 GiB' })] })
+  assert.equal(status(), '1 cell x 20 steps; the output cells takes 4.7 GiB of memory')
+  restoreGrid(node)
+  assert.equal(status(), '1 cell x 20 steps')
+})
+
 test('a saved workflow shows its grid again', () => {
   finishGrid(node, { images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
   const { properties } = node
