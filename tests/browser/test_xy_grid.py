@@ -134,6 +134,19 @@ def test_a_run_is_shown_in_its_own_workflow_only(canvas: Canvas, server: Server)
     canvas.until(f"{STATUS} === '4 cells x 10 steps'")
 
 
+def test_a_run_is_followed_after_the_page_is_loaded_again(canvas: Canvas, server: Server):
+    build(canvas, new_seed(canvas, 5), steps=20, max_cells=400)
+    canvas.call("choose", canvas.call("ids", AXES)[0], "steps", 20)
+    mine = canvas.call("serialize")
+    canvas.call("queue")
+    canvas.until(f"/^cell 2.400/.test({STATUS})")
+    canvas.load_again()
+    canvas.call("load", mine)
+    canvas.until(f"/^cell [0-9]+.400: /.test({STATUS})")
+    server.interrupt()
+    canvas.until(f"/^Stopped after [0-9]+ of 400 cells/.test({STATUS})")
+
+
 def test_a_cell_is_picked_in_a_subgraph(canvas: Canvas):
     outer = canvas.call("toSubgraph", [build(canvas, 2)])
     grid = canvas.call("innerId", outer, GRID)

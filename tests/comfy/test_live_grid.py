@@ -50,3 +50,20 @@ def test_a_run_of_a_program_is_not_shown_on_every_page(live_grid: ModuleType, mo
 def test_a_workflow_without_an_id_is_none(live_grid: ModuleType, info: object):
     assert live_grid.PageNode.of("7", info) == live_grid.PageNode("7", None)
     assert live_grid.PageNode.of(None, info) is None
+
+
+def test_a_search_names_its_workflow_while_it_runs_and_in_the_end(
+    live_grid: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    from lora_pack.xy.sampling import Sampling
+    from lora_pack.xy.search_view import SearchView
+
+    events: list[tuple] = []
+    server = SimpleNamespace(client_id="client", send_sync=lambda *event: events.append(event))
+    monkeypatch.setattr(live_grid, "_server", lambda: server)
+    monkeypatch.setattr(live_grid.LiveGrid, "_draw", lambda self: None)
+    view = SearchView(live_grid.PageNode("7", "abc"), 4, Sampling(0, 2, 7.0, "euler", "normal", 1.0, "", ""))
+    view.begins("no LoRA")
+    view.finished(PICTURE, "no LoRA")
+    assert events and {state["workflow"] for _, state, _ in events} == {"abc"}
+    assert view.state(stopped=False)["workflow"] == "abc"
