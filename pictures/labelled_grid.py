@@ -31,10 +31,10 @@ def labelled_grid(
 ) -> Tensor:
     """Arranges cells (height, width, 3), given row by row, in one picture (1, height, width, 3).
 
-    Values are from 0 to 1, as in ComfyUI's IMAGE. None is a cell that is missing: a grey box. ``captions`` stand below
-    the cells, row by row; ``frame`` is the column and row of a cell to frame. Labels wrap and the margins grow to hold
-    them, so that none is cut off or overlaps another. A grid that would be larger than ``max_side``, or than MAX_PIXELS
-    in all, has smaller cells.
+    Values are from 0 to 1, as in ComfyUI's IMAGE; cells may also be in bytes. None is a cell that is missing: a grey
+    box. ``captions`` stand below the cells, row by row; ``frame`` is the column and row of a cell to frame. Labels wrap
+    and the margins grow to hold them, so that none is cut off or overlaps another. A grid that would be larger than
+    ``max_side``, or than MAX_PIXELS in all, has smaller cells.
     """
     layout = layout_of(cells, columns, column_labels, row_labels, captions=captions, max_side=max_side)
     letters, width, height = layout.letters, layout.cell_width, layout.cell_height
@@ -98,7 +98,9 @@ def size_of(cells: Iterable[Tensor | None]) -> tuple[int, int]:
 
 
 def scaled(cell: Tensor, width: int, height: int) -> Tensor:
-    """A cell (height, width, 3) in another size."""
+    """A cell (height, width, 3) in another size, with values from 0 to 1."""
+    if cell.dtype == torch.uint8:
+        cell = cell.float() / 255
     if cell.shape[:2] == (height, width):
         return cell
     channels_first = cell.float().movedim(-1, 0)[None]

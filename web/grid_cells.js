@@ -5,7 +5,7 @@
  * The state of a grid, as xy/live_grid.py sends it. `cells` has their settings, row by row, once the run is finished.
  * @typedef {{size: [number, number], columns: string[], rows: string[], done: string[], now: string | null,
  *   seconds_left: number | null, running?: boolean, layout?: Record<string, number>, picture?: Record<string, string>,
- *   cells?: any[], total?: number, labels?: string[]}} State
+ *   cells?: any[], total?: number, labels?: string[], memory?: string}} State
  * PM Find Strengths has `labels` for its cells, row by row, and a `total` that doesn't fill the last row.
  */
 

@@ -5,6 +5,7 @@
 import { recipeOfCell, totalOf } from './grid_cells.js'
 import { GridView, SAVED } from './grid_view.js'
 import { allNodes, nodeAt, rootGraph, widgetOf } from './graph.js'
+import { cachedNodes, endWaiting, isElsewhere, takeWaiting, wait } from './other_workflows.js'
 
 /** @typedef {import('./grid_cells.js').State} State */
 
@@ -81,7 +82,29 @@ export function finishGrid(node, output) {
   const view = views.get(node)
   const state = output?.xy_grid?.[0]
   if (!view || !state) return
+  // a cached output may have been made in another workflow with the same settings
+  const isCached = [...cachedNodes()].some((id) => nodeAt(rootGraph(), id) === node)
+  if (isElsewhere(state) && !isCached) return
   view.keep({ ...state, picture: output.images?.[0] })
+  hideOldPictures(output)
+}
+
+/**
+ * The same for a grid whose workflow isn't open; the page may have handed its output to a node with the same id.
+ * @param {{node: string, display_node?: string, output: any}} executed the detail of ComfyUI's event
+ */
+export function finishElsewhere({ node, display_node, output }) {
+  const state = output?.xy_grid?.[0]
+  if (!state || !isElsewhere(state) || cachedNodes().has(String(node))) return
+  wait({ ...state, node: String(display_node ?? node), picture: output.images?.[0] }, false)
+  hideOldPictures(output)
+}
+
+/**
+ * Keep an older page from drawing the picture of a run.
+ * @param {any} output
+ */
+function hideOldPictures(output) {
   const version = String(/** @type {any} */ (globalThis).__COMFYUI_FRONTEND_VERSION__ ?? '').split('.').map(Number)
   const hides = version[0] > HIDES_PICTURES[0] || version[1] >= HIDES_PICTURES[1]
   if (!hides) delete output.images
@@ -89,11 +112,17 @@ export function finishGrid(node, output) {
 
 /**
  * A cell of a running grid begins or is finished, or the run was stopped.
- * @param {State & {node: string}} state the detail of the event pm-xy-grid
+ * @param {State & import('./other_workflows.js').Place} state the detail of the event pm-xy-grid
  */
 export function growGrid(state) {
-  const view = views.get(nodeAt(rootGraph(), state.node))
-  if (view) view.keep(state, Boolean(state.running) || state.done.length >= totalOf(state))
+  const running = Boolean(state.running) || state.done.length >= totalOf(state)
+  if (isElsewhere(state)) wait(state, running)
+  else views.get(nodeAt(rootGraph(), state.node))?.keep(state, running)
+}
+
+/** A workflow was opened: show what its runs have sent in the meantime. */
+export function catchUp() {
+  for (const { state, running } of takeWaiting()) views.get(nodeAt(rootGraph(), state.node))?.keep(state, running)
 }
 
 /** Show on every grid how many cells it would sample now. */
@@ -104,6 +133,7 @@ export function refreshGrids() {
 /** A run has ended, in whatever way. */
 export function endGrids() {
   for (const node of allNodes(rootGraph())) views.get(node)?.end()
+  endWaiting()
 }
 
 /**

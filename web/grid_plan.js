@@ -10,21 +10,43 @@ const WITH_SPACES = ['strength_rule', 'weights'] // parameters whose values are 
 const MAX_HOPS = 20 // through reroutes
 
 /**
- * The sentence for the node: "9 cells x 20 steps". Empty if an axis can't be counted.
+ * The sentence for the node: "9 cells x 20 steps", or "? x 3 cells, 20 steps each" if an axis can't be counted here.
+ * Empty for a node that is being moved into a subgraph, and is in no graph.
  * @param {any} grid
  */
 export function planText(grid) {
+  if (!grid.graph) return ''
   const budget = widgetOf(grid, 'budget')
-  if (budget) return linked(grid, 'budget') || linked(grid, 'steps') ? '' : `${budget.value} pictures x ${widgetOf(grid, 'steps')?.value} steps`
-  const counts = [axisCount(grid, 'X'), axisCount(grid, 'Y')]
-  if (counts.includes(null)) return ''
-  const cells = Number(counts[0]) * Number(counts[1])
+  if (budget) return withSteps(grid, linked(grid, 'budget') ? '? pictures' : `${budget.value} pictures`)
+  const counts = ['X', 'Y'].map((name) => axisCount(grid, name))
+  const known = Number(counts[0] ?? 1) * Number(counts[1] ?? 1)
+  const unknown = counts.includes(null)
+  // an axis with one value, or none, says nothing
+  const factors = unknown ? counts.filter((count) => count !== 1).map((count) => count ?? '?') : [known]
+  const what = `${factors.join(' x ')} cell${known === 1 && !unknown ? '' : 's'}`
   const limit = Number(widgetOf(grid, 'max_cells')?.value ?? Infinity)
-  const what = `${cells} cell${cells === 1 ? '' : 's'}`
-  if (cells > limit) return `${what}: more than max_cells (${limit}) allows`
+  if (known > limit) return `${what}: more than max_cells (${limit}) allows`
+  return withSteps(grid, what)
+}
+
+/**
+ * @param {any} grid
+ * @param {string} what
+ */
+function withSteps(grid, what) {
   const steps = widgetOf(grid, 'steps')
-  const changes = ['X', 'Y'].some((name) => widgetOf(originOf(grid, name)?.node, 'axis')?.value === 'steps')
-  return changes || linked(grid, 'steps') || !steps ? what : `${what} x ${steps.value} steps`
+  if (!steps || linked(grid, 'steps') || ['X', 'Y'].some((name) => mayChangeSteps(grid, name))) return what
+  return what.includes('?') ? `${what}, ${steps.value} steps each` : `${what} x ${steps.value} steps`
+}
+
+/**
+ * @param {any} grid
+ * @param {string} name of an axis
+ */
+function mayChangeSteps(grid, name) {
+  if (!linked(grid, name)) return false
+  const node = originOf(grid, name)?.node
+  return !node || node.type === 'XY Input: Steps' || widgetOf(node, 'axis')?.value === 'steps' || linked(node, 'axis')
 }
 
 /**
@@ -34,8 +56,7 @@ export function planText(grid) {
  * @returns {number | null}
  */
 function axisCount(grid, name) {
-  const slot = slotOf(grid, name)
-  if (slot < 0 || !grid.isInputConnected(slot)) return 1
+  if (!linked(grid, name)) return 1
   const origin = originOf(grid, name)
   return origin && !origin.node.inputs?.some((/** @type {any} */ input) => input.widget && input.link != null)
     ? countOf(origin.node, origin.slot)

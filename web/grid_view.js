@@ -94,10 +94,10 @@ export class GridView {
    * @param {boolean} [running]
    */
   keep(state, running = false) {
-    const { node: _, ...kept } = /** @type {any} */ (state)
+    const { node: _, workflow: _workflow, ...kept } = /** @type {any} */ (state)
     this.node.properties ??= {}
     const small = JSON.stringify(kept).length < MAX_SAVED ? kept : { ...kept, cells: undefined }
-    this.node.properties[SAVED] = { ...small, now: null, seconds_left: null, running: false }
+    this.node.properties[SAVED] = { ...small, now: null, seconds_left: null, running: false, memory: '' }
     this.show(kept, running)
   }
 
@@ -132,9 +132,17 @@ export class GridView {
     this.resize()
   }
 
+  /** What a run would sample, and of the last run: the number where it can't be counted before, and much memory. */
+  planText() {
+    const parts = [planText(this.node)]
+    if (this.state && parts[0].includes('?')) parts.push(`${totalOf(this.state)} in the last run`)
+    if (this.state?.memory) parts.push(`the output cells takes ${this.state.memory} of memory`)
+    return parts.filter(Boolean).join('; ')
+  }
+
   renderStatus() {
     const { state } = this
-    const plan = planText(this.node)
+    const plan = this.planText()
     const picked = state && cellsOf(state).find(({ place }) => place === this.picked)
     const said = state ? statusOf(state, this.running) : ''
     let text = said || plan

@@ -6,7 +6,7 @@ import { showCachedTexts } from './cached_text.js'
 import { addStyle } from './elements.js'
 import { keepSeed } from './fixed_seed.js'
 import { allNodes, rootGraph } from './graph.js'
-import { addGridView, endGrids, finishGrid, gridMenuItems, growGrid, refreshGrids, restoreGrid } from './grid_nodes.js'
+import { addGridView, catchUp, endGrids, finishElsewhere, finishGrid, gridMenuItems, growGrid, refreshGrids, restoreGrid } from './grid_nodes.js'
 import { tidy } from './growing.js'
 import { colourLinks } from './link_colours.js'
 import { describeLora, update } from './lora_about.js'
@@ -17,7 +17,9 @@ import { offerModes } from './mode_list.js'
 import { LORA_LISTS, MODEL_LISTS, refreshFiles } from './new_files.js'
 import { rankInSearch } from './node_search.js'
 import { mendWorkflow } from './older_packs.js'
+import { noteCached } from './other_workflows.js'
 import { makeRoomForPicture, widenForPicture } from './picture_size.js'
+import { keepPlaceholders } from './placeholders.js'
 import { addRowsWidget } from './power_loader.js'
 import { offerPresets } from './presets.js'
 import { makeRoomForText, restoreText, showText } from './result_text.js'
@@ -132,7 +134,9 @@ app.registerExtension({
     colourLinks(app)
     api.addEventListener('execution_start', clearMessages)
     api.addEventListener('execution_cached', (/** @type {any} */ event) => showCachedTexts(event.detail))
+    api.addEventListener('execution_cached', (/** @type {any} */ event) => noteCached(event.detail))
     api.addEventListener('execution_error', (/** @type {any} */ event) => showError(event.detail))
+    api.addEventListener('executed', (/** @type {any} */ event) => finishElsewhere(event.detail))
     api.addEventListener('pm-xy-grid', (/** @type {any} */ event) => growGrid(event.detail))
     for (const end of ['execution_error', 'execution_interrupted', 'execution_success']) api.addEventListener(end, endGrids)
     api.addEventListener('graphChanged', refreshGrids)
@@ -142,6 +146,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (!isOurs(node.constructor.nodeData)) return
     makeRoomForText(node)
+    keepPlaceholders(node)
     widenForPicture(node)
     watchCombos(node)
     offerPresets(node)
@@ -167,5 +172,6 @@ app.registerExtension({
     for (const node of allNodes(rootGraph())) {
       if (growsLoras(node.constructor.nodeData)) tidy(node)
     }
+    catchUp()
   }
 })

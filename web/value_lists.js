@@ -5,6 +5,7 @@
 import { widgetOf } from './graph.js'
 import { addChoice, CHOOSE } from './input_aid.js'
 import { toggled } from './mode_list.js'
+import { setPlaceholder } from './placeholders.js'
 import { fit, hide, onChoice } from './used_widgets.js'
 
 /**
@@ -53,10 +54,7 @@ export function offerValues(node) {
 export function showValues(node) {
   let changed = false
   for (const [combo, text, hints, lists] of texts(node)) {
-    const hint = hints[combo.value] ?? ''
-    for (const place of [text.element, text.inputEl, text.options, text._state?.options]) {
-      if (place) place.placeholder = hint
-    }
+    setPlaceholder(text, hints[combo.value] ?? '')
     const aid = widgetOf(node, aidOf(text))
     if (!aid) continue
     const names = lists[combo.value] ?? []

@@ -26,6 +26,7 @@ from .grid import first_latent
 from .grid_inputs import grid_inputs, references_input
 from .grid_run import Inputs
 from .grid_scores import check_given
+from .live_grid import PageNode
 from .merge_inputs import connected_loras, lora_stack_input, merge_inputs
 from .sampling import Sampling
 from .search import Search
@@ -168,7 +169,7 @@ class FindStrengths:
         sampling = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
         conditioning = {"positive": positive_cond, "negative": negative_cond}
         inputs = Inputs(model, clip, vae, first_latent(latent_image), conditioning)
-        view = SearchView(node, budget, sampling)
+        view = SearchView(PageNode.of(node, extra_pnginfo), budget, sampling)
         running = StrengthSearch(
             *(inputs, sweep, names, sampling, embedder(clip_vision), search, view.begins, view.finished, references)
         )

@@ -12,14 +12,14 @@ from torch import Tensor
 from ..merge.errors import LoraError
 from ..nodes.inputs import LORA, XY_CATEGORY
 from ..pictures.labelled_grid import labelled_grid, layout_of
-from . import comfy_sampling
+from . import cells_output, comfy_sampling
 from .capsule import Axis
 from .grid_axis import GridAxis, read_axis, samplings
 from .grid_inputs import MAX_CELLS, grid_inputs
 from .grid_run import Inputs, in_floats, sample_cells
 from .grid_scores import NO_SCORES, GridScores
 from .grid_scoring import GridScoring
-from .live_grid import LiveGrid
+from .live_grid import LiveGrid, PageNode
 from .pick import Place, describe, picked_lora, read_pick, text_of
 from .progress import GridProgress
 from .sampling import Sampling
@@ -52,6 +52,11 @@ class XyGrid:
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return grid_inputs()
+
+    @classmethod
+    def IS_CHANGED(cls, node: str | None = None, **_: object) -> bool:
+        """With another answer the node runs again, so that a new connection doesn't get cells that were left out."""
+        return cells_output.is_used(node)
 
     def draw(
         self,
@@ -90,13 +95,19 @@ class XyGrid:
         lora = ExecutionBlocker(None) if picked is None else picked_lora(model, clip, x, y, picked)
         plan = samplings(base, x, y)
         scoring = None if clip_vision is None else GridScoring.of(clip_vision, references, x, y, plan)
-        grid, cells, state, scores = draw_grid(inputs, x, y, base, plan, node, scoring)
+        shown = PageNode.of(node, extra_pnginfo)
+        used = cells_output.is_used(node)
+        grid, cells, state, scores = draw_grid(inputs, x, y, base, plan, shown, scoring, used)
+        memory = cells_output.memory_text(cells)
+        if memory:
+            log.info("PM XY Grid: the output cells takes %s of memory.", memory)
         if picked is None and scores.best is not None:
             lora = _best_lora(model, clip, x, y, scores.best)
         settings = [describe(x, y, place, sampling) | scores.described(place) for place, sampling in plan.items()]
         ui = comfy_sampling.show(grid, prompt, _with_cells(extra_pnginfo, node, settings))
-        ui["xy_grid"] = [state | {"cells": settings}]
-        return {"ui": ui, "result": (grid, cells, lora, report(plan, x.labels(base), y.labels(base), scores))}
+        ui["xy_grid"] = [state | {"cells": settings, "memory": memory}]
+        text = report(plan, x.labels(base), y.labels(base), scores)
+        return {"ui": ui, "result": (grid, cells_output.output(cells), lora, text)}
 
 
 def draw_grid(
@@ -105,13 +116,14 @@ def draw_grid(
     y: GridAxis,
     base: Sampling,
     plan: dict[Place, Sampling],
-    node: str | None = None,
+    node: PageNode | None = None,
     scoring: GridScoring | None = None,
-) -> tuple[Tensor, Tensor, dict[str, Any], GridScores]:
+    with_cells: bool = True,
+) -> tuple[Tensor, Tensor | None, dict[str, Any], GridScores]:
     """Sample all cells that aren't kept from an earlier run, showing them on the node, and score them.
 
-    Returns the labelled grid (1, height, width, 3), the cells (n, height, width, 3) row by row, what the page needs to
-    know of them, and their scores. The best cell has a frame; the page draws that of a picked one.
+    Returns the labelled grid (1, height, width, 3), the cells (n, height, width, 3) row by row if ``with_cells``, what
+    the page needs to know of them, and their scores. The best cell has a frame; the page draws that of a picked one.
     """
     labels = x.labels(base), y.labels(base)
     live = LiveGrid(node, *labels, plan)
@@ -133,11 +145,12 @@ def draw_grid(
     except BaseException:
         live.stopped()
         raise
-    cells = in_floats(torch.stack([pictures[place] for place in plan]))
+    in_order = [pictures[place] for place in plan]
     columns = len(x.values)
     captions = [scores.text(place) for place in plan] if scores.scores else []
-    layout = layout_of(cells, columns, *labels, captions=captions)
-    grid = labelled_grid(cells, columns, *labels, captions=captions, frame=scores.best)
+    layout = layout_of(in_order, columns, *labels, captions=captions)
+    grid = labelled_grid(in_order, columns, *labels, captions=captions, frame=scores.best)
+    cells = in_floats(torch.stack(in_order)) if with_cells else None
     return grid, cells, live.state() | {"layout": layout.shares()}, scores
 
 

@@ -130,7 +130,7 @@ def in_bytes(image: Tensor) -> Tensor:
 
 def in_floats(pictures: Tensor) -> Tensor:
     """Bytes as ComfyUI's IMAGE, from 0 to 1; in_bytes() gives exactly the same bytes again."""
-    return pictures.to(torch.float32) / 255
+    return pictures.to(torch.float32, copy=True).div_(255)  # all cells of a plot can be gigabytes
 
 
 def _require_clip(inputs: Inputs) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,26 @@ MIN_SECONDS = 0.5
 DRAWING_TIMES = 10
 
 
+@dataclass(frozen=True)
+class PageNode:
+    """The node that shows a grid: its id, and that of its workflow, since another workflow may have the same node id.
+
+    ``workflow`` is None for a prompt that no page has queued.
+    """
+
+    node: str
+    workflow: str | None = None
+
+    @classmethod
+    def of(cls, node: str | None, extra_pnginfo: object) -> PageNode | None:
+        """From a node's hidden inputs: pages put the workflow into what is written into pictures."""
+        workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
+        found = workflow.get("id") if isinstance(workflow, Mapping) else None
+        return None if node is None else cls(node, found if isinstance(found, str) else None)
+
+
 class LiveGrid:
-    """What the page is told about a run. ``node`` is the id of the grid's node; None shows nothing.
+    """What the page is told about a run. ``node`` is the grid's node; None shows nothing.
 
     ``plan`` has the sampling settings of every cell, row by row.
     """
@@ -43,7 +62,7 @@ class LiveGrid:
     TITLE = "PM XY Grid"  # in the log
 
     def __init__(
-        self, node: str | None, columns: Sequence[str], rows: Sequence[str], plan: dict[Place, Sampling]
+        self, node: PageNode | None, columns: Sequence[str], rows: Sequence[str], plan: dict[Place, Sampling]
     ) -> None:
         self._node, self._columns, self._rows, self._plan = node, list(columns), list(rows), plan
         self._size = 1 + max(column for column, _ in plan), 1 + max(row for _, row in plan)
@@ -69,7 +88,7 @@ class LiveGrid:
             others = [None] * (len(self._plan) - 1)
             self._layout = layout_of([picture, *others], self._size[0], self._columns, self._rows, max_side=MAX_SIDE)
         sampled, self._current = self._current == place, None
-        self._cells[place] = scaled(picture.float() / 255, self._layout.cell_width, self._layout.cell_height)
+        self._cells[place] = scaled(picture, self._layout.cell_width, self._layout.cell_height)
         if sampled:
             first = self.seconds_left is None
             self._pace.finished(self._plan[place].steps)
@@ -99,15 +118,19 @@ class LiveGrid:
             "done": [text_of(place) for place in self._cells],
             "now": None if self._current is None else text_of(self._current),
             "seconds_left": None if left is None else round(left, 1),
+            "workflow": None if self._node is None else self._node.workflow,
         }
 
     def _show(self, draw: bool) -> None:
-        to = None if self._node is None else _server()
-        if to is None:
+        if self._node is None:
+            return
+        to = _server()
+        # without a client, the prompt is a program's: the event would go to every page
+        if to is None or to.client_id is None:
             return
         if draw and self._cells:
             self._draw()
-        state = {"node": self._node, **self.state()}
+        state = {"node": self._node.node, **self.state()}
         if self._files and self._layout is not None:
             state["layout"] = self._layout.shares()
             state["picture"] = {"filename": self._files[-1].name, "subfolder": "", "type": "temp"}

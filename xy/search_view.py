@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..pictures.labelled_grid import labelled_grid, layout_of
 from .grid_run import in_bytes, in_floats
-from .live_grid import LiveGrid
+from .live_grid import LiveGrid, PageNode
 from .pick import Place, text_of
 from .sampling import Sampling
 
@@ -19,7 +19,7 @@ class _LivePictures(LiveGrid):
 
     TITLE = "PM Find Strengths"
 
-    def __init__(self, node: str | None, plan: dict[Place, Sampling], total: int, captions: list[str]) -> None:
+    def __init__(self, node: PageNode | None, plan: dict[Place, Sampling], total: int, captions: list[str]) -> None:
         super().__init__(node, [], [], plan)
         self._total, self._captions = total, captions
         self.sampling = ""  # the caption of the picture that is being sampled
@@ -31,11 +31,12 @@ class _LivePictures(LiveGrid):
 class SearchView:
     """Pictures come in by ``begins`` and ``finished``; ``picture`` is the grid of all of them in the end."""
 
-    def __init__(self, node: str | None, budget: int, sampling: Sampling) -> None:
+    def __init__(self, node: PageNode | None, budget: int, sampling: Sampling) -> None:
         self._columns = math.ceil(math.sqrt(budget))
         rows = math.ceil(budget / self._columns)
         plan = {self._place(number): sampling for number in range(rows * self._columns)}
         self._budget = budget
+        self._workflow = None if node is None else node.workflow
         self._captions: list[str] = []
         self._live = _LivePictures(node, plan, budget, self._captions)
         self._pictures: list[Tensor] = []  # each with its caption below, in bytes
@@ -74,6 +75,7 @@ class SearchView:
             "now": None,
             "seconds_left": None,
             "layout": layout_of(cells, columns).shares(),
+            "workflow": self._workflow,
             "total": self._budget if stopped else len(self._pictures),
             "labels": list(self._captions),
         }

@@ -50,13 +50,21 @@ class Canvas:
         page.route(lambda url: not url.startswith((server.url, "data:", "blob:")), lambda route: route.abort())
         canvas = cls(page, server, kind)
         page.goto(server.url)
-        canvas.until("window.app?.vueAppReady && window.app.graph && window.LiteGraph")
-        page.add_script_tag(path=Path(__file__).with_name("page.js"))
-        canvas.until("pm.idle()")
+        canvas._ready()
         if kind == NODES2 and not canvas.call("hasSetting", "Comfy.VueNodes.Enabled"):
             page.context.close()
             pytest.skip("This front end has no Nodes 2.0.")
         return canvas
+
+    def load_again(self) -> None:
+        """Load the page again, as the same client of the server."""
+        self.page.reload()
+        self._ready()
+
+    def _ready(self) -> None:
+        self.until("window.app?.vueAppReady && window.app.graph && window.LiteGraph")
+        self.page.add_script_tag(path=Path(__file__).with_name("page.js"))
+        self.until("pm.idle()")
 
     def call(self, function: str, *arguments: object) -> Any:
         """Call a function of page.js with JSON-serialisable arguments."""

@@ -119,6 +119,34 @@ def test_a_stopped_grid_keeps_its_cells(canvas: Canvas, server: Server):
     assert "4 cells" in server.log()[before:] and "kept" in server.log()[before:]
 
 
+def test_a_run_is_shown_in_its_own_workflow_only(canvas: Canvas, server: Server):
+    build(canvas, new_seed(canvas, 4), steps=10)
+    mine = canvas.call("serialize")
+    canvas.call("queue")
+    canvas.until(f"/^cell 2.4/.test({STATUS})")
+    canvas.call("load", mine | {"id": "00000000-0000-4000-8000-000000000001"})  # the same nodes in another workflow
+    assert canvas.page.evaluate(STATUS) == "4 cells x 10 steps"
+    server.until(lambda: not server.get("/queue")["queue_running"], "the end of the run")
+    assert canvas.page.evaluate(STATUS) == "4 cells x 10 steps"
+    assert canvas.page.evaluate("document.querySelector('.pm-grid-stage').hidden")
+    canvas.call("load", mine)
+    canvas.until("document.querySelector('.pm-grid-stage img[src*=\".png\"]')?.naturalWidth > 0")
+    canvas.until(f"{STATUS} === '4 cells x 10 steps'")
+
+
+def test_a_run_is_followed_after_the_page_is_loaded_again(canvas: Canvas, server: Server):
+    build(canvas, new_seed(canvas, 5), steps=20, max_cells=400)
+    canvas.call("choose", canvas.call("ids", AXES)[0], "steps", 20)
+    mine = canvas.call("serialize")
+    canvas.call("queue")
+    canvas.until(f"/^cell 2.400/.test({STATUS})")
+    canvas.load_again()
+    canvas.call("load", mine)
+    canvas.until(f"/^cell [0-9]+.400: /.test({STATUS})")
+    server.interrupt()
+    canvas.until(f"/^Stopped after [0-9]+ of 400 cells/.test({STATUS})")
+
+
 def test_a_cell_is_picked_in_a_subgraph(canvas: Canvas):
     outer = canvas.call("toSubgraph", [build(canvas, 2)])
     grid = canvas.call("innerId", outer, GRID)

@@ -59,6 +59,14 @@ def test_cells_that_are_missing_are_grey_boxes():
     assert (whole[:64, 50:] == 0.25).all()
 
 
+@pytest.mark.parametrize("max_side", [1000, 60])
+def test_cells_in_bytes_are_drawn_like_cells_from_0_to_1(max_side: int):
+    cells = torch.arange(4 * 30 * 30 * 3).remainder(256).to(torch.uint8).reshape(4, 30, 30, 3)
+    drawn = labelled_grid(list(cells), 2, max_side=max_side)
+    assert torch.equal(drawn, labelled_grid(cells.float() / 255, 2, max_side=max_side))
+    assert drawn.max() <= 1
+
+
 def test_captions_stand_below_their_cells():
     cells = torch.zeros(4, 64, 64, 3)
     layout = layout_of(cells, 2, captions=["0.41", "", "0.5 +- 0.02", "a caption that is far too long for its cell"])

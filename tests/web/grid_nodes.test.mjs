@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { endGrids, finishGrid, growGrid, restoreGrid } from '../../web/grid_nodes.js'
-import { ALL, FILE, cell, cells, find, image, node, pick, send, show, state, status } from './grid_node.mjs'
+import { catchUp, endGrids, finishElsewhere, finishGrid, growGrid, restoreGrid } from '../../web/grid_nodes.js'
+import { noteCached } from '../../web/other_workflows.js'
+import { ALL, FILE, cell, cells, find, image, node, send, show, state, status } from './grid_node.mjs'
+import { app } from './stubs/app.mjs'
 
 test('before a run the node says what it would sample', () => {
   assert.equal(status(), '1 cell x 20 steps')
@@ -16,9 +18,56 @@ test('the grid so far is shown with the cell and the time that is left', () => {
   assert.equal(find('pm-grid-bar').hidden, false)
 })
 
+test('where the cells cannot be counted before a run, the node says how many there were in the last', () => {
+  app.rootGraph.inputs[0].connect(node.inputs[0], node)
+  growGrid(/** @type {any} */ (state({ node: String(node.id) })))
+  assert.equal(status(), 'cell 2/4: a 1 x b 0, about 12 s left')
+  finishGrid(node, { images: [FILE], xy_grid: [finished()] })
+  assert.equal(status(), '? cells; 4 in the last run')
+})
+
 test('events of nodes in other graphs are ignored', () => {
   growGrid({ node: '7:3', .../** @type {any} */ (state()) })
   assert.equal(find('pm-grid-stage').hidden, true)
+})
+
+/** @param {string} id of the workflow that is open */
+const open = (id) => Object.assign(/** @type {any} */ (app.rootGraph), { id })
+const finished = (/** @type {any} */ more = {}) => state({ done: ALL, now: null, running: false, cells, ...more })
+
+test('a run of another workflow is not drawn on a node with the same id, and is shown when its workflow is opened', () => {
+  open('mine')
+  send(state({ workflow: 'other' }))
+  assert.equal(find('pm-grid-stage').hidden, true)
+  assert.equal(node.properties, undefined)
+  open('other')
+  catchUp()
+  assert.equal(status(), 'cell 2/4: a 1 x b 0, about 12 s left')
+  assert.equal(node.properties.xy_grid.workflow, undefined, 'a copy of the workflow has another id')
+})
+
+test('a run that finished while another workflow was open shows its grid later', () => {
+  open('mine')
+  send(state({ workflow: 'other' }))
+  const output = { images: [{ ...FILE, filename: 'PM.XY_00001_.png' }], xy_grid: [finished({ workflow: 'other' })] }
+  finishGrid(node, output)
+  finishElsewhere({ node: String(node.id), output })
+  endGrids()
+  assert.equal(find('pm-grid-stage').hidden, true)
+  open('other')
+  catchUp()
+  assert.match(image().attributes.src, /00001_.png/)
+  assert.equal(find('pm-grid-bar').hidden, true)
+})
+
+test('the cached output of another workflow counts for this one', (t) => {
+  t.after(() => noteCached({ nodes: [] }))
+  open('mine')
+  noteCached({ nodes: [String(node.id)] })
+  const output = { images: [FILE], xy_grid: [finished({ workflow: 'copied from' })] }
+  finishGrid(node, output)
+  finishElsewhere({ node: String(node.id), output })
+  assert.match(image().attributes.src, /PM.XY_1.jpg/)
 })
 
 test('between two cells the node does not say that it stopped', () => {
@@ -43,6 +92,13 @@ test('the finished picture takes the place of the last one; the page draws none 
   assert.equal(node.imgs, undefined)
   assert.equal(node.hideOutputImages, true)
   assert.equal(output.images, undefined, 'an old page would draw it')
+  assert.equal(status(), '1 cell x 20 steps')
+})
+
+test('an output that takes much memory is said, until the workflow is opened again', () => {
+  finishGrid(node, { images: [FILE], xy_grid: [finished({ memory: '4.7 GiB' })] })
+  assert.equal(status(), '1 cell x 20 steps; the output cells takes 4.7 GiB of memory')
+  restoreGrid(node)
   assert.equal(status(), '1 cell x 20 steps')
 })
 

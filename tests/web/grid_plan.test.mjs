@@ -55,17 +55,46 @@ test('the plan multiplies the axes, and says when there are more cells than allo
   assert.equal(planText(grid), '9 cells', 'the steps differ from cell to cell')
 })
 
-test('an axis of another pack, or from outside a subgraph, is not counted', () => {
+test('an axis that cannot be counted on the page is a question mark', () => {
   const graph = new FakeGraph()
   const grid = graph.add(make('PM XY Grid', { steps: 20, max_cells: 400 }, ['X', 'Y']))
-  graph.inputs[0].connect(grid.inputs[0], grid)
-  assert.equal(planText(grid), '')
+  const files = graph.add(make('XY: PM LoRA Files', { files: 'epoch-*', limit: 0 }))
+  const seeds = graph.add(make('XY: PM Sampling', { axis: 'seed +', values: '0 1 2' }, ['axis']))
+  files.connect(0, grid, 0)
+  assert.equal(planText(grid), '? cells, 20 steps each')
+  seeds.connect(0, grid, 1)
+  assert.equal(planText(grid), '? x 3 cells, 20 steps each')
+  files.connect(0, grid, 1)
+  assert.equal(planText(grid), '? x ? cells, 20 steps each')
+  seeds.connect(0, grid, 0)
+  assert.equal(planText(grid), '3 x ? cells, 20 steps each')
+  grid.widgets[1].value = 2
+  assert.equal(planText(grid), '3 x ? cells: more than max_cells (2) allows')
+})
+
+test('steps are said only where no axis may change them', () => {
+  const graph = new FakeGraph()
+  const grid = graph.add(make('PM XY Grid', { steps: 20, max_cells: 400 }, ['X', 'Y', 'steps']))
+  graph.add(make('XY Input: Steps', { batch_count: 3 })).connect(0, grid, 0)
+  assert.equal(planText(grid), '3 cells')
+  graph.inputs[0].connect(grid.inputs[0], grid) // from outside a subgraph: it may be steps
+  assert.equal(planText(grid), '? cells')
+  const seeds = graph.add(make('XY: PM Sampling', { axis: 'seed +', values: '0 1 2' }, ['axis']))
+  seeds.connect(0, grid, 0)
+  assert.equal(planText(grid), '3 cells x 20 steps')
+  seeds.inputs[0].widget = { name: 'axis' }
+  graph.inputs[1].connect(seeds.inputs[0], seeds)
+  assert.equal(planText(grid), '? cells')
 })
 
 test('a search says its budget', () => {
   const graph = new FakeGraph()
-  const search = graph.add(make('PM LoRA Find Strengths', { steps: 20, budget: 40 }, []))
+  const search = graph.add(make('PM LoRA Find Strengths', { steps: 20, budget: 40 }, ['budget', 'steps']))
   assert.equal(planText(search), '40 pictures x 20 steps')
+  graph.inputs[0].connect(search.inputs[0], search)
+  assert.equal(planText(search), '? pictures, 20 steps each')
+  graph.inputs[1].connect(search.inputs[1], search)
+  assert.equal(planText(search), '? pictures')
 })
 
 test('a node that is being moved into a subgraph, and is in no graph meanwhile, is not counted', () => {

@@ -37,10 +37,10 @@ function choose(node, name, value) {
   chosen.callback(value)
 }
 
-test('the hint is that of the chosen parameter, on both canvases', () => {
+test('the hint is that of the chosen parameter', () => {
   const node = nodeWith('density')
   const text = widget(node, 'x_values')
-  assert.deepEqual([text.element.placeholder, text.options.placeholder], ['0.3, 0.8', '0.3, 0.8'])
+  assert.equal(text.element.placeholder, '0.3, 0.8')
   choose(node, 'x_parameter', 'mode')
   assert.equal(text.element.placeholder, 'ties, concat')
   widget(node, 'x_parameter').value = 'none' // as a loaded workflow does, without a callback
