@@ -82,9 +82,10 @@ def _strength(results: Results) -> Iterator[str]:
     if len(known) > 1:
         values = ", ".join(f"{strength:g}: {percent(one.both.mean)}" for strength, one in known.items())
         best = max(known, key=lambda strength: known[strength].both.mean)
+        damage = ", ".join(f"{strength:g}: {percent(one.known)}" for strength, one in known.items())
         yield (
-            f"**Strength first**: over the strength of both LoRAs, `{SUM}` shows both in {values}. Best is {best:g}, "
-            f"where the known pairs are right in {percent(known[best].known)} (at 1: {percent(known[1.0].known)})."
+            f"**Strength first**: over the strength of both LoRAs, `{SUM}` shows both in {values}. Best is {best:g}; the "
+            f"known pairs are right in {damage}."
         )
 
 
