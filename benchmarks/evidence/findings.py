@@ -84,8 +84,8 @@ def _strength(results: Results) -> Iterator[str]:
         best = max(known, key=lambda strength: known[strength].both.mean)
         damage = ", ".join(f"{strength:g}: {percent(one.known)}" for strength, one in known.items())
         yield (
-            f"**Strength first**: over the strength of both LoRAs, `{SUM}` shows both in {values}. Best is {best:g}; the "
-            f"known pairs are right in {damage}."
+            f"**Strength first**: over the strength of both LoRAs, `{SUM}` shows both in {values}. Best is {best:g}; "
+            f"the known pairs are right in {damage}."
         )
 
 

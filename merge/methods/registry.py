@@ -70,7 +70,8 @@ METHODS: tuple[Method, ...] = (
         reference="https://arxiv.org/abs/2306.01708",
         kernel=Elementwise(disjoint_mean, prune_magnitude),
         uses_density=True,
-        on_factors="Keeps the largest values; where LoRAs disagree on a sign the majority decides. A mean, not a sum.",
+        on_factors="Keeps the largest values; where LoRAs disagree on a sign the majority decides. A mean, not a sum. "
+        "Keeps less of each LoRA than ties_svd of PM Merge LoRA SVD.",
         on_deltas="Keeps the largest changes; where LoRAs disagree on a sign the majority decides. A mean, not a sum: "
         "for LoRAs that fight each other.",
     ),
@@ -82,7 +83,8 @@ METHODS: tuple[Method, ...] = (
         is_sum=True,
         uses_density=True,
         uses_seed=True,
-        on_factors="Drops values at random, scales the rest up and adds, as PEFT does.",
+        on_factors="Drops values at random, scales the rest up and adds, as PEFT does. Keeps less of each LoRA than "
+        "dare_linear_svd.",
         on_deltas="Drops changes at random, scales the rest up and adds. Truncation to a low rank removes much of "
         "that again: use densities of 0.5 and above.",
     ),
@@ -93,7 +95,8 @@ METHODS: tuple[Method, ...] = (
         kernel=Elementwise(disjoint_mean, dropout_rescale),
         uses_density=True,
         uses_seed=True,
-        on_factors="Drops values at random as dare_linear does, then elects signs as ties does.",
+        on_factors="Drops values at random as dare_linear does, then elects signs as ties does. Keeps less of each "
+        "LoRA than dare_ties_svd.",
         on_deltas="Drops changes at random as dare_linear_svd does, then elects signs as ties_svd does.",
     ),
     Method(
@@ -103,7 +106,8 @@ METHODS: tuple[Method, ...] = (
         kernel=Elementwise(weighted_sum, prune_magnitude),
         is_sum=True,
         uses_density=True,
-        on_factors="Keeps only the largest values of each LoRA and adds.",
+        on_factors="Keeps only the largest values of each LoRA and adds. Keeps less of each LoRA than "
+        "magnitude_prune_svd.",
         on_deltas="Keeps only the largest changes of each LoRA and adds: its main effect stays, faint side effects go.",
     ),
     Method(
