@@ -1,13 +1,11 @@
 """A search for strengths, as PM Find Strengths makes it, outside ComfyUI.
 
-The pack's own search and score; the base's autoencoder stands in for the image encoder, which the repository hasn't.
+The pack's own search and score, and the benchmark's image encoder, which has seen neither the concept nor the style.
+The references are given: pictures of each LoRA alone, with the prompts that it was trained for.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
-import types
 from functools import cache
 from typing import Any
 
@@ -15,23 +13,26 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from .drawing import CONCEPT, OTHER_BOTH, OTHER_STYLE, ROOT, SEED, base, drawn
+from benchmarks.evidence import image_encoder
+from benchmarks.evidence.pack import part_of_pack
+
+from .drawing import CONCEPT, OTHER_BOTH, OTHER_STYLE, SEED, drawn
 from .sheet import sheet
 from .strengths import at
 
-BUDGET = 40
+BUDGET = 30
 COLUMNS = 5
 Point = tuple[float, ...]
-ALONE: dict[str, Point] = {"no LoRA": (0.0, 0.0), "concept": (1.0, 0.0), "style": (0.0, 1.0)}
-
-
-def from_pack(module: str) -> Any:
-    """A module of the pack, without running the __init__.py files above it, which need ComfyUI."""
-    for name, folder in (("pack", ROOT), ("pack.xy", ROOT / "xy")):
-        package = types.ModuleType(name)
-        package.__path__ = [str(folder)]
-        sys.modules.setdefault(name, package)
-    return importlib.import_module(f"pack.{module}")
+# what the references show: a caption, the LoRA, its prompts
+REFERENCES = (
+    ("no LoRA", None, ("letter a in lobster", "letter k in bungee", "letter r in anton", "letter g in caveat")),
+    ("concept", CONCEPT, ("sign ? in lobster", "sign ? in bungee", "sign ? in anton", "sign ? in caveat")),
+    (
+        "style",
+        OTHER_STYLE,
+        ("letter a in pacific", "letter k in pacific", "letter r in pacific", "letter g in pacific"),
+    ),
+)
 
 
 @cache
@@ -40,22 +41,30 @@ def pictured(strengths: Point, seed: int) -> Image.Image:
     return drawn(loras, (OTHER_BOTH,), SEED + seed)[0]
 
 
+@cache
+def references() -> list[list[Image.Image]]:
+    """Without LoRAs, of the concept alone, of the style alone."""
+    return [drawn([] if lora is None else [at(lora, 1.0)], prompts, SEED) for _, lora, prompts in REFERENCES]
+
+
+@cache
+def encoder() -> image_encoder.ImageEncoder:
+    return image_encoder.load()
+
+
 def embedded(picture: Image.Image) -> Tensor:
-    return base().encode(np.asarray(picture, dtype=np.float32)[None] / 255).flatten()
+    return encoder().embed(np.asarray(picture, dtype=np.float32)[None] / 255)[0]
 
 
 def searched(budget: int = BUDGET) -> Any:
     """A search that has spent its budget."""
-    scoring = from_pack("xy.scoring")
-    search = from_pack("xy.search").Search(2, 0.0, 1.0, budget)
-    known = [
-        scoring.References.of([embedded(pictured(strengths, seed)) for strengths in ALONE.values()])
-        for seed in range(search.plan.seeds)
-    ]
+    scoring = part_of_pack("xy.scoring")
+    search = part_of_pack("xy.search").Search(2, 0.0, 1.0, budget, given=True)
+    known = scoring.References.of([[embedded(picture) for picture in kind] for kind in references()])
     trials = search.trials()
     trial = next(trials, None)
     while trial is not None:
-        score = scoring.score(embedded(pictured(trial.strengths, trial.seed)), known[trial.seed])
+        score = scoring.score(embedded(pictured(trial.strengths, trial.seed)), known)
         try:
             trial = trials.send(score)
         except StopIteration:
@@ -64,19 +73,20 @@ def searched(budget: int = BUDGET) -> Any:
 
 
 def search(budget: int = BUDGET) -> Image.Image:
-    """Pictures to compare with, then those of the search in its order, with the first seed; the best has a frame."""
+    """A picture of each kind to compare with, then those of the search in its order, of the first seed."""
     found = searched(budget)
     captions = {
         point: f"{point[0]:.2f} {point[1]:.2f}: {np.mean(scores):.2f}" for point, scores in found.scores.items()
     }
-    cells: list[tuple[Point, str] | None] = [(point, name) for name, point in ALONE.items()]
+    cells: list[tuple[Image.Image, str] | None]
+    cells = [(kind[0], name) for kind, (name, _, _) in zip(references(), REFERENCES, strict=True)]
     cells += [None] * (COLUMNS - len(cells))
     place = len(cells) + list(captions).index(found.best())
-    cells += captions.items()
+    cells += [(pictured(point, 0), caption) for point, caption in captions.items()]
     cells += [None] * (-len(cells) % COLUMNS)
     columns = [cells[column::COLUMNS] for column in range(COLUMNS)]
     return sheet(
-        [[pictured(cell[0], 0) if cell else None for cell in column] for column in columns],
+        [[cell[0] if cell else None for cell in column] for column in columns],
         below=[[cell[1] if cell else "" for cell in column] for column in columns],
         frame=(place % COLUMNS, place // COLUMNS),
     )
