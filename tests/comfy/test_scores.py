@@ -18,6 +18,7 @@ from lora_pack.tools.workflows import CLIP, MODEL, VAE, Node, checkpoint, node
 LINE = re.compile(r"(\d+),(\d+): (.+): score (-?\d\.\d{3})(?: \+- (\d\.\d{3}))?")
 POINT = re.compile(r"a (\d\.\d+), b (\d\.\d+): score (-?\d\.\d{3})(?: \((\d) seeds\))?")
 BEST = re.compile(r"best: a (\d\.\d+), b (\d\.\d+): score (-?\d\.\d{3})(?: \+- (\d\.\d{3}))?")
+SAMPLED = "The LoRAs were compared with pictures of the plot's own prompt."
 
 
 def encoder(kind: str = "pixels") -> dict[str, Node]:
@@ -58,7 +59,8 @@ def test_a_grid_scores_its_cells_and_gives_the_lora_of_the_best(server: Server):
     references = found[0, 0], found[2, 0], found[0, 2]
     lines = report(outputs)
     scores: dict[tuple[int, int], float] = {}
-    for line in lines[:-1]:
+    assert lines[-2].startswith(SAMPLED)
+    for line in lines[:-2]:
         column, row, labels, number, doubt = LINE.fullmatch(line).groups()  # type: ignore[union-attr]
         assert labels.count(" | ") == 1 and doubt is None
         place = int(column) - 1, int(row) - 1
@@ -83,7 +85,7 @@ def test_scores_and_a_frame_stand_in_the_picture(server: Server):
     assert pixels(with_scores).shape[1] == pixels(without).shape[1]
 
 
-def test_seeds_give_scores_a_doubt_and_each_seed_its_own_references(server: Server):
+def test_seeds_give_scores_a_doubt_and_their_references_are_averaged(server: Server):
     prompt = {
         "xy": strengths(steps=3),
         "seeds": sampling("seed +", "0, 1, 2"),
@@ -94,14 +96,12 @@ def test_seeds_give_scores_a_doubt_and_each_seed_its_own_references(server: Serv
     lines = [LINE.fullmatch(line) for line in report(outputs)]
     parsed = {(int(line[1]) - 1, int(line[2]) - 1): (float(line[4]), float(line[5])) for line in lines if line}
     assert len(parsed) == 9
+    none, first = ([embedding(merged_picture_of(server, row, a, 0.0)) for row in range(3)] for a in (0.0, 1.0))
+    second = [embedding(found[0, row]) for row in range(3)]
     for column in range(3):
         assert len({parsed[column, row] for row in range(3)}) == 1  # one merge, one score
-        own = []
-        for row in range(3):
-            none = merged_picture_of(server, row, 0.0, 0.0)
-            alone = merged_picture_of(server, row, 1.0, 0.0), found[0, row]
-            own.append(expected(found[column, row], none, *alone))
-        assert parsed[column, 0][0] == pytest.approx(np.mean(own), abs=3e-3)
+        scores = [oracle.score(embedding(found[column, row]), none, [first, second]) for row in range(3)]
+        assert parsed[column, 0][0] == pytest.approx(np.mean(scores), abs=3e-3)
     assert report(outputs)[-1] == "no difference" or report(outputs)[-1].startswith("best: ")
 
 
@@ -165,11 +165,18 @@ def test_given_references_are_used_in_their_order(server: Server):
     nodes["first"] = node("ImageBatch", image1=["none", 0], image2=["a", 0])
     nodes["references"] = node("ImageBatch", image1=["first", 0], image2=["b", 0])
     sampled = report(server.run(nodes))
+    sampled = [line for line in sampled if not line.startswith(SAMPLED)]
     nodes["grid"]["inputs"]["references"] = ["references", 0]
     assert report(server.run(nodes)) == sampled
     nodes["references"]["inputs"] = {"image1": ["b", 0], "image2": ["first", 0]}
     assert report(server.run(nodes)) != sampled
-    nodes["grid"]["inputs"]["references"] = ["first", 0]
+    # two of each: none none, a a, b b
+    for name in ("none", "a", "b"):
+        nodes[f"two {name}"] = node("ImageBatch", image1=[name, 0], image2=[name, 0])
+    nodes["first"]["inputs"] = {"image1": ["two none", 0], "image2": ["two a", 0]}
+    nodes["references"]["inputs"] = {"image1": ["first", 0], "image2": ["two b", 0]}
+    assert report(server.run(nodes)) == sampled
+    nodes["grid"]["inputs"]["references"] = ["two a", 0]
     with pytest.raises(NodeError, match="references has 2 pictures; this plot needs 3.*in this order: a, b"):
         server.run(nodes)
 
@@ -193,7 +200,7 @@ def test_the_inputs_and_outputs_of_the_search_never_change(server: Server):
     own = ["clip_vision", "budget", "min_strength", "max_strength"]
     merging = ["mode", "density", "svd_rank", "svd_conv_rank", "device", "dtype"]
     assert info["input_order"]["required"] == [*sampling_inputs, *own, *merging]
-    sockets = ["clip", "positive_cond", "negative_cond", "lora_stack", "options", "lora1"]
+    sockets = ["clip", "positive_cond", "negative_cond", "lora_stack", "options", "references", "lora1"]
     assert info["input_order"]["optional"] == [*sockets, "merge_seed", "strength_rule", "weights"]
     inputs = info["input"]["required"] | info["input"]["optional"]
     defaults = {"budget": 40, "min_strength": 0.0, "max_strength": 1.0, "mode": "concat", "density": 0.6}
@@ -239,7 +246,8 @@ def test_the_found_strengths_give_the_picture_the_report_and_the_merged_lora(ser
     prompt["save"] = node("PM LoRA Save", lora=["find", 0], file_name="found", extension="safetensors")
     outputs = server.run(prompt)
     lines = outputs["find"]["text"][0].splitlines()
-    points = [POINT.fullmatch(line) for line in lines[:-1]]
+    assert lines[-2].startswith(SAMPLED)
+    points = [POINT.fullmatch(line) for line in lines[:-2]]
     assert all(points) and lines[0].startswith("a 1.00, b 1.00: score ")
     a, b, score = BEST.fullmatch(lines[-1]).groups()[:3]  # type: ignore[union-attr]
     same = [point for point in points if point and point.groups()[:2] == (a, b)]
