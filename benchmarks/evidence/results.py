@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,17 @@ class Results:
 
     def of(self, stratum: str, half: str | None = None, setting: str | None = None) -> dict[str, Evaluation]:
         """The evaluations of a stratum by case."""
-        return {
-            one.case: one
-            for one in self.evaluations
-            if one.stratum == stratum and half in (None, one.half) and setting in (None, one.setting)
-        }
+        settings = self._by_setting.get(stratum, {})
+        found = settings.values() if setting is None else [settings.get(setting, [])]
+        return {one.case: one for several in found for one in several if half in (None, one.half)}
+
+    @cached_property
+    def _by_setting(self) -> dict[str, dict[str, list[Evaluation]]]:
+        """By stratum and setting: a page asks thousands of times."""
+        found: dict[str, dict[str, list[Evaluation]]] = {}
+        for one in self.evaluations:
+            found.setdefault(one.stratum, {}).setdefault(one.setting, []).append(one)
+        return found
 
     def settings(self, stratum: str, half: str) -> list[str]:
         return list(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DRAWS = 4000
+DRAWS = 2000
 LEVEL = 0.95
 FEWEST = 5  # pairs: of fewer, the bootstrap says too little about new ones
 
