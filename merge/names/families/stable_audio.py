@@ -50,6 +50,8 @@ transformer.layers.{b}. = transformer_blocks.{b}.
 transformer.global_cond_embedder.[0|2] = global_cond_embedder.[0|2]
 transformer.memory_tokens!
 padding_embedding!
+transformer.layers.{b}. = layers.{b}.
+    to_local_embed.[0|2] <
 """
 
 STABLE_AUDIO = Architecture(
