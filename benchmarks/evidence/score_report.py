@@ -17,7 +17,10 @@ Interval = Sequence[float]  # mean, low, high
 def score_sections(results: Results) -> list[str]:
     scores, searches = results.about.get("scores"), results.about.get("searches")
     blocks = ["## Does the score agree with the judges?", TEXT["score"].strip().format(cells=PLOT)]
-    blocks += [_verdict(scores), _references(scores), TEXT["formulas"].strip(), _formulas(scores)] if scores else []
+    if scores:
+        blocks += [_verdict(scores), _references(scores), TEXT["formulas"].strip(), _formulas(scores)]
+    else:
+        blocks.append("This run didn't reach it.")
     blocks += ["## Finding strengths with as many pictures", TEXT["search"].strip().format(low=LOW, high=HIGH)]
     return [*blocks, _searches(searches or {})]
 
