@@ -29,6 +29,7 @@ from .validation import validate
 
 STATE = ROOT / ".evidence"
 SECONDS_BETWEEN_LINES = 30
+MINUTES, MINUTES_QUICK = 56, 4.5  # of work; judging the score and writing the page take what is left to 60 and 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="five minutes: shows that everything works; too small to compare modes")
-    add("--minutes", type=float, help="stop after this time, with what is done by then (default: 60, 5 with --quick)")
+    add("--minutes", type=float, help="stop after this time and report what is done by then (56; 4.5 with --quick)")
     add("--method", metavar="NAME", help="only this mode or method, beside the exact sum")
     add("--train-base", action="store_true", help="make the shipped base again first, which takes about an hour more")
     add("--processes", type=int, default=min(2, os.cpu_count() or 1), help="processes of one thread")
@@ -98,7 +99,7 @@ def _run(study: Study, options: argparse.Namespace) -> int:
     started = time.time()
     if not options.report:
         clear_claims(study.folder)
-        deadline = started + 60 * (options.minutes or (5 if options.quick else 60))
+        deadline = started + 60 * (options.minutes or (MINUTES_QUICK if options.quick else MINUTES))
         try:
             code = _watch(study, options, deadline)
         finally:
