@@ -7,6 +7,7 @@ from typing import Any
 
 from .results import Results
 from .scores import PACKS
+from .statistics import FEWEST
 from .strengths import GIVEN, GRID, HIGH, LOW, SEARCH, SEARCHES, SEEDS_GRID
 from .text import TEXT, percent, points, table
 from .validation import PLOT, SEEDS
@@ -26,7 +27,9 @@ def score_sections(results: Results) -> list[str]:
 
 
 def _verdict(scores: Mapping[str, Any]) -> str:
-    """Which references the score needs to be of use, in a sentence."""
+    """Which references the score needs to be of use, in a sentence; none of fewer than FEWEST pairs."""
+    if min(row[str(SEEDS[-1])]["gain"][3] for row in scores["references"].values()) < FEWEST:
+        return f"These are fewer than {FEWEST} pairs, too few for a verdict."
     useful = [kind for kind, row in scores["references"].items() if row[str(SEEDS[-1])]["gain"][1] > 0]
     useless = [kind for kind in scores["references"] if kind not in useful]
     if not useful:

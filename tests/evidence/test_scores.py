@@ -120,5 +120,8 @@ def test_the_page_says_which_references_are_of_use_and_what_was_not_reached():
     assert f"at random with these references: {OWN_PROMPTS}.**" in text
     assert "0.50 (0.40 to 0.60)" in text and "**+10 (+5 to +15)**" in text and "no difference (-5 to +15)" in text
     assert text.count("This run didn't reach it.") == 1
+    for kind in KINDS:
+        kinds[kind] = row | {key: picks | {"gain": [0.1, 0.05, 0.15, 2]} for key in useful}
+    assert "too few for a verdict" in "\n".join(score_report.score_sections(Results({"scores": about}, ())))
     nothing = "\n".join(score_report.score_sections(Results({}, ())))
     assert nothing.count("This run didn't reach it.") == 2
