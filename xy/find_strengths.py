@@ -25,9 +25,9 @@ from .embeddings import embedder
 from .grid import first_latent
 from .grid_inputs import grid_inputs, references_input
 from .grid_run import Inputs
-from .grid_scores import check_given
 from .live_grid import PageNode
 from .merge_inputs import connected_loras, lora_stack_input, merge_inputs
+from .references import check_given
 from .sampling import Sampling
 from .search import Search
 from .search_view import SearchView

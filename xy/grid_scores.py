@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ..merge.errors import LoraError
 from .grid_axis import GridAxis
 from .pick import Place, text_of
-from .references import PlotReferences
+from .references import PlotReferences, check_given
 from .sampling import Sampling
 from .scoring import Embed, References, no_difference_between, no_effect, score
 from .verdict import Verdict, judge
@@ -71,17 +70,6 @@ def why_unscored(references: PlotReferences, given: Sequence[Tensor] | None) -> 
     if given is not None:
         check_given(len(given), references.names, "this plot", "Or disconnect it, and the grid samples them.")
     return None
-
-
-def check_given(pictures: int, loras: Sequence[str], of: str, otherwise: str) -> None:
-    """Raises LoraError unless there are as many references without LoRAs as of each LoRA alone."""
-    wanted = len(loras) + 1
-    if pictures < wanted or pictures % wanted:
-        raise LoraError(
-            f"references has {pictures} picture{'s' * (pictures != 1)}; {of} needs {wanted}, or {wanted} times as many "
-            f"as you have of each: first without LoRAs, then of each LoRA alone, in this order: {', '.join(loras)}. "
-            f"{otherwise}"
-        )
 
 
 def score_grid(

@@ -13,7 +13,7 @@ from .grid_axis import GridAxis
 from .grid_run import Inputs, in_floats, sample_cells
 from .grid_scores import GridScores, score_grid, settings_of, why_unscored
 from .pick import Place
-from .references import PlotReferences, references_of
+from .references import PlotReferences, references_of, split_given
 from .sampling import Sampling
 from .scoring import SAMPLED_REFERENCES, Embed
 
@@ -60,10 +60,7 @@ class GridScoring:
     def _references(self, inputs: Inputs) -> dict[Place, Tensor]:
         wanted = self.references
         if self.given is not None:
-            each = len(self.given) // (len(wanted.loras) + 1)
-            return {
-                (column, row): self.given[column * each : (column + 1) * each, :, :, :3].cpu()
-                for column, row in wanted.cells
-            }
+            kinds = split_given(self.given, len(wanted.loras))
+            return {(column, row): kinds[column] for column, row in wanted.cells}
         sampled = sample_cells(inputs, wanted.x, wanted.y, wanted.cells, told="PM XY Grid, to compare with")
         return {place: in_floats(picture[None]) for place, picture in sampled}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from ..merge.errors import LoraError
 from .capsule import Capsule, merges_of
 from .cell import strength_name
 from .grid_axis import GridAxis
@@ -78,6 +81,22 @@ def references_of(x: GridAxis, y: GridAxis, plan: dict[Place, Sampling]) -> Plot
         {place: tuple(shown.index(key) for key in keys if key in shown) for place, keys in in_cell.items()},
         tuple(dict.fromkeys(plan.values())),
     )
+
+
+def check_given(pictures: int, loras: Sequence[str], of: str, otherwise: str) -> None:
+    """Raises LoraError unless there are as many references without LoRAs as of each LoRA alone."""
+    wanted = len(loras) + 1
+    if pictures < wanted or pictures % wanted:
+        raise LoraError(
+            f"references has {pictures} picture{'s' * (pictures != 1)}; {of} needs {wanted}, or {wanted} times as many "
+            f"as you have of each: first without LoRAs, then of each LoRA alone, in this order: {', '.join(loras)}. "
+            f"{otherwise}"
+        )
+
+
+def split_given(pictures: Tensor, loras: int) -> list[Tensor]:
+    """Given references (pictures, height, width, channels): those without LoRAs, then those of each LoRA alone."""
+    return list(pictures[:, :, :, :3].cpu().split(len(pictures) // (loras + 1)))
 
 
 def _largest(strengths: Collection[float]) -> float:

@@ -9,7 +9,7 @@ that was stopped goes on from its kept pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,6 +107,17 @@ class Search:
                 yield from self._try(point, seed)
             left -= self.plan.seeds
             radius = max(LAST_RADIUS, radius * SHRINK)
+
+    def run(self, score: Callable[[Trial], float]) -> None:
+        """Ask for the score of one trial after the other until the budget is spent."""
+        trials = self.trials()
+        trial = next(trials, None)
+        while trial is not None:
+            found = score(trial)
+            try:
+                trial = trials.send(found)
+            except StopIteration:
+                return
 
     def best(self) -> Point | None:
         """The point with the highest mean score among those seen with the most seeds; None before the first score."""

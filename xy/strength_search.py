@@ -16,10 +16,10 @@ from .cell import strength_name
 from .grid_axis import GridAxis
 from .grid_run import Encoder, Inputs, in_floats, sample_cells
 from .progress import GridProgress
-from .references import PlottedLora
+from .references import PlottedLora, split_given
 from .sampling import Sampling
 from .scoring import SAMPLED_REFERENCES, Embed, References, no_difference_between, no_effect, score
-from .search import Point, Search
+from .search import Point, Search, Trial
 from .sweep import Sweep
 from .verdict import Verdict
 
@@ -102,9 +102,8 @@ class StrengthSearch:
 
     def _run(self, progress: GridProgress) -> None:
         known = self._references(progress)
-        trials = self.search.trials()
-        trial = next(trials, None)
-        while trial is not None:
+
+        def scored(trial: Trial) -> float:
             capsule = Capsule(self.sweep, self.settings(trial.strengths), self._text(trial.strengths), 0)
             picture = self._sample(capsule, trial.seed, progress, self._text(trial.strengths))
             found = score(self.embed(in_floats(picture[None])), known)
@@ -112,21 +111,18 @@ class StrengthSearch:
                 self.pictures[trial.strengths] = in_floats(picture[None])
                 self.places[trial.strengths] = self.seen - 1
             self.show(picture, f"{' / '.join(_short(trial.strengths))}: {found:.3f}")
-            try:
-                trial = trials.send(found)
-            except StopIteration:
-                trial = None
+            return found
+
+        self.search.run(scored)
 
     def _references(self, progress: GridProgress) -> References:
         """What is given, or the average of all seeds."""
-        known = self._usable(self._sampled(progress) if self.given is None else self._given(self.given))
+        known = self._usable(self._sampled(progress) if self.given is None else self._embedded(self.given))
         self.remarks += [no_difference_between(self.names[a], self.names[b]) for a, b in known.alike()]
         return known
 
-    def _given(self, pictures: Tensor) -> list[list[Tensor]]:
-        embeddings = [self.embed(picture[None, :, :, :3].cpu()) for picture in pictures]
-        each = len(pictures) // (len(self.names) + 1)
-        return [embeddings[first : first + each] for first in range(0, len(embeddings), each)]
+    def _embedded(self, given: Tensor) -> list[list[Tensor]]:
+        return [[self.embed(one[None]) for one in kind] for kind in split_given(given, len(self.names))]
 
     def _sampled(self, progress: GridProgress) -> list[list[Tensor]]:
         loras = [PlottedLora(self.sweep, number, self.search.high) for number in range(1, len(self.names) + 1)]

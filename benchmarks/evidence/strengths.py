@@ -141,14 +141,7 @@ def _rows(searches: Sequence[Any]) -> dict[str, dict[str, Any]]:
 def _search(pictures: Pictures, budget: int) -> Point:
     search = search_of.Search(len(pictures.files), LOW, HIGH, budget, given=pictures.given is not None)
     known = pictures.references(search.plan.seeds)
-    trials = search.trials()
-    trial = next(trials, None)
-    while trial is not None:
-        found = scoring.score(pictures.embed(trial.strengths, trial.seed), known)
-        try:
-            trial = trials.send(found)
-        except StopIteration:
-            break
+    search.run(lambda trial: scoring.score(pictures.embed(trial.strengths, trial.seed), known))
     return search.best()
 
 

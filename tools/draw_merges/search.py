@@ -61,14 +61,7 @@ def searched(budget: int = BUDGET) -> Any:
     scoring = part_of_pack("xy.scoring")
     search = part_of_pack("xy.search").Search(2, 0.0, 1.0, budget, given=True)
     known = scoring.References.of([[embedded(picture) for picture in kind] for kind in references()])
-    trials = search.trials()
-    trial = next(trials, None)
-    while trial is not None:
-        score = scoring.score(embedded(pictured(trial.strengths, trial.seed)), known)
-        try:
-            trial = trials.send(score)
-        except StopIteration:
-            trial = None
+    search.run(lambda trial: scoring.score(embedded(pictured(trial.strengths, trial.seed)), known))
     return search
 
 
