@@ -19,10 +19,9 @@ from torch.nn import functional
 from .base import FOLDER
 from .base_data import background_pairs
 from .glyphs import PAIRS, render
-from .judges import BATCH, as_seen, augmented
+from .judges import BATCH, FEATURES, as_seen, augmented, convolutions
 
 FILE = FOLDER / "image_encoder.safetensors"
-LAYERS = ((32, 5, 2), (64, 3, 1), (128, 3, 1))  # channels, kernel, stride
 LENGTH = 256  # of an embedding
 SHARPNESS = 16.0  # of the softmax over cosines
 STEPS = 8000
@@ -33,13 +32,7 @@ class ImageEncoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers: list[nn.Module] = []
-        before = 1
-        for width, kernel, stride in LAYERS:
-            layers += [nn.Conv2d(before, width, kernel, stride, padding=kernel // 2, bias=False)]
-            layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-            before = width
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(LENGTH))
+        self.layers = nn.Sequential(*convolutions(), nn.Flatten(), nn.Linear(FEATURES, LENGTH))
 
     def forward(self, pictures: Tensor) -> Tensor:
         return functional.normalize(self.layers(pictures), dim=1)
@@ -58,7 +51,6 @@ def train(pairs: list[tuple[str, str]], steps: int = STEPS, report: bool = True)
     names = [sorted({pair[part] for pair in pairs}) for part in (0, 1)]
     numbers = torch.tensor([[names[part].index(pair[part]) for part in (0, 1)] for pair in pairs])
     encoder = ImageEncoder()
-    encoder(images[:1].expand(2, -1, -1, -1))  # sizes the last layer
     words = nn.ParameterList([nn.Parameter(torch.randn(len(of), LENGTH) / LENGTH**0.5) for of in names])
     trained = [*encoder.parameters(), *words.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=2e-3, weight_decay=1e-2)

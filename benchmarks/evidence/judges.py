@@ -24,6 +24,18 @@ SIDE = 48  # what a judge sees: pictures are scaled down to this many pixels
 HELD_OUT = 0.15
 BATCH = 64
 LAYERS = ((32, 5, 2), (64, 3, 1), (128, 3, 1))  # channels, kernel, stride
+FEATURES = LAYERS[-1][0] * (SIDE // 16) ** 2  # of the convolutions: a stride and three poolings
+
+
+def convolutions() -> list[nn.Module]:
+    """(N, 1, SIDE, SIDE) to FEATURES values, not yet flat."""
+    layers: list[nn.Module] = []
+    before = 1
+    for width, kernel, stride in LAYERS:
+        layers.append(nn.Conv2d(before, width, kernel, stride, padding=kernel // 2, bias=False))
+        layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+        before = width
+    return layers
 
 
 class Judge(nn.Module):
@@ -31,15 +43,8 @@ class Judge(nn.Module):
 
     def __init__(self, classes: int):
         super().__init__()
-        layers: list[nn.Module] = []
-        before = 1
-        for width, kernel, stride in LAYERS:
-            layers.append(nn.Conv2d(before, width, kernel, stride, padding=kernel // 2, bias=False))
-            layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-            before = width
-        pixels = (SIDE // 16) ** 2  # a stride and three poolings
-        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2))
-        self.head = nn.Linear(before * pixels, classes)
+        self.features = nn.Sequential(*convolutions(), nn.Flatten(), nn.Dropout(0.2))
+        self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.head(self.features(pictures))

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from . import glyphs
-from .cases import ALONE, Case, alone
+from .cases import PICTURES, Case, Input, alone
 from .evaluate import read_sheet
 from .loras import pictures_of
 from .pack import part_of_pack
@@ -29,14 +29,22 @@ KINDS = (SAME_NOISE, THREE_NOISES, OWN_PROMPTS, TRAINING)
 EACH = 4
 
 
-def references_of(study: Study, case: Case, kind: str, noise: int) -> References | None:
-    """None where a LoRA shows nothing, and so nothing can be scored."""
+def references_of(study: Study, case: Case, kind: str) -> list[References | None]:
+    """For each noise; None where a LoRA shows nothing, and so nothing can be scored."""
     if kind in (SAME_NOISE, THREE_NOISES):
         drawn = study.reference_embeddings(case)  # (1 + loras, noises, d)
-        noises = [(noise + more) % drawn.shape[1] for more in range(3 if kind == THREE_NOISES else 1)]
-        return checked([list(of[noises]) for of in drawn])
+        count = drawn.shape[1]
+        several = [
+            [(noise + more) % count for more in range(3 if kind == THREE_NOISES else 1)] for noise in range(count)
+        ]
+        return [checked([list(of[noises]) for of in drawn]) for noises in several]
+    return [given(study, case, kind)] * PICTURES
+
+
+def given(study: Study, case: Case, kind: str) -> References | None:
+    """The references of OWN_PROMPTS or TRAINING, which are the same for every noise."""
     none = list(study.encoder.embed(study.known[:EACH]))
-    return checked([none, *(list(_of_lora(study, case, place, kind)) for place in range(len(case.inputs)))])
+    return checked([none, *(list(_of_lora(study, one, kind)) for one in case.inputs)])
 
 
 def checked(embeddings: Sequence[Sequence[Tensor]]) -> References | None:
@@ -44,12 +52,10 @@ def checked(embeddings: Sequence[Sequence[Tensor]]) -> References | None:
     return None if known.without_effect() else known
 
 
-def _of_lora(study: Study, case: Case, place: int, kind: str) -> Tensor:
-    one = case.inputs[place]
+def _of_lora(study: Study, one: Input, kind: str) -> Tensor:
     if kind == TRAINING:
         pairs = pictures_of(one.recipe)[:EACH]
         return study.encoder.embed(np.stack([glyphs.render(*pair) for pair in pairs]))
     (by_itself,) = alone([one])
-    assert by_itself.stratum == ALONE
     sheet = study.evaluation_file(by_itself, ALONE_SETTING).with_suffix(".png")
     return study.encoder.embed(read_sheet(sheet)[:EACH])

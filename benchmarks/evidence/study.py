@@ -230,7 +230,7 @@ class Study:
     def _search(self, case: Case, wanted: strengths.Wanted, path: Path) -> None:
         files = [self._lora_file(one) for one in case.inputs]
         merged = path.with_suffix(".safetensors")
-        given = references.references_of(self, case, references.OWN_PROMPTS, 0) if wanted.given else None
+        given = references.given(self, case, references.OWN_PROMPTS) if wanted.given else None
         pictures = strengths.Pictures(self.base, self.encoder, case, files, wanted.mode, merged, given)
         ways = strengths.compare(pictures, self.judges, wanted.budget)
         write_json(path, {"pair": case.pair, "search": wanted.key, "ways": ways})

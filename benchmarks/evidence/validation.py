@@ -83,7 +83,7 @@ def _scored(study: Study, case: Case, wanted: Sequence[str] | None = None) -> It
     """The case with each setting that has been evaluated, or with those of ``wanted``."""
     if not study.reference_file(case).is_file():
         return
-    known = {kind: [references_of(study, case, kind, noise) for noise in range(PICTURES)] for kind in KINDS}
+    known = {kind: references_of(study, case, kind) for kind in KINDS}
     files = (
         sorted((study.folder / "evaluations").glob(f"{case.key}__*.json"))
         if wanted is None
