@@ -61,7 +61,8 @@ def merge_groups(
 
 def _bytes_needed(group: WeightGroup, forms_delta: bool) -> int:
     """About the most memory that a group takes on its device, besides its result: the factors in float64; for a dense
-    delta also three matrices of its size, one more for each input without factors, and a few blocks of rows."""
+    delta also three matrices of its size, one more for each input without factors, and a few blocks of rows, or float64
+    blocks of all inputs for their inner products."""
     with_factors = [contribution.adapter for contribution in group.contributions if contribution.adapter.has_factors]
     ranks = sum(min(adapter.rank, group.rows, group.columns) for adapter in with_factors)
     factors = 3 * 8 * ranks * (group.rows + group.columns)
@@ -69,8 +70,10 @@ def _bytes_needed(group: WeightGroup, forms_delta: bool) -> int:
         return factors
     elements = group.rows * group.columns
     without_factors = len(group.contributions) - len(with_factors)
-    blocks = (len(group.contributions) + 4) * min(elements, GPU_BLOCK_ELEMENTS)
-    return factors + 4 * ((3 + without_factors) * elements + blocks)
+    block, inputs = min(elements, GPU_BLOCK_ELEMENTS), len(group.contributions)
+    merging = 4 * (3 * elements + (inputs + 4) * block)
+    inner_products = 8 * (inputs + 2) * block
+    return factors + 4 * without_factors * elements + max(merging, inner_products)
 
 
 def merged_lora(

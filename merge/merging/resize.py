@@ -15,7 +15,7 @@ from ..compute.devices import on_cpu, on_device
 from ..compute.precision import full_precision
 from ..errors import LoraError
 from ..numerics.buffers import Arena
-from ..numerics.dense_svd import truncate_dense_by_rule
+from ..numerics.dense_svd import truncate_dense_by_rule, truncation_bytes
 from ..numerics.finite import is_finite
 from ..numerics.rank_rules import RankRule, cumulative_rank, fixed_rank, frobenius_rank, ratio_rank
 from ..numerics.sum_svd import truncate_sum
@@ -112,11 +112,11 @@ def stored_bytes(lora: Lora) -> int:
 
 def _bytes_needed(module: Adapter) -> int:
     """About the most memory that a module takes on its device, besides its result: the factors in float64, or the dense
-    delta and two float64 Gram matrices of its smaller side."""
+    delta and what its truncation needs."""
     rows, columns = module.weight_shape[0], math.prod(module.weight_shape[1:])
     if module.has_factors:
         return 24 * module.rank * (rows + columns)
-    return 4 * rows * columns + 16 * min(rows, columns) ** 2
+    return 4 * rows * columns + truncation_bytes(rows, columns)
 
 
 def rank_rule(method: str, value: float, most: int) -> RankRule:

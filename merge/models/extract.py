@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..merging.subspace_start import MIN_OVERSAMPLING, random_signs
 from ..methods.mask_stream import MaskStream
 from ..names import RowRange, compatible
 from ..numerics.buffers import Arena
-from ..numerics.dense_svd import SMALLEST_FLOAT, truncate_dense, truncate_dense_by_rule
+from ..numerics.dense_svd import SMALLEST_FLOAT, truncate_dense, truncate_dense_by_rule, truncation_bytes
 from ..numerics.finite import require_fits
 from ..numerics.rank_rules import RankRule, ratio_rank
 from ..numerics.truncated import Truncated, energy
@@ -71,9 +71,11 @@ def extract(
     rules = {True: _Rule(method, value, conv_rank), False: _Rule(method, value, rank)}
     tuned, base = _same_kind(read_model(Path(tuned_path)), read_model(Path(base_path)))
     pairs, notes = _pairs(tuned, base)
+    needs = [_bytes_needed(tuned.tensors[pair.tuned[0]].shape) for pair in pairs]
+    if compute.device.type != "cpu":
+        compute.make_room(max(needs))
     arena, modules = Arena(), []
-    for done, pair in enumerate(pairs, 1):
-        needed = 12 * math.prod(tuned.tensors[pair.tuned[0]].shape)
+    for done, (pair, needed) in enumerate(zip(pairs, needs, strict=True), 1):
         module = attempt(compute, f"module {pair.name}", needed, partial(_module, tuned, base, pair, rules, arena))
         modules += [] if module is None else [module]
         compute.step(done, len(pairs))
@@ -200,6 +202,12 @@ def _module(
     require_fits(down, f"Module {name}")
     compute.report_truncation(best.kept, best.total)
     return low_rank(name, arena.copy(up.contiguous()), arena.copy(down.contiguous()), shape)
+
+
+def _bytes_needed(shape: Sequence[int]) -> int:
+    """About the most memory that a parameter takes: both models' and the difference, or that and its truncation."""
+    elements, rows = math.prod(shape), shape[0] if shape else 1
+    return max(12 * elements, 4 * elements + truncation_bytes(rows, elements // max(1, rows)))
 
 
 def _is_layer(key: str) -> bool:

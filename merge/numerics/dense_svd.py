@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..compute.context import CancelCheck, no_cancel
 from ..compute.devices import float64_device, in_float64, orthonormal
-from .blocking import row_blocks, squared_norm
+from .blocking import GPU_BLOCK_ELEMENTS, row_blocks, squared_norm
 from .finite import require_no_overflow
 from .rank_rules import RankRule, fixed_rank
 from .truncated import Truncated, energy
@@ -83,6 +83,12 @@ def truncate_dense_by_rule(dense: Tensor, rule: RankRule, check: CancelCheck) ->
     return None if total == 0.0 else _by_gram(dense, rule, total, check)
 
 
+def truncation_bytes(rows: int, columns: int) -> int:
+    """About the most memory, in bytes, that a GPU needs to truncate a dense matrix, besides the matrix: a block of it
+    in float64, a Gram matrix and its eigenvectors."""
+    return 8 * min(rows * columns, GPU_BLOCK_ELEMENTS) + 16 * min(rows, columns) ** 2
+
+
 def _expected_gain(gain: float, last_gain: float) -> float:
     """The gain of all further iterations, if each gains the same share of its predecessor's gain."""
     ratio = min(gain / last_gain, 0.99) if last_gain > 0 else 0.99
@@ -139,4 +145,5 @@ def _gram(wide: Tensor, check: CancelCheck = no_cancel) -> Tensor:
         check()
         block = in_float64(wide[:, start:stop])
         gram.addmm_(block, block.mT)
+        del block  # before the next one is made: on a GPU a block takes 32 MB
     return gram.cpu()

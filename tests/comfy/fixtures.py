@@ -43,6 +43,7 @@ def comfyui_python() -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfyui_python: Path) -> Iterator[Server]:
     """One ComfyUI on the CPU for the whole session, with the pack in custom_nodes and an empty output folder.
 
+    COMFYUI_ARGS: arguments for it instead of --cpu, say none, to run the tests on its GPU.
     models/checkpoints: small.safetensors, a subset of SD 1.5.
     models/loras: a.safetensors (rank 8, float16) and b.safetensors (rank 4, float32), 84 modules that all apply to it.
     Tests may add files with unique names; ComfyUI sees them at once.
@@ -65,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
         write_lora(loras / "a.safetensors", rank=8, seed=1, dtype=torch.float16, modules=small_modules())
         write_lora(loras / "b.safetensors", rank=4, seed=2, dtype=torch.float32, modules=small_modules())
         # live previews are on, as many users have them
-        args = ("--cpu", "--preview-method", "latent2rgb")
+        args = (*os.environ.get("COMFYUI_ARGS", "--cpu").split(), "--preview-method", "latent2rgb")
         running = start(comfyui_folder, comfyui_python, base, base / "server.log", args)
         assert checkpoint.wait() == 0, "make_checkpoint.py failed"
         yield running

@@ -39,14 +39,17 @@ def small_encoder(kind: str):
     with tempfile.NamedTemporaryFile("w", suffix=".json", delete=False) as file:
         json.dump(CONFIGS[kind], file)
     encoder = comfy.clip_vision.ClipVisionModel(file.name)
+    # The names and shapes from a twin of torch's layers: newer versions create a model's own only when they load it.
+    twin = type(encoder.model)(CONFIGS[kind], torch.float32, "cpu", torch.nn)
     noise = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, weight in encoder.model.named_parameters():
-            if weight.dim() > 1:
-                weight.copy_(torch.randn(weight.shape, generator=noise) * weight[0].numel() ** -0.5)
-            else:
-                weight.fill_(0.0 if name.endswith("bias") else 1.0)
+    encoder.load_sd({name: random_weight(name, weight.shape, noise) for name, weight in twin.named_parameters()})
     return encoder
+
+
+def random_weight(name: str, shape: torch.Size, noise: torch.Generator) -> torch.Tensor:
+    if len(shape) > 1:
+        return torch.randn(shape, generator=noise) * (shape.numel() / shape[0]) ** -0.5
+    return torch.full(shape, 0.0 if name.endswith("bias") else 1.0)
 
 
 class PooledPixels:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from lora_pack.merge.adapters.base import Lora
@@ -11,14 +13,17 @@ from lora_pack.merge.compute.context import Compute
 from lora_pack.merge.formats import from_state_dict
 from lora_pack.merge.merging.merge_deltas import merge_deltas
 from lora_pack.merge.merging.resize import resize
+from lora_pack.merge.models.extract import extract
 from lora_pack.tests.cuda.gpu import Gpu
 from lora_pack.tests.cuda.results import left_to_cpu
 from lora_pack.tests.support.families import State, named, normal
 from lora_pack.tests.support.makers import down_of, up_of
+from safetensors.torch import save_file
 
 # The largest weight of SDXL.
 ROWS, COLUMNS = 10240, 1280
 NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_0_proj"
+KEY = "middle_block.1.transformer_blocks.0.ff.net.0.proj"
 
 
 @dataclass
@@ -34,6 +39,12 @@ def lora(seed: int, rank: int = 32) -> State:
 
 def difference(seed: int) -> State:
     return named(NAME, diff=normal(seed, ROWS, COLUMNS))
+
+
+def model(path: Path, seed: int) -> Path:
+    """A model file of one weight."""
+    save_file({f"model.diffusion_model.{KEY}.weight": normal(seed, ROWS, COLUMNS)}, path)
+    return path
 
 
 def read(states: list[State]) -> list[Lora]:
@@ -110,19 +121,24 @@ def check_peaks(gpu: Gpu) -> list[MemoryCheck]:
         "add_svd of 2 LoRAs": lambda compute: merge_deltas(
             read([lora(1), lora(3)]), "add_svd", 1.0, 32, compute=compute
         ),
+        "karcher_svd of 4 full differences": lambda compute: merge_deltas(
+            read([difference(n) for n in range(4)]), "karcher_svd", 1.0, 32, compute=compute
+        ),
         "resize of a full difference": lambda compute: resize(read([difference(1)])[0], 32, compute=compute),
+        "extract": lambda compute: extract(*models, 32, compute=compute),
+        "extract by sv_cumulative": lambda compute: extract(*models, 32, 0, "sv_cumulative", 0.5, compute),
     }
-    found = []
-    for name, work in works.items():
-        asked: list[int] = []
-        work(Compute(gpu.device))  # so that the libraries' own memory is not measured
-        most = gpu.peak(lambda work=work, asked=asked: work(Compute(gpu.device, make_room=asked.append)))
-        assert most is not None
-        good = most <= 1.25 * max(asked)
-        found.append(
-            MemoryCheck(f"memory of {name}, {ROWS} x {COLUMNS}", good, f"{_mb(most)}, {_mb(max(asked))} asked for")
-        )
-    return found
+    with tempfile.TemporaryDirectory() as folder:
+        models = [model(Path(folder) / f"{seed}.safetensors", seed) for seed in (1, 2)]
+        return [_check_peak(gpu, f"{name}, {ROWS} x {COLUMNS}", work) for name, work in works.items()]
+
+
+def _check_peak(gpu: Gpu, name: str, work: Callable[[Compute], object]) -> MemoryCheck:
+    asked: list[int] = []
+    work(Compute(gpu.device))  # so that the libraries' own memory is not measured
+    most = gpu.peak(lambda: work(Compute(gpu.device, make_room=asked.append)))
+    assert most is not None
+    return MemoryCheck(f"memory of {name}", most <= 1.25 * max(asked), f"{_mb(most)}, {_mb(max(asked))} asked for")
 
 
 def _bytes(found: Lora) -> list[bytes]:
