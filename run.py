@@ -67,11 +67,12 @@ def test(args: list[str]) -> int:
         variables["EFFICIENCY_NODES_PATH"] = str(Path(args[at + 1]).absolute())
         args = [*args[:at], *args[at + 2 :]] or ["tests/comfy/test_xy_efficiency.py"]
     if everything or core:
-        # More than four would wait for the one that talks to ComfyUI, and each takes a gigabyte.
+        # One more than cores, since those that talk to a ComfyUI wait half of their time. More than four would wait
+        # for those two, and each takes a gigabyte.
         cores = os.cpu_count() or 1
-        processes = min(cores, 4)
+        processes = min(cores + 1, 4)
         args = ["-n", str(processes), "--dist", "loadfile", *args]
-        variables.setdefault("OMP_NUM_THREADS", str(cores // processes))
+        variables.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     checks = {
         "ruff check": ["ruff", "check"],
         "ruff format --check": ["ruff", "format", "--check"],

@@ -78,13 +78,13 @@ def pytest_runtestloop() -> None:
 
 @pytest.hookimpl(optionalhook=True)  # so that pytest-xdist is not required
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`--dist loadfile` means OneServer."""
+    """`--dist loadfile` means TwoServers."""
     if config.getoption("dist") != "loadfile":
         return None
-    from lora_pack.tests.support.workers import OneServer
+    from lora_pack.tests.support.workers import TwoServers
 
-    return OneServer(config, log)
+    return TwoServers(config, log)
 
 
-# The fixtures around a real ComfyUI, for tests/comfy and tests/browser alike: one server serves both.
+# The fixtures around a real ComfyUI, for tests/comfy and tests/browser alike.
 pytest_plugins = ["lora_pack.tests.comfy.fixtures"]

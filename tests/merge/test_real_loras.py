@@ -49,7 +49,10 @@ def test_factor_modes_and_exact_sums_match_the_oracle(mode: str, both: list[Lora
     merged = merge(mode, both, 0.5, rank=4, conv_rank=4, seed=1)
     loaded = load(save(merged, tmp_path / "merged.safetensors"))
     assert set(loaded.modules) == set(both[0].modules) | set(both[1].modules)
-    for name in list(loaded.modules)[::24]:
+    names = list(loaded.modules)
+    if mode in SUMS:  # the oracle takes the dense SVD of each
+        names = [name for name in names if loaded.modules[name].up.shape[0] <= 640]
+    for name in names[:: 48 if mode in SUMS else 24]:
         found, expected = oracle.module_delta(loaded.modules[name]), expected_delta(mode, both, name, 0.5, seed=1)
         if mode in SUMS:
             assert_best(found, 4, expected, mode)

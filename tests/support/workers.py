@@ -1,4 +1,4 @@
-"""How pytest-xdist divides the tests among its workers: by file, and all tests of the shared ComfyUI in one worker."""
+"""How pytest-xdist divides the tests among its workers: by file, and those that use a ComfyUI in two groups."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def uses_server(file: str) -> bool:
     return USES_SERVER.search((ROOT / file).read_text("utf-8")) is not None
 
 
-class OneServer(LoadFileScheduling):
-    """Each worker has session fixtures of its own: the one with the server's tests starts the only server.
+class TwoServers(LoadFileScheduling):
+    """Each worker has session fixtures of its own, so a server of its own: two groups start two servers.
 
-    They come first, because they take the longest.
+    One group holds the tests in the browser, the other those over HTTP. They come first, because they take the longest.
     """
 
     def __init__(self, config: Any, log: Any = None):
         super().__init__(config, log)
-        config.option.loadscopereorder = False  # tests/browser, the first folder, uses the server
+        config.option.loadscopereorder = False  # tests/browser and tests/comfy are the first folders
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "the server" if uses_server(file) else file
+        return f"a server for {Path(file).parts[1]}" if uses_server(file) else file
