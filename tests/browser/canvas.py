@@ -13,7 +13,7 @@ CLASSIC, NODES2 = "classic", "nodes2"
 CANVASES = (CLASSIC, NODES2)
 SCREENSHOTS = Path(__file__).resolve().parents[2] / ".artifacts"
 VIEWPORT = {"width": 1600, "height": 1000}
-DEADLINE = 60_000  # milliseconds; only catches hangs: two canvases draw without a GPU, beside other tests
+DEADLINE = 180_000  # milliseconds; only catches hangs: two canvases draw without a GPU, beside other tests
 
 # No dialogs, no tours, English node names.
 SETTINGS = {

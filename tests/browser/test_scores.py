@@ -30,7 +30,7 @@ def search(canvas: Canvas) -> int:
     checkpoint = canvas.call("add", "CheckpointLoaderSimple", 20, 60, {"ckpt_name": CHECKPOINT})
     latent = canvas.call("add", "EmptyLatentImage", 20, 300, {"width": 64, "height": 64})
     encoder = canvas.call("add", ENCODER, 20, 460, {"kind": "pixels"})
-    widgets = {"seed": new_seed(canvas, 11), "steps": 8, "cfg": 4, "positive": "a lighthouse", "budget": 11}
+    widgets = {"seed": new_seed(canvas, 11), "steps": 4, "cfg": 4, "positive": "a lighthouse", "budget": 11}
     find = canvas.call("add", FIND, 480, 60, widgets | {"device": "cpu", "dtype": "float32"})
     for name, slot in (("model", 0), ("clip", 1), ("vae", 2)):
         canvas.call("connect", checkpoint, find, name, slot)
@@ -44,7 +44,7 @@ def search(canvas: Canvas) -> int:
 
 
 def test_a_search_shows_every_picture_and_then_the_best(canvas: Canvas, search: int):
-    canvas.until(f"{STATUS} === '11 pictures x 8 steps'")
+    canvas.until(f"{STATUS} === '11 pictures x 4 steps'")
     canvas.call("queue")
     canvas.until(f"/^cell ([5-9]|10).11: a [01].*, b [01]/.test({STATUS})")
     canvas.until(f"{PICTURE}?.src.includes('.jpg') && {PICTURE}.naturalWidth > 0")
@@ -56,11 +56,11 @@ def test_a_search_shows_every_picture_and_then_the_best(canvas: Canvas, search: 
 
 
 def test_a_stopped_search_keeps_its_best_on_the_node(canvas: Canvas, search: int, server: Server):
-    canvas.call("choose", search, "budget", 30)
+    canvas.call("choose", search, "budget", 12)
     canvas.call("choose", search, "seed", new_seed(canvas, 12))
     canvas.call("queue")
-    canvas.until(f"/^cell 1[1-9].30/.test({STATUS})")
+    canvas.until(f"/^cell [6-9].12/.test({STATUS})")
     server.interrupt()
-    canvas.until(f"/^Stopped after 1[0-9] of 30/.test({STATUS})")
-    canvas.until("/^stopped after 1[0-9] of 30 pictures/m.test(pm.widget(argument, 'result').value)", search)
+    canvas.until(f"/^Stopped after [5-9] of 12/.test({STATUS})")
+    canvas.until("/^stopped after [5-9] of 12 pictures/m.test(pm.widget(argument, 'result').value)", search)
     shot(canvas, "search-stopped")

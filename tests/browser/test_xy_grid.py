@@ -46,14 +46,14 @@ def run(canvas: Canvas) -> None:
 
 
 def test_the_grid_grows_while_it_samples(canvas: Canvas):
-    grid = build(canvas, new_seed(canvas, 1), steps=10)
-    canvas.until(f"{STATUS} === '4 cells x 10 steps'")
+    grid = build(canvas, new_seed(canvas, 1), steps=6)
+    canvas.until(f"{STATUS} === '4 cells x 6 steps'")
     canvas.call("queue")
     canvas.until(f"/^cell [23].4: . 1.00 x|^cell [234].4: .*left$/.test({STATUS})")
     canvas.until("document.querySelector('.pm-grid-stage img[src*=\".jpg\"]')?.naturalWidth > 0")
     shot(canvas, "growing")
     canvas.until("document.querySelector('.pm-grid-stage img[src*=\".png\"]')?.naturalWidth > 0")
-    canvas.until(f"{STATUS} === '4 cells x 10 steps'")
+    canvas.until(f"{STATUS} === '4 cells x 6 steps'")
     shot(canvas, "finished")
     assert canvas.page.evaluate("id => pm.node(id).imgs ?? null", grid) is None
     assert "$$canvas-image-preview" not in canvas.call("widgets", grid)
@@ -107,7 +107,7 @@ def test_the_nodes_of_a_picked_cell(canvas: Canvas):
 
 
 def test_a_stopped_grid_keeps_its_cells(canvas: Canvas, server: Server):
-    build(canvas, new_seed(canvas, 3), steps=20)
+    build(canvas, new_seed(canvas, 3), steps=12)
     canvas.call("queue")
     canvas.until(f"/^cell [234].4/.test({STATUS})")
     canvas.until("document.querySelector('.pm-grid-stage img[src*=\".jpg\"]')?.naturalWidth > 0")
@@ -120,18 +120,18 @@ def test_a_stopped_grid_keeps_its_cells(canvas: Canvas, server: Server):
 
 
 def test_a_run_is_shown_in_its_own_workflow_only(canvas: Canvas, server: Server):
-    build(canvas, new_seed(canvas, 4), steps=10)
+    build(canvas, new_seed(canvas, 4), steps=6)
     mine = canvas.call("serialize")
     canvas.call("queue")
     canvas.until(f"/^cell 2.4/.test({STATUS})")
     canvas.call("load", mine | {"id": "00000000-0000-4000-8000-000000000001"})  # the same nodes in another workflow
-    assert canvas.page.evaluate(STATUS) == "4 cells x 10 steps"
+    assert canvas.page.evaluate(STATUS) == "4 cells x 6 steps"
     server.until(lambda: not server.get("/queue")["queue_running"], "the end of the run")
-    assert canvas.page.evaluate(STATUS) == "4 cells x 10 steps"
+    assert canvas.page.evaluate(STATUS) == "4 cells x 6 steps"
     assert canvas.page.evaluate("document.querySelector('.pm-grid-stage').hidden")
     canvas.call("load", mine)
     canvas.until("document.querySelector('.pm-grid-stage img[src*=\".png\"]')?.naturalWidth > 0")
-    canvas.until(f"{STATUS} === '4 cells x 10 steps'")
+    canvas.until(f"{STATUS} === '4 cells x 6 steps'")
 
 
 def test_a_run_is_followed_after_the_page_is_loaded_again(canvas: Canvas, server: Server):
