@@ -76,8 +76,8 @@ class ReferencePictures:
                         "default": DEFAULT_PICTURES,
                         "min": 1,
                         "max": 64,
-                        "tooltip": "The number of pictures of each kind: without LoRAs, and of each LoRA alone. Several "
-                        "show what a LoRA adds to any picture rather than to one.",
+                        "tooltip": "The number of pictures of each kind: without LoRAs, and of each LoRA alone. "
+                        "Several show what a LoRA adds to any picture rather than to one.",
                     },
                 ),
                 "seed": (kind, about),

@@ -45,15 +45,18 @@ REFERENCES: Node = (
     {"prompts": f"{OF_A}\n{OF_B}", "negative": NEGATIVE, **SAMPLING},
     SOURCES | {"lora1": ("a", 0), "lora2": ("b", 0)},
 )
+COMPARED = (
+    "**PM Reference Pictures** samples what they are compared with: pictures of each LoRA alone with the prompt that "
+    "it was trained for. Write yours, a line for each"
+)
 
 SCENES: dict[str, list[Node]] = {
     "Find the best strengths": [
         note(
             "## Find the best strengths\n\nThe node samples 40 pictures at ever better strengths. The image encoder "
             "scores how much of both LoRAs each one shows, compared with each LoRA alone, and how much else has "
-            "changed.\n\n**PM Reference Pictures** samples what they are compared with: pictures of each LoRA alone with "
-            "the prompt that it was trained for, a line for each. Write yours.\n\nStop it when you have seen enough: the best so far is saved, and the next run goes on from "
-            "there."
+            f"changed.\n\n{COMPARED}.\n\nStop it when you have seen enough: the best so far is saved, and the next run "
+            "goes on from there."
         ),
         *MODELS,
         loader("a", A, 0),
@@ -73,10 +76,8 @@ SCENES: dict[str, list[Node]] = {
         note(
             "## Scores\n\nThe image encoder scores every cell: how much of both LoRAs it shows, compared with each "
             "LoRA alone. The best cell has a frame, and its merge is saved; click another cell to pick that "
-            "instead.\n\n**PM Reference Pictures** samples what they are compared with: pictures of each LoRA alone with "
-            "the prompt that it was trained for, a line for each. Write yours; the LoRAs are those of the plot, in its "
-            "order.\n\nOne picture says little: connect **XY: Sampling Values** with a few "
-            "seeds to Y, and the scores get a doubt."
+            f"instead.\n\n{COMPARED}. The plot takes its LoRAs from the same loaders, in the same order.\n\nOne "
+            "picture says little: connect **XY: Sampling Values** with a few seeds to Y, and the scores get a doubt."
         ),
         *MODELS,
         loader("a", A, 0),
@@ -85,9 +86,9 @@ SCENES: dict[str, list[Node]] = {
         (
             "axes",
             "XY: PM LoRA Strengths",
-            (LEFT + COLUMN, TOP + 600),
+            (LEFT + 2 * COLUMN, TOP + 600),
             {"lora_a": A, "lora_b": B, "mode": "concat", "max_strength": 1.0, "steps": 3},
-            {},
+            {"lora_a_override": ("a", 0), "lora_b_override": ("b", 0)},
         ),
         (
             "grid",
