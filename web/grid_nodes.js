@@ -9,7 +9,7 @@ import { cachedNodes, endWaiting, isElsewhere, takeWaiting, wait } from './other
 
 /** @typedef {import('./grid_cells.js').State} State */
 
-const TYPES = ['PM XY Grid', 'PM LoRA Find Strengths']
+const TYPES = ['PM XY Grid', 'PM LoRA References', 'PM LoRA Find Strengths']
 const NAME = 'grid_view'
 const WIDTH = 420
 // Front ends that have hideOutputImages, an option of the node.

@@ -1,5 +1,6 @@
 // @ts-check
-// How many cells PM XY Grid is about to sample, from the nodes that are connected to it; of PM Find Strengths, its budget.
+// How many cells PM XY Grid is about to sample, from the nodes that are connected to it; of PM Find Strengths, its
+// budget; of PM Reference Pictures, those without LoRAs and of each LoRA.
 import { widgetOf } from './graph.js'
 
 const WORDS = /[\s,;]+/
@@ -18,6 +19,7 @@ export function planText(grid) {
   if (!grid.graph) return ''
   const budget = widgetOf(grid, 'budget')
   if (budget) return withSteps(grid, linked(grid, 'budget') ? '? pictures' : `${budget.value} pictures`)
+  if (widgetOf(grid, 'pictures')) return withSteps(grid, `${referenceCount(grid) ?? '?'} pictures`)
   const counts = ['X', 'Y'].map((name) => axisCount(grid, name))
   const known = Number(counts[0] ?? 1) * Number(counts[1] ?? 1)
   const unknown = counts.includes(null)
@@ -27,6 +29,16 @@ export function planText(grid) {
   const limit = Number(widgetOf(grid, 'max_cells')?.value ?? Infinity)
   if (known > limit) return `${what}: more than max_cells (${limit}) allows`
   return withSteps(grid, what)
+}
+
+/**
+ * The number of reference pictures; null if it can't be told, as of a stack's LoRAs.
+ * @param {any} node
+ */
+function referenceCount(node) {
+  if (linked(node, 'pictures') || linked(node, 'lora_stack')) return null
+  const loras = node.inputs.filter((/** @type {any} */ { name }) => /^lora\d+$/.test(name) && linked(node, name)).length
+  return loras ? (1 + loras) * widgetOf(node, 'pictures').value : null
 }
 
 /**

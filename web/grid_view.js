@@ -1,6 +1,7 @@
 // @ts-check
 // The picture on PM XY Grid's node: the cells so far while they are sampled, then the grid, in which a click picks a
-// cell. PM Find Strengths shows its pictures in the same way, without a pick. Page elements, the same on both canvases.
+// cell. PM Find Strengths and PM Reference Pictures show theirs in the same way, without a pick. Page elements, the same
+// on both canvases.
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
 import { button, element, isolate } from './elements.js'

@@ -23,6 +23,7 @@ const SHOW_TEXT = [
   'PM LoRA Apply',
   'PM LoRA Bake',
   'PM LoRA Extract',
+  'PM LoRA References',
   'PM LoRA Find Strengths'
 ]
 

@@ -5,6 +5,7 @@ from .grid import XyGrid
 from .lora_axes import PlotModes, PlotStrengths, PlotSvdRank
 from .lora_files import PlotFiles
 from .lora_sweep import PlotSweep
+from .reference_pictures import ReferencePictures
 from .sampling_axis import PlotSampling
 
 # Workflows store these ids, including workflows saved with the older Power-Merger pack: never change them.
@@ -16,6 +17,7 @@ NODE_CLASSES = {
     "XY: PM LoRA Files": PlotFiles,
     "XY: PM Sampling": PlotSampling,
     "PM XY Grid": XyGrid,
+    "PM LoRA References": ReferencePictures,
     "PM LoRA Find Strengths": FindStrengths,
 }
 
@@ -27,5 +29,6 @@ DISPLAY_NAMES = {
     "XY: PM LoRA Files": "XY: LoRA Power-Merge Files",
     "XY: PM Sampling": "XY: Sampling Values",
     "PM XY Grid": "PM XY Grid",
+    "PM LoRA References": "PM Reference Pictures",
     "PM LoRA Find Strengths": "PM Find Strengths",
 }

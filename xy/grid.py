@@ -97,7 +97,8 @@ class XyGrid:
         scoring = None if clip_vision is None else GridScoring.of(clip_vision, references, x, y, plan)
         shown = PageNode.of(node, extra_pnginfo)
         used = cells_output.is_used(node)
-        grid, cells, state, scores = draw_grid(inputs, x, y, base, plan, shown, scoring, used)
+        labels = x.labels(base), y.labels(base)
+        grid, cells, state, scores = draw_grid(inputs, x, y, labels, plan, shown, scoring, used)
         memory = cells_output.memory_text(cells)
         if memory:
             log.info("PM XY Grid: the output cells takes %s of memory.", memory)
@@ -106,7 +107,7 @@ class XyGrid:
         settings = [describe(x, y, place, sampling) | scores.described(place) for place, sampling in plan.items()]
         ui = comfy_sampling.show(grid, prompt, _with_cells(extra_pnginfo, node, settings))
         ui["xy_grid"] = [state | {"cells": settings, "memory": memory}]
-        text = report(plan, x.labels(base), y.labels(base), scores)
+        text = report(plan, *labels, scores)
         return {"ui": ui, "result": (grid, cells_output.output(cells), lora, text)}
 
 
@@ -114,19 +115,20 @@ def draw_grid(
     inputs: Inputs,
     x: GridAxis,
     y: GridAxis,
-    base: Sampling,
+    labels: tuple[list[str], list[str]],
     plan: dict[Place, Sampling],
     node: PageNode | None = None,
     scoring: GridScoring | None = None,
     with_cells: bool = True,
+    told: str = "PM XY Grid",
 ) -> tuple[Tensor, Tensor | None, dict[str, Any], GridScores]:
     """Sample all cells that aren't kept from an earlier run, showing them on the node, and score them.
 
     Returns the labelled grid (1, height, width, 3), the cells (n, height, width, 3) row by row if ``with_cells``, what
     the page needs to know of them, and their scores. The best cell has a frame; the page draws that of a picked one.
+    ``labels`` are those of the columns and of the rows; ``told`` is the node's name in the log.
     """
-    labels = x.labels(base), y.labels(base)
-    live = LiveGrid(node, *labels, plan)
+    live = LiveGrid(node, *labels, plan, told)
     pictures: dict[Place, Tensor] = {}
     scores = NO_SCORES
     steps = sum(sampling.steps for sampling in plan.values())
@@ -134,7 +136,7 @@ def draw_grid(
     try:
         with GridProgress(steps + references) as progress:
             with progress.sampling(steps):
-                for place, picture in sample_cells(inputs, x, y, plan, live.begins):
+                for place, picture in sample_cells(inputs, x, y, plan, live.begins, told=told):
                     if pictures and picture.shape != next(iter(pictures.values())).shape:
                         raise LoraError("The cells of this plot have different sizes and can't form a grid.")
                     pictures[place] = picture
@@ -210,7 +212,7 @@ def first_latent(latent: dict[str, Any]) -> dict[str, Any]:
     samples = latent["samples"]
     if samples.is_nested or samples.shape[0] == 1:
         return latent
-    log.info("PM XY Grid samples only the first of %d latents.", samples.shape[0])
+    log.info("Only the first of %d latents is sampled.", samples.shape[0])
     first = {**latent, "samples": samples[:1]}
     for per_picture in ("noise_mask", "batch_index"):
         if first.get(per_picture) is not None:

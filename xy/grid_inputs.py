@@ -107,8 +107,9 @@ def grid_inputs() -> dict:
 def references_input(sampler: str) -> tuple[str, dict]:
     tooltip = (
         "For the scores: pictures without LoRAs, then as many of each LoRA alone, in the LoRAs' order. Best are "
-        "several of each, with the prompt that the LoRA was trained for, or pictures it was trained on. Unconnected: "
-        f"{sampler} samples them with the plot's own prompt, which says less about a LoRA."
+        "several of each with the prompt that the LoRA was trained for, which PM Reference Pictures samples, or "
+        f"pictures it was trained on. Unconnected: {sampler} samples them with the plot's own prompt, which says less "
+        "about a LoRA."
     )
     return ("IMAGE", {"tooltip": tooltip})
 

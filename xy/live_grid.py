@@ -56,14 +56,18 @@ class PageNode:
 class LiveGrid:
     """What the page is told about a run. ``node`` is the grid's node; None shows nothing.
 
-    ``plan`` has the sampling settings of every cell, row by row.
+    ``plan`` has the sampling settings of every cell, row by row; ``told`` is the node's name in the log.
     """
 
-    TITLE = "PM XY Grid"  # in the log
-
     def __init__(
-        self, node: PageNode | None, columns: Sequence[str], rows: Sequence[str], plan: dict[Place, Sampling]
+        self,
+        node: PageNode | None,
+        columns: Sequence[str],
+        rows: Sequence[str],
+        plan: dict[Place, Sampling],
+        told: str = "PM XY Grid",
     ) -> None:
+        self._told = told
         self._node, self._columns, self._rows, self._plan = node, list(columns), list(rows), plan
         self._size = 1 + max(column for column, _ in plan), 1 + max(row for _, row in plan)
         self._pace = Pace()
@@ -95,7 +99,7 @@ class LiveGrid:
             left = self.seconds_left
             if first and left:
                 missing = len(self._plan) - len(self._cells)
-                log.info("%s: about %s left for %d cells.", self.TITLE, duration(left), missing)
+                log.info("%s: about %s left for %d cells.", self._told, duration(left), missing)
             self._show(draw=time.monotonic() >= self._draw_next)
 
     def stopped(self) -> None:

@@ -25,7 +25,7 @@ ALIKE = 0.05  # two LoRAs' effects that differ by less than this share of the la
 
 SAMPLED_REFERENCES = (
     "The LoRAs were compared with pictures of the plot's own prompt. Scores say more with references: several pictures "
-    "of each LoRA, with the prompt that it was trained for."
+    "of each LoRA, with the prompt that it was trained for. PM Reference Pictures samples them."
 )
 
 

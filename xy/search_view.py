@@ -17,10 +17,8 @@ from .sampling import Sampling
 class _LivePictures(LiveGrid):
     """A grid whose cells have captions in place of labels, and whose last row may stay unfilled."""
 
-    TITLE = "PM Find Strengths"
-
     def __init__(self, node: PageNode | None, plan: dict[Place, Sampling], total: int, captions: list[str]) -> None:
-        super().__init__(node, [], [], plan)
+        super().__init__(node, [], [], plan, told="PM Find Strengths")
         self._total, self._captions = total, captions
         self.sampling = ""  # the caption of the picture that is being sampled
 

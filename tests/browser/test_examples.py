@@ -21,7 +21,7 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
 # Nodes of other packs, which aren't installed here: workflows with them can't be tested.
 OTHERS = ("(Efficient)", "Efficient Loader", "XY Plot")
 # With a cell picked, as a user would: nothing runs behind it otherwise.
-SMALL = {"width": 64, "height": 64, "steps": 2, "batch_size": 1, "pick": "2,1", "budget": 6}
+SMALL = {"width": 64, "height": 64, "steps": 2, "batch_size": 1, "pick": "2,1", "budget": 6, "pictures": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -91,7 +91,8 @@ class Runs:
     def draw(self, x: Any, y: Any, inputs: Any = None, **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
         inputs = inputs or self.inputs(**given)
         axes = self.axis.read_axis("X", x), self.axis.read_axis("Y", y)
-        return self.grid.draw_grid(inputs, *axes, self.base, self.axis.samplings(self.base, *axes))[:2]
+        labels = tuple(axis.labels(self.base) for axis in axes)
+        return self.grid.draw_grid(inputs, *axes, labels, self.axis.samplings(self.base, *axes))[:2]
 
 
 @pytest.fixture

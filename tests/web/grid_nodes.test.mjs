@@ -114,6 +114,13 @@ test('a saved workflow shows its grid again', () => {
   assert.equal(cell('1,2').textContent, '1,2', 'without the picture, the cells can be picked by their place')
 })
 
+test('reference pictures are shown while they are sampled, but none can be picked', () => {
+  show('PM LoRA References', { pictures: 2, steps: 20 })
+  growGrid(/** @type {any} */ (state({ node: String(node.id), columns: ['seed 1', 'seed 2'], rows: ['no LoRA', 'ink'] })))
+  assert.equal(status(), 'cell 2/4: seed 2 x no LoRA, about 12 s left')
+  assert.ok(['1,1', '2,1', '1,2', '2,2'].every((place) => cell(place).disabled))
+})
+
 test('the pictures of PM Find Strengths are shown, but none can be picked', () => {
   show('PM LoRA Find Strengths', { budget: 6, steps: 20 })
   growGrid(/** @type {any} */ (state({ node: String(node.id), columns: [], rows: [], total: 3, labels: ['no LoRA'] })))

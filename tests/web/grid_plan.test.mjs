@@ -97,6 +97,19 @@ test('a search says its budget', () => {
   assert.equal(planText(search), '? pictures')
 })
 
+test('reference pictures are those without LoRAs and of each connected LoRA', () => {
+  const graph = new FakeGraph()
+  const inputs = ['lora_stack', 'lora1', 'lora2', 'lora3']
+  const node = graph.add(make('PM LoRA References', { steps: 20, pictures: 4 }, inputs))
+  const loader = graph.add(make('PM LoRA Loader', {}))
+  assert.equal(planText(node), '? pictures, 20 steps each')
+  loader.connect(0, node, 1)
+  loader.connect(0, node, 2)
+  assert.equal(planText(node), '12 pictures x 20 steps')
+  loader.connect(0, node, 0)
+  assert.equal(planText(node), '? pictures, 20 steps each', 'only the run knows the LoRAs of a stack')
+})
+
 test('a node that is being moved into a subgraph, and is in no graph meanwhile, is not counted', () => {
   const graph = new FakeGraph()
   const grid = graph.add(make('PM XY Grid', { steps: 20, max_cells: 400 }, ['X', 'Y']))

@@ -1,4 +1,4 @@
-"""A search for strengths, as PM Find Strengths makes it, outside ComfyUI.
+"""A search for strengths, as PM Find Strengths makes it, and what PM Reference Pictures samples, outside ComfyUI.
 
 The pack's own search and score, and the benchmark's image encoder, which has seen neither the concept nor the style.
 The references are given: pictures of each LoRA alone, with the prompts that it was trained for.
@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.evidence import image_encoder
 from benchmarks.evidence.pack import part_of_pack
 
-from .drawing import CONCEPT, OTHER_BOTH, OTHER_STYLE, SEED, drawn
+from .drawing import CONCEPT, CONCEPT_ALONE, OTHER_BOTH, OTHER_STYLE, OTHER_STYLE_ALONE, SEED, drawn
 from .sheet import sheet
 from .strengths import at
 
@@ -85,4 +85,15 @@ def search(budget: int = BUDGET) -> Image.Image:
     )
 
 
-PICTURES = {"PM_LoRA_Find_Strengths": search}
+def reference_pictures(pictures: int = 4) -> Image.Image:
+    """What PM Reference Pictures samples: a row for each kind, a column for each seed."""
+    loras = {"concept": (CONCEPT, CONCEPT_ALONE), "style": (OTHER_STYLE, OTHER_STYLE_ALONE)}
+    in_turn = [prompt for _, prompt in loras.values()]
+    columns = []
+    for number in range(pictures):
+        none = drawn([], [in_turn[number % len(in_turn)]], SEED + number)
+        columns.append(none + [drawn([lora], [prompt], SEED + number)[0] for lora, prompt in loras.values()])
+    return sheet(columns, [f"seed {SEED + number}" for number in range(pictures)], ["no LoRA", *loras])
+
+
+PICTURES = {"PM_LoRA_Find_Strengths": search, "PM_LoRA_References": reference_pictures}
