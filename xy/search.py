@@ -4,6 +4,9 @@ A Sobol sequence spreads the first points. The better half is then seen with a s
 with a third (successive halving). What is left of the budget goes to the maximum of a quadratic that is fitted around
 the best point, again and again. Nothing is drawn at random: the same scores lead to the same points, so that a search
 that was stopped goes on from its kept pictures.
+
+The strengths that the search starts from stay, unless others are better beyond doubt: a score is noisy, and the best of
+many points is the best by luck to some degree.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import numpy as np
 import torch
 
 from ..merge.errors import LoraError
-from .verdict import Verdict, judge
+from .quadratic import Observations, fit
+from .verdict import CONFIDENCE, Verdict, judge
 
 Point = tuple[float, ...]  # a strength for each LoRA
 
@@ -94,8 +98,11 @@ class Search:
     def trials(self) -> Generator[Trial, float, None]:
         """Yields trials; send the score of each. References are the caller's: ``references`` for each seed."""
         points = self._first_points()
+        start = points[0]
         for seed, count in enumerate(_rounds(len(points), self.plan.seeds)):
-            points = points if seed == 0 else self._ranked(points)[:count]
+            if seed:
+                points = self._ranked(points)[:count]
+                points = points if start in points else [*points[:-1], start]  # what the best is compared with
             for point in points:
                 yield from self._try(point, seed)
         radius, left = FIRST_RADIUS, self.plan.local
@@ -119,9 +126,28 @@ class Search:
             except StopIteration:
                 return
 
-    def best(self) -> Point | None:
+    @property
+    def start(self) -> Point:
+        """All LoRAs at strength 1, or at what is nearest to it in the range."""
+        return (min(max(1.0, self.low), self.high),) * self.loras
+
+    def highest(self) -> Point | None:
         """The point with the highest mean score among those seen with the most seeds; None before the first score."""
         return self._ranked(list(self.scores))[0] if self.scores else None
+
+    def best(self) -> Point | None:
+        """The highest point if it is better than the start beyond doubt, else the start; None before the first score.
+
+        Either their scores differ by more than the doubt of the seeds, or a quadratic through all scores does.
+        """
+        highest, verdict = self.highest(), self.verdict()
+        if highest is None or verdict is None or highest == self.start:
+            return highest
+        shown = verdict.best == highest and self.start in verdict.means and self.start not in verdict.as_good
+        if verdict.doubt is not None and shown:
+            return highest
+        to, of = self._at([highest, self.start])
+        return highest if fit(self._observations(), of).is_higher(to, of, CONFIDENCE) else self.start
 
     def verdict(self) -> Verdict[Point] | None:
         """What can be said of the points that were seen with the most seeds; None before the first score."""
@@ -138,8 +164,7 @@ class Search:
         """All LoRAs at strength 1, or at the largest allowed, and then a Sobol sequence over the range."""
         engine = torch.quasirandom.SobolEngine(self.loras)
         engine.fast_forward(1)  # the first point has all strengths at the lower end
-        as_they_are = (min(max(1.0, self.low), self.high),) * self.loras
-        points = [as_they_are]
+        points = [self.start]
         while len(points) < self.plan.points:
             points += [point for point in map(self._point, engine.draw(1).numpy()) if point not in points]
         return points
@@ -161,7 +186,7 @@ class Search:
         """The maximum of the quadratic within the radius around the best point; None if all there is known."""
         best = self._ranked(list(self.scores))[0]
         centre = self._at([best])[0]
-        fit = _Quadratic.fit(*self._observations(), centre, radius)
+        surface = fit(self._observations(), centre, radius)
         low, high = np.maximum(centre - radius, 0), np.minimum(centre + radius, 1)
         spread = torch.quasirandom.SobolEngine(self.loras).draw(CANDIDATES).numpy().astype(np.float64)
         # points on the border of the region too: a maximum is often at full strength
@@ -172,49 +197,14 @@ class Search:
         if not apart.any():
             return None
         candidates = candidates[apart]
-        for place in np.argsort(-fit.at(candidates), kind="stable"):
+        for place in np.argsort(-surface.at(candidates), kind="stable"):
             point = self._point(candidates[place])
             if point not in self.scores:
                 return point
         return None
 
-    def _observations(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Coordinates (n, loras), seeds (n,) and scores (n,) of all pictures."""
+    def _observations(self) -> Observations:
+        """All pictures, at coordinates from 0 to 1."""
         rows = [(point, seed, one) for point, scores in self.scores.items() for seed, one in enumerate(scores)]
         points, seeds, scores = zip(*rows, strict=True)
-        return self._at(points), np.array(seeds), np.array(scores, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class _Quadratic:
-    """c + g.(x - centre) + (x - centre)' H (x - centre), fitted by least squares, in which near points count most."""
-
-    centre: np.ndarray
-    coefficients: np.ndarray
-
-    RIDGE = 1e-3  # on the quadratic terms, where the points don't determine them
-
-    @classmethod
-    def fit(
-        cls, at: np.ndarray, seeds: np.ndarray, scores: np.ndarray, centre: np.ndarray, radius: float
-    ) -> _Quadratic:
-        """Each seed has an offset of its own: what it adds to every picture is no property of the strengths."""
-        terms = cls._terms(at - centre)
-        offsets = np.eye(int(seeds.max()) + 1)[seeds][:, 1:]
-        weights = np.exp(-((at - centre) ** 2).sum(axis=1) / (2 * radius) ** 2)
-        root = np.sqrt(weights)[:, None]
-        columns = terms.shape[1]
-        ridge = np.zeros((columns, columns + offsets.shape[1]))
-        ridge[1:, 1:columns] = math.sqrt(cls.RIDGE) * np.eye(columns - 1)
-        matrix = np.concatenate([np.concatenate([terms, offsets], axis=1) * root, ridge])
-        wanted = np.concatenate([scores * root[:, 0], np.zeros(columns)])
-        return cls(centre, np.linalg.lstsq(matrix, wanted, rcond=None)[0][:columns])
-
-    def at(self, points: np.ndarray) -> np.ndarray:
-        return self._terms(points - self.centre) @ self.coefficients
-
-    @staticmethod
-    def _terms(x: np.ndarray) -> np.ndarray:
-        """1, x_i, x_i x_j for i <= j."""
-        first, second = np.triu_indices(x.shape[1])
-        return np.concatenate([np.ones((len(x), 1)), x, x[:, first] * x[:, second]], axis=1)
+        return Observations(self._at(points), np.array(seeds), np.array(scores, dtype=np.float64))

@@ -93,10 +93,12 @@ class StrengthSearch:
         return "\n".join(lines)
 
     def _conclusion(self, verdict: Verdict[Point]) -> list[str]:
-        best = self.best()
+        best, highest = self.best(), self.search.highest()
         doubt = "" if verdict.doubt is None else f" +- {verdict.doubt:.3f}"
-        lines = [f"best: {self._text(best)}: score {verdict.means[best]:.3f}{doubt}"]
-        if verdict.doubt is not None and verdict.best is None and len(verdict.means) > 1:
+        lines = [f"best: {self._text(best)}: score {_mean(self.search.scores[best]):.3f}{doubt}"]
+        if best != highest:
+            lines.insert(0, f"nothing is better than {self._text(best)} beyond doubt, so that stays")
+        elif verdict.doubt is not None and verdict.best is None and len(verdict.means) > 1:
             lines.insert(0, "no difference between the best strengths that the seeds' noise wouldn't explain")
         return lines
 

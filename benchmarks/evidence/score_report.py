@@ -8,7 +8,7 @@ from typing import Any
 from .results import Results
 from .scores import PACKS
 from .statistics import FEWEST
-from .strengths import GIVEN, GRID, HIGH, LOW, SEARCH, SEARCHES, SEEDS_GRID
+from .strengths import DEFAULT_HIGH, GIVEN, GRID, LOW, SEARCH, SEARCHES, SEEDS_GRID
 from .text import TEXT, percent, points, table
 from .validation import PLOT, SEEDS
 
@@ -22,7 +22,7 @@ def score_sections(results: Results) -> list[str]:
         blocks += [_verdict(scores), _references(scores), TEXT["formulas"].strip(), _formulas(scores)]
     else:
         blocks.append("This run didn't reach it.")
-    blocks += ["## Finding strengths with as many pictures", TEXT["search"].strip().format(low=LOW, high=HIGH)]
+    blocks += ["## Finding strengths with as many pictures", TEXT["search"].strip().format(low=LOW, high=DEFAULT_HIGH)]
     return [*blocks, _searches(searches or {})]
 
 
@@ -65,9 +65,9 @@ def _searches(searches: Mapping[str, Any]) -> str:
         for way in (SEARCH, GRID, SEEDS_GRID, GIVEN) if wanted.key in searches else ():
             row = searches[wanted.key][way]
             gain = "" if way == SEARCH else _gain(row["search"])
-            about = (f"`{wanted.mode}`", str(wanted.budget), "given" if wanted.given else "sampled")
+            about = (f"`{wanted.mode}`", f"{wanted.high:g}", str(wanted.budget), "given" if wanted.given else "sampled")
             lines.append((*about, _NAMES[way], str(row["pictures"] or "none"), _rate(row["both"]), gain))
-    heads = ("mode", "budget", "references", "strengths by", "pictures", "both", "PM Find Strengths, to it")
+    heads = ("mode", "up to", "budget", "references", "strengths by", "pictures", "both", "PM Find Strengths, to it")
     return table(heads, lines)
 
 

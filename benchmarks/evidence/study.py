@@ -85,7 +85,9 @@ class Study:
         for round_ in more:
             yield self._stage(cases.independent(REPORT, round_), *main, chosen)
         for round_ in rounds[:2]:
-            yield self._searches(cases.independent(REPORT, round_))
+            yield self._searches(cases.independent(REPORT, round_), strengths.SEARCHES)
+        for round_ in (*rounds[2:], *more):
+            yield self._searches(cases.independent(REPORT, round_), strengths.ON_MANY)
         for trained in (True, False):
             for seed in (1, 2) if more else ():
                 yield self._strata(seed, trained)
@@ -139,12 +141,12 @@ class Study:
         found += [self._reference_unit(case) for case in of if case.stratum == INDEPENDENT]
         return list({unit.file: unit for unit in found}.values())  # a LoRA that is also cut is trained once
 
-    def _searches(self, of: Sequence[Case]) -> list[Unit]:
+    def _searches(self, of: Sequence[Case], searches: Sequence[strengths.Wanted]) -> list[Unit]:
         """PM Find Strengths and grids of as many pictures, with the same LoRAs."""
         return [
             self._search_unit(case, wanted)
             for case in of[: self.scale.pairs]
-            for wanted in strengths.SEARCHES
+            for wanted in searches
             if wanted.mode in (summary.SUM, *self.scale.modes)
         ]
 
@@ -231,7 +233,7 @@ class Study:
         files = [self._lora_file(one) for one in case.inputs]
         merged = path.with_suffix(".safetensors")
         given = references.given(self, case, references.OWN_PROMPTS) if wanted.given else None
-        pictures = strengths.Pictures(self.base, self.encoder, case, files, wanted.mode, merged, given)
+        pictures = strengths.Pictures(*(self.base, self.encoder, case, files, wanted.mode, wanted.high, merged, given))
         ways = strengths.compare(pictures, self.judges, wanted.budget)
         write_json(path, {"pair": case.pair, "search": wanted.key, "ways": ways})
         merged.unlink(missing_ok=True)

@@ -67,9 +67,10 @@ the plot hasn't seen**, and how much more often than a cell at random.
 Other formulas that could take the score's place, all with four pictures of each LoRA with its own prompt:
 """,
     "search": """
-PM Find Strengths and grids of as many pictures look for the strengths of two LoRAs between {low:g} and {high:g}, by the
-score alone. References are *sampled* with the plot's prompt, and count, or *given*: four pictures of each LoRA with its
-own prompt. Judged are 24 pictures of the strengths that were found, on noises that no search has seen.
+PM Find Strengths and grids of as many pictures look for the strengths of two LoRAs by the score alone, from {low:g} up
+to {high:g}, the node's default, or further. References are *sampled* with the plot's prompt, and count, or *given*:
+four pictures of each LoRA with its own prompt. Judged are 24 pictures of the strengths that were found, on noises that
+no search has seen.
 """,
     "outside": """
 An outside judge that knows nothing of this benchmark, RapidOCR, reads single characters in decorative fonts with

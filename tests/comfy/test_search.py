@@ -106,7 +106,8 @@ def test_better_points_are_seen_with_more_seeds(search: Any):
     first = [trial.strengths for trial in trials[: plan.points]]
     again = [trial.strengths for trial in trials if trial.seed == 1][: -(-plan.points // 2)]
     by_merit = sorted(first, key=lambda point: -score(point, 0))
-    assert again == by_merit[: len(again)]
+    # the start is seen with all seeds too, because the best is compared with it
+    assert again == [*by_merit[: len(again) - 1], running.start]
     assert {trial.seed for trial in trials} == {0, 1, 2}
     assert len(running.scores[running.best()]) == 3
 
@@ -122,6 +123,60 @@ def test_a_stopped_search_knows_its_best_and_goes_on_to_the_same_end(search: Any
         assert stopped.best() in seen if seen else stopped.best() is None
         assert (stopped.verdict() is None) == (not seen)
     assert run(search.Search(2, 0.0, 1.0, 30), score) == trials
+
+
+def test_the_start_stays_unless_others_are_better_beyond_doubt(search: Any):
+    moved = 0
+    for number in range(60):
+        running = search.Search(2, 0.0, 1.5, 40)
+        random = np.random.default_rng(number)
+        run(running, lambda strengths, seed, random=random: float(0.1 * random.normal()))
+        moved += running.best() != running.start
+        assert running.start in running.scores and len(running.scores[running.start]) == 3
+    assert moved <= 6, "5 % by chance are 3 of 60"
+    assert running.highest() != running.start
+    for noise in (0.0, 0.03, 0.08):
+        running = search.Search(2, 0.0, 1.5, 40)
+        run(running, hill(0.5, 0.4, noise=noise))
+        assert running.best() == running.highest() != running.start
+
+
+def test_a_sharp_peak_that_no_quadratic_fits_is_better_too(search: Any):
+    running = search.Search(2, 0.0, 1.0, 40)
+    run(running, lambda strengths, seed: float(np.exp(-30 * np.square(np.array(strengths) - (0.4, 0.6)).sum())))
+    assert running.best() == running.highest() != running.start
+
+
+def test_scheffes_test_is_rarely_wrong_about_the_highest_of_all_points(comfy: ModuleType):
+    from lora_pack.xy.quadratic import Observations, fit
+
+    wrong = 0
+    for number in range(200):
+        random = np.random.default_rng(number)
+        at = random.uniform(size=(30, 2))
+        seen = Observations(at, np.arange(30) % 3, random.normal(size=30))
+        surface = fit(seen, at[0])
+        highest = at[np.argmax(surface.at(at))]
+        wrong += surface.is_higher(highest, at[0], 0.95)
+    assert wrong <= 12
+
+
+def test_a_fit_finds_the_coefficients_and_their_error(comfy: ModuleType):
+    """Against numpy's own least squares, with an offset for each seed."""
+    from lora_pack.xy.quadratic import Observations, fit
+
+    random = np.random.default_rng(0)
+    at, seeds = random.uniform(size=(200, 2)), np.arange(200) % 2
+    x, y = (at - 0.5).T
+    terms = np.stack([np.ones(200), x, y, x * x, x * y, y * y, seeds], axis=1)
+    true = np.array([0.3, 1.0, -2.0, 0.5, 0.25, -1.5, 0.4])
+    scores = terms @ true + 0.1 * random.normal(size=200)
+    surface = fit(Observations(at, seeds, scores), np.full(2, 0.5))
+    found, residual, *_ = np.linalg.lstsq(terms, scores, rcond=None)
+    covariance = float(residual[0]) / (200 - 7) * np.linalg.inv(terms.T @ terms)
+    assert surface.freedom == 200 - 7
+    np.testing.assert_allclose(surface.coefficients, found[:6], atol=2e-3)
+    np.testing.assert_allclose(surface.covariance, covariance[:6, :6], rtol=0.01, atol=1e-6)
 
 
 def test_a_flat_landscape_has_no_best_point(search: Any):

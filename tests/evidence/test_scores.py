@@ -87,7 +87,7 @@ class Drawn(strengths.Pictures):
         none, *alone = torch.eye(4)[:3]
         known = checked([[none], [none + 0.3 * alone[0]], [none + 0.15 * alone[1]]]) if given else None
         nothing: Any = None
-        super().__init__(nothing, nothing, nothing, [Path("a"), Path("b")], "concat", Path("merged"), known)
+        super().__init__(nothing, nothing, nothing, [Path("a"), Path("b")], "concat", 1.5, Path("merged"), known)
 
     def embed(self, point: strengths.Point, seed: int) -> torch.Tensor:
         self.seen += 1
@@ -102,7 +102,7 @@ def test_the_search_and_both_grids_stay_within_the_budget(given: bool, budget: i
         pictures = Drawn(given)
         point = way(pictures, budget)
         assert 0 < pictures.seen <= budget
-        assert all(strengths.LOW <= strength <= strengths.HIGH for strength in point)
+        assert all(0 <= strength <= 1.5 for strength in point)
 
 
 def test_the_search_finds_the_best_strengths():
