@@ -86,11 +86,11 @@ class Study:
             yield self._stage(cases.independent(REPORT, round_), *main, chosen)
         for round_ in rounds[:2]:
             yield self._searches(cases.independent(REPORT, round_), strengths.SEARCHES)
-        for round_ in (*rounds[2:], *more):
-            yield self._searches(cases.independent(REPORT, round_), strengths.ON_MANY)
         for trained in (True, False):
             for seed in (1, 2) if more else ():
                 yield self._strata(seed, trained)
+        for round_ in (*rounds[2:], *more):
+            yield self._searches(cases.independent(REPORT, round_), strengths.ON_MANY)
 
     def files(self) -> list[Path]:
         """What has been evaluated so far."""
