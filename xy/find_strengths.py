@@ -23,7 +23,7 @@ from .axis_inputs import strength_input
 from .cell import Cell
 from .embeddings import embedder
 from .grid import first_latent
-from .grid_inputs import grid_inputs, references_input
+from .grid_inputs import grid_inputs, noise_seed_input, references_input
 from .grid_run import Inputs
 from .live_grid import PageNode
 from .merge_inputs import connected_loras, lora_stack_input, merge_inputs
@@ -62,15 +62,8 @@ class FindStrengths:
     def INPUT_TYPES(cls) -> dict:
         shared = grid_inputs()
         required, optional = dict(shared["required"]), shared["optional"]
-        kind, about = required["seed"]
-        # a stopped search goes on from its pictures, which a new seed would make useless
-        required["seed"] = (
-            kind,
-            about
-            | {
-                "control_after_generate": False,
-                "tooltip": "The first noise seed. Strengths that do well are seen with the two seeds after it too.",
-            },
+        required["seed"] = noise_seed_input(
+            "The first noise seed. Strengths that do well are seen with the two seeds after it too."
         )
         return {
             "required": {

@@ -27,15 +27,8 @@ def grid_inputs() -> dict:
                 "What the pictures should show. Each cell encodes it with its own LoRA applied to the text encoder."
             ),
             "negative": _text("What the pictures should not show."),
-            "seed": (
-                "INT",
-                {
-                    "default": 0,
-                    "min": 0,
-                    "max": MAX_SEED,
-                    "control_after_generate": True,
-                    "tooltip": "The noise seed, the same for every cell unless an axis changes it.",
-                },
+            "seed": noise_seed_input(
+                "The noise seed, the same for every cell unless an axis changes it.", changes=True
             ),
             "steps": (
                 "INT",
@@ -102,6 +95,12 @@ def grid_inputs() -> dict:
         },
         "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO", "node": "UNIQUE_ID"},
     }
+
+
+def noise_seed_input(tooltip: str, changes: bool = False) -> tuple[str, dict]:
+    """``changes``: the page offers to change it after each run, which samples all pictures again."""
+    about = {"default": 0, "min": 0, "max": MAX_SEED, "control_after_generate": changes, "tooltip": tooltip}
+    return ("INT", about)
 
 
 def references_input(sampler: str) -> tuple[str, dict]:

@@ -13,7 +13,7 @@ from .axis_inputs import strength_input
 from .cell import Cell
 from .grid import draw_grid, first_latent
 from .grid_axis import GridAxis
-from .grid_inputs import grid_inputs
+from .grid_inputs import grid_inputs, noise_seed_input
 from .grid_run import Inputs
 from .live_grid import PageNode
 from .merge_inputs import connected_loras
@@ -49,12 +49,6 @@ class ReferencePictures:
         shared = grid_inputs()
         required = shared["required"]
         sampling = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
-        kind, about = required["seed"]
-        # a new seed in every run would sample all pictures again
-        about |= {
-            "control_after_generate": False,
-            "tooltip": "The seed of the first picture of each kind; each further picture takes the next one.",
-        }
         return {
             "required": {
                 **{name: required[name] for name in ("model", "vae", "latent_image")},
@@ -80,7 +74,9 @@ class ReferencePictures:
                         "Several show what a LoRA adds to any picture rather than to one.",
                     },
                 ),
-                "seed": (kind, about),
+                "seed": noise_seed_input(
+                    "The seed of the first picture of each kind; each further picture takes the next one."
+                ),
                 **{name: required[name] for name in sampling},
                 "strength": strength_input(
                     1.0,

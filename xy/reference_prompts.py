@@ -71,7 +71,6 @@ def labels_of(plan: Mapping[Place, Sampling], names: Sequence[str]) -> tuple[lis
 
 def report(prompts: Sequence[LoraPrompt], pictures: int) -> str:
     """A line for each kind with its prompt, and what is doubtful."""
-
     lines = [f"{NO_LORA}: the prompts below, in turn"]
     lines += [f"{one.name}: {one.text}{' (trigger words of its file)' * one.of_its_file}" for one in prompts]
     if pictures < len(prompts):

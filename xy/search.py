@@ -98,11 +98,11 @@ class Search:
     def trials(self) -> Generator[Trial, float, None]:
         """Yields trials; send the score of each. References are the caller's: ``references`` for each seed."""
         points = self._first_points()
-        start = points[0]
         for seed, count in enumerate(_rounds(len(points), self.plan.seeds)):
             if seed:
                 points = self._ranked(points)[:count]
-                points = points if start in points else [*points[:-1], start]  # what the best is compared with
+                if self.start not in points:  # what the best is compared with
+                    points[-1] = self.start
             for point in points:
                 yield from self._try(point, seed)
         radius, left = FIRST_RADIUS, self.plan.local
@@ -143,11 +143,11 @@ class Search:
         highest, verdict = self.highest(), self.verdict()
         if highest is None or verdict is None or highest == self.start:
             return highest
-        shown = verdict.best == highest and self.start in verdict.means and self.start not in verdict.as_good
-        if verdict.doubt is not None and shown:
+        several_seeds = verdict.doubt is not None and self.start in verdict.means
+        if several_seeds and verdict.best == highest and self.start not in verdict.as_good:
             return highest
-        to, of = self._at([highest, self.start])
-        return highest if fit(self._observations(), of).is_higher(to, of, CONFIDENCE) else self.start
+        top, start = self._at([highest, self.start])
+        return highest if fit(self._observations(), start).is_higher(top, start, CONFIDENCE) else self.start
 
     def verdict(self) -> Verdict[Point] | None:
         """What can be said of the points that were seen with the most seeds; None before the first score."""
@@ -183,9 +183,8 @@ class Search:
         return sorted(points, key=lambda point: (-len(self.scores[point]), -float(np.mean(self.scores[point]))))
 
     def _promising(self, radius: float) -> Point | None:
-        """The maximum of the quadratic within the radius around the best point; None if all there is known."""
-        best = self._ranked(list(self.scores))[0]
-        centre = self._at([best])[0]
+        """The maximum of the quadratic within the radius around the highest point; None if all there is known."""
+        centre = self._at(self._ranked(list(self.scores))[:1])[0]
         surface = fit(self._observations(), centre, radius)
         low, high = np.maximum(centre - radius, 0), np.minimum(centre + radius, 1)
         spread = torch.quasirandom.SobolEngine(self.loras).draw(CANDIDATES).numpy().astype(np.float64)
