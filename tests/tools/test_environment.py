@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lora_pack.tools import environment
@@ -86,3 +87,14 @@ def test_torch_is_installed_only_if_none_is_borrowed(tmp_path: Path, base: Base,
         venv = Venv(tmp_path / f".venv-{torch}", replace(base, torch=torch))
         assert install_comfyui(venv, tmp_path) == tmp_path
         assert pip.pop() == expected
+
+
+@pytest.mark.parametrize("free, told", [(300_000_000, True), (50_000_000_000, False)])
+def test_a_full_disk_is_told_when_pip_fails(
+    tmp_path: Path, base: Base, monkeypatch: pytest.MonkeyPatch, free: int, told: bool
+):
+    venv = Venv(tmp_path / ".venv", base)
+    monkeypatch.setattr(environment.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(SystemExit, match="pip exited with code") as stopped:
+        venv.install("tests", "list", ["--no-such-option"])
+    assert ("has 0.3 GB free" in str(stopped.value)) is told
