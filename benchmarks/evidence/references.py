@@ -9,9 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from . import glyphs
+from .base import Base, sample
 from .cases import PICTURES, Case, Input, alone
-from .evaluate import read_sheet
+from .evaluate import STEPS, read_sheet
 from .loras import pictures_of
+from .mmdit import MMDiT
 from .pack import part_of_pack
 from .settings import ALONE as ALONE_SETTING
 
@@ -19,18 +21,24 @@ if TYPE_CHECKING:
     from .study import Study
 
 scoring = part_of_pack("xy.scoring")
+prompts_of_node = part_of_pack("xy.reference_prompts")
+sampling = part_of_pack("xy.sampling")
 
 References = Any  # scoring.References
 SAME_NOISE = "the plot's prompt, the picture's noise"
 THREE_NOISES = "the plot's prompt, three noises"
-OWN_PROMPTS = "four pictures of each LoRA with its own prompt"
+NODES = "four pictures of each LoRA with one prompt of its own (PM Reference Pictures)"
+OWN_PROMPTS = "four pictures of each LoRA with four prompts of its own"
 TRAINING = "four pictures that each LoRA was trained on"
-KINDS = (SAME_NOISE, THREE_NOISES, OWN_PROMPTS, TRAINING)
+KINDS = (SAME_NOISE, THREE_NOISES, NODES, OWN_PROMPTS, TRAINING)
 EACH = 4
+NODES_NOISES = 40_000  # the seed of PM Reference Pictures
 
 
 def references_of(study: Study, case: Case, kind: str) -> list[References | None]:
     """For each noise; None where a LoRA shows nothing, and so nothing can be scored."""
+    if kind == NODES:
+        return [checked([list(of) for of in study.nodes_embeddings(case)])] * PICTURES
     if kind in (SAME_NOISE, THREE_NOISES):
         drawn = study.reference_embeddings(case)  # (1 + loras, noises, d)
         count = drawn.shape[1]
@@ -45,6 +53,19 @@ def given(study: Study, case: Case, kind: str) -> References | None:
     """The references of OWN_PROMPTS or TRAINING, which are the same for every noise."""
     none = list(study.encoder.embed(study.known[:EACH]))
     return checked([none, *(list(_of_lora(study, one, kind)) for one in case.inputs)])
+
+
+def drawn_as_the_node(base: Base, case: Case, models: Sequence[MMDiT]) -> np.ndarray:
+    """The pictures of PM Reference Pictures, kind by kind. ``models``: without a LoRA, then with each alone."""
+    settings = sampling.Sampling(NODES_NOISES, STEPS, 1.0, "", "", 1.0, "", "")
+    lines = [glyphs.prompt(*of_lora.target(0)) for of_lora in alone(case.inputs)]
+    written = [prompts_of_node.LoraPrompt(one.name, line) for one, line in zip(case.inputs, lines, strict=True)]
+    plan = prompts_of_node.reference_plan(settings, written, EACH)
+    rows = [[plan[number, kind] for number in range(EACH)] for kind in range(len(models))]
+    return np.concatenate([
+        sample(base, [one.positive for one in row], [one.seed for one in row], STEPS, model)
+        for row, model in zip(rows, models, strict=True)
+    ])  # fmt: skip
 
 
 def checked(embeddings: Sequence[Sequence[Tensor]]) -> References | None:

@@ -28,6 +28,7 @@ from . import (
 from .base import Base
 from .cases import INDEPENDENT, REPORT, Case, Input
 from .lora_files import read_deltas
+from .mmdit import MMDiT
 from .settings import ALONE, Setting
 from .units import Unit, write_json
 
@@ -138,7 +139,7 @@ class Study:
         found = [unit for one in units for unit in self._lora_units(one)]
         found += [self._evaluation(case, Setting(ALONE)) for case in cases.alone(units)]
         found += [self._evaluation(case, setting) for setting in chosen for case in of]
-        found += [self._reference_unit(case) for case in of if case.stratum == INDEPENDENT]
+        found += [unit for case in of if case.stratum == INDEPENDENT for unit in self._reference_units(case)]
         return list({unit.file: unit for unit in found}.values())  # a LoRA that is also cut is trained once
 
     def _searches(self, of: Sequence[Case], searches: Sequence[strengths.Wanted]) -> list[Unit]:
@@ -180,10 +181,13 @@ class Study:
         needs = (self.known_file, *(self._lora_file(one) for one in case.inputs))
         return Unit(path, lambda: self._evaluate(case, setting, path), needs)
 
-    def _reference_unit(self, case: Case) -> Unit:
-        path = self.reference_file(case)
+    def _reference_units(self, case: Case) -> list[Unit]:
         needs = tuple(self._lora_file(one) for one in case.inputs)
-        return Unit(path, lambda: self._draw_references(case, path), needs)
+        path, of_node = self.reference_file(case), self.nodes_file(case)
+        return [
+            Unit(path, lambda: self._draw_references(case, path), needs),
+            Unit(of_node, lambda: self._draw_nodes_references(case, of_node), needs),
+        ]
 
     def _search_unit(self, case: Case, wanted: strengths.Wanted) -> Unit:
         path = self.folder / "searches" / f"{case.key}__{wanted.key}.json"
@@ -223,11 +227,17 @@ class Study:
     def _draw_references(self, case: Case, path: Path) -> None:
         """What the score of the case's pictures compares with: no LoRA, then each alone, on the same noises."""
         targets = [case.target(number) for number in range(cases.PICTURES)]
-        weights = self.base.model.state_dict()
-        models = [self.base.model]
-        models += [evaluate.patched(self.base.model, read_deltas(self._lora_file(one), weights)) for one in case.inputs]
-        drawn = [evaluate.draw(self.base, model, targets, []) for model in models]
+        drawn = [evaluate.draw(self.base, model, targets, []) for model in self._without_and_alone(case)]
         evaluate.save_sheet(np.concatenate(drawn), path)
+
+    def _draw_nodes_references(self, case: Case, path: Path) -> None:
+        evaluate.save_sheet(references.drawn_as_the_node(self.base, case, self._without_and_alone(case)), path)
+
+    def _without_and_alone(self, case: Case) -> list[MMDiT]:
+        """The base's model, then with each LoRA of the case alone."""
+        weights = self.base.model.state_dict()
+        deltas = [read_deltas(self._lora_file(one), weights) for one in case.inputs]
+        return [self.base.model, *(evaluate.patched(self.base.model, of_lora) for of_lora in deltas)]
 
     def _search(self, case: Case, wanted: strengths.Wanted, path: Path) -> None:
         files = [self._lora_file(one) for one in case.inputs]
@@ -259,10 +269,20 @@ class Study:
     def reference_file(self, case: Case) -> Path:
         return self.folder / "references" / f"{case.key}.png"
 
+    def nodes_file(self, case: Case) -> Path:
+        return self.folder / "references" / f"{case.key}__node.png"
+
     def reference_embeddings(self, case: Case) -> Tensor:
         """(1 + loras, noises, d): without a LoRA and of each alone, asked for the case's pictures."""
-        found = self.encoder.embed(evaluate.read_sheet(self.reference_file(case)))
-        return found.reshape(-1, cases.PICTURES, found.shape[-1])
+        return self._embedded(self.reference_file(case), cases.PICTURES)
+
+    def nodes_embeddings(self, case: Case) -> Tensor:
+        """(1 + loras, references.EACH, d): as PM Reference Pictures samples them."""
+        return self._embedded(self.nodes_file(case), references.EACH)
+
+    def _embedded(self, sheet: Path, pictures: int) -> Tensor:
+        found = self.encoder.embed(evaluate.read_sheet(sheet))
+        return found.reshape(-1, pictures, found.shape[-1])
 
     def evaluation_file(self, case: Case, setting: str) -> Path:
         return self.folder / "evaluations" / f"{case.key}__{setting}.json"

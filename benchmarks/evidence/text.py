@@ -64,13 +64,13 @@ over the modes at their defaults, averaged over the other pairs. The last two ar
 the plot hasn't seen**, and how much more often than a cell at random.
 """,
     "formulas": """
-Other formulas that could take the score's place, all with four pictures of each LoRA with its own prompt:
+Other formulas that could take the score's place, all with four pictures of each LoRA with four prompts of its own:
 """,
     "search": """
 PM Find Strengths and grids of as many pictures look for the strengths of two LoRAs by the score alone, from {low:g} up
 to {high:g}, the node's default, or further. References are *sampled* with the plot's prompt, and count, or *given*:
-four pictures of each LoRA with its own prompt. Judged are 24 pictures of the strengths that were found, on noises that
-no search has seen.
+four pictures of each LoRA with four prompts of its own. Judged are 24 pictures of the strengths that were found, on
+noises that no search has seen.
 """,
     "outside": """
 An outside judge that knows nothing of this benchmark, RapidOCR, reads single characters in decorative fonts with

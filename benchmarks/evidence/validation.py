@@ -81,7 +81,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
 
 def _scored(study: Study, case: Case, wanted: Sequence[str] | None = None) -> Iterator[Scored]:
     """The case with each setting that has been evaluated, or with those of ``wanted``."""
-    if not study.reference_file(case).is_file():
+    if not (study.reference_file(case).is_file() and study.nodes_file(case).is_file()):
         return
     known = {kind: references_of(study, case, kind) for kind in KINDS}
     files = (

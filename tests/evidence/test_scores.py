@@ -13,8 +13,18 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 try:
-    from benchmarks.evidence import background, glyphs, image_encoder, score_report, scores, strengths, validation
-    from benchmarks.evidence.references import KINDS, OWN_PROMPTS, checked
+    from benchmarks.evidence import (
+        background,
+        cases,
+        glyphs,
+        image_encoder,
+        score_report,
+        scores,
+        strengths,
+        validation,
+    )
+    from benchmarks.evidence.base import load_base
+    from benchmarks.evidence.references import EACH, KINDS, OWN_PROMPTS, checked, drawn_as_the_node
     from benchmarks.evidence.results import Results
 finally:
     sys.path.remove(str(ROOT))
@@ -50,6 +60,16 @@ def test_every_formula_of_effects_prefers_what_shows_both():
 def test_a_lora_that_shows_nothing_leaves_nothing_to_score():
     none = torch.ones(4)
     assert checked([[none], [none], [torch.arange(4.0)]]) is None
+
+
+def test_the_nodes_references_ask_each_lora_for_its_prompt_and_the_base_for_all_in_turn():
+    base = load_base()
+    case = cases.independent(cases.REPORT, 0)[0]
+    assert len(case.inputs) == 2
+    drawn = drawn_as_the_node(base, case, [base.model] * 3).reshape(3, EACH, -1)
+    first, second = (abs(drawn[0] - drawn[lora]).max(axis=1) < 0.02 for lora in (1, 2))
+    assert first.tolist() == [True, False, True, False]
+    assert second.tolist() == [False, True, False, True]
 
 
 def scored(both: np.ndarray, score: np.ndarray, pair: str = "a+b") -> list[validation.Scored]:
