@@ -21,9 +21,21 @@ from ..compute.context import CancelCheck, no_cancel
 from ..compute.precision import full_precision
 from ..errors import DAMAGED, INCOMPLETE, LoraError
 from ..lazy import LazyTensor
-from ..names import Target, cleaned, recognise, resolve
+from ..names import Architecture, Target, cleaned, recognise, resolve
 from ..numerics.finite import require_finite, require_fits
-from . import embeddings, full, layouts, loha, lokr, lora, peft_dora, trainer_scale, unsupported, weight_dependent
+from . import (
+    embeddings,
+    full,
+    layouts,
+    loha,
+    lokr,
+    lora,
+    peft_dora,
+    row_order,
+    trainer_scale,
+    unsupported,
+    weight_dependent,
+)
 from .checks import ALPHA
 from .module_tensors import ModuleTensors
 from .peft_config import PeftConfig
@@ -76,14 +88,16 @@ def from_state_dict(
             module = _scaled(module, corrections[-1])
         for family, suffixes in _by_family(module.values).items():
             adapters += family.read(module.only(suffixes))
-    notes, warnings = scales.difference(corrections), [*scales.doubts(), *contents.notes]
+    architecture = recognise({adapter.name: adapter.weight_shape for adapter in adapters})
+    notes = scales.difference(corrections)
+    warnings = [*scales.doubts(), *contents.notes, *row_order.doubts(contents.groups, architecture, name)]
     for note in notes:
         log.info("%s", note)
     for warning in warnings:
         log.warning("%s", warning)
     return Lora(
         name,
-        by_key(_joined(adapters, name)),
+        by_key(_joined(adapters, architecture, name)),
         metadata=metadata,
         source=scales.source(corrections),
         extras={key: _checked_extra(key, value, name) for key, value in contents.extras.items()},
@@ -133,9 +147,8 @@ def _read_finite(value: LazyTensor, what: str) -> Tensor:
     return tensor
 
 
-def _joined(adapters: Sequence[Adapter], name: str) -> Iterable[Adapter]:
+def _joined(adapters: Sequence[Adapter], architecture: Architecture | None, name: str) -> Iterable[Adapter]:
     """The adapters of a file, with those of one weight under two of its names combined."""
-    architecture = recognise({adapter.name: adapter.weight_shape for adapter in adapters})
     by_weight: dict[tuple[Target, str], Adapter] = {}
     for adapter in adapters:
         weight = (resolve(adapter.name, architecture), adapter.parameter)
