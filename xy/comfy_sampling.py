@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import Any
 
+import folder_paths
 from torch import Tensor
 
 import nodes  # ComfyUI's; ours are ..nodes
 
+from ..nodes.comfy_bridge import state_of
 from .sampling import Sampling
 
 comfy_nodes: Any = nodes
 
+EMBEDDING = re.compile(r"embedding:\s*(\S+)")
+# Where a weight, a bracket or the next word may follow a name without a space.
+END_OF_NAME = re.compile(r"[,:()<>\[\]\\]")
+
 
 def encode(clip: Any, text: str) -> Any:
     return comfy_nodes.CLIPTextEncode().encode(clip, text)[0]
+
+
+def embeddings_in(text: str) -> tuple[tuple[str, int, int], ...]:
+    """The embeddings that a text names (``embedding:name``): file, size and time. Encoding reads them each time.
+
+    A name may also be meant for another file of that name in a subfolder: all of them count.
+    """
+    names = {one for found in EMBEDDING.findall(text) for one in (found, END_OF_NAME.split(found)[0])}
+    if not names:
+        return ()
+    wanted = {os.path.normcase(name) for name in names if name}
+    listed = {file: Path(file) for file in folder_paths.get_filename_list("embeddings")}
+    paths = {
+        file: folder_paths.get_full_path("embeddings", file)
+        for file, path in listed.items()
+        if any(_is_named(path, name) for name in wanted)
+    }
+    return tuple((file, *state_of(Path(path))) for file, path in paths.items() if path is not None)
+
+
+def _is_named(file: Path, name: str) -> bool:
+    """Whether a name means this file: with or without its folder and its ending."""
+    wanted = Path(name).parts
+    return any(Path(os.path.normcase(one)).parts[-len(wanted) :] == wanted for one in (file, file.with_suffix("")))
 
 
 def sample(model: Any, sampling: Sampling, positive: Any, negative: Any, latent: dict[str, Any]) -> dict[str, Any]:
