@@ -31,23 +31,26 @@ def embeddings_in(text: str) -> tuple[tuple[str, int, int], ...]:
 
     A name may also be meant for another file of that name in a subfolder: all of them count.
     """
-    names = {one for found in EMBEDDING.findall(text) for one in (found, END_OF_NAME.split(found)[0])}
-    if not names:
+    words = EMBEDDING.findall(text.replace("\\(", "(").replace("\\)", ")"))
+    found = [name for one in words for name in (one.strip(","), END_OF_NAME.split(one)[0]) if name]
+    if not found:
         return ()
-    wanted = {os.path.normcase(name) for name in names if name}
-    listed = {file: Path(file) for file in folder_paths.get_filename_list("embeddings")}
-    paths = {
-        file: folder_paths.get_full_path("embeddings", file)
-        for file, path in listed.items()
-        if any(_is_named(path, name) for name in wanted)
-    }
-    return tuple((file, *state_of(Path(path))) for file, path in paths.items() if path is not None)
+    names = tuple("/" + _with_slashes(name) for name in found)
+    paths = [
+        (file, folder_paths.get_full_path("embeddings", file))
+        for file in folder_paths.get_filename_list("embeddings")
+        if _is_named("/" + _with_slashes(file), names)
+    ]
+    return tuple((file, *state_of(Path(path))) for file, path in paths if path is not None)
 
 
-def _is_named(file: Path, name: str) -> bool:
-    """Whether a name means this file: with or without its folder and its ending."""
-    wanted = Path(name).parts
-    return any(Path(os.path.normcase(one)).parts[-len(wanted) :] == wanted for one in (file, file.with_suffix("")))
+def _with_slashes(path: str) -> str:
+    return os.path.normcase(path).replace("\\", "/")
+
+
+def _is_named(file: str, names: tuple[str, ...]) -> bool:
+    """Whether one of the names means this file: with or without its folder and its ending."""
+    return file.endswith(names) or os.path.splitext(file)[0].endswith(names)
 
 
 def sample(model: Any, sampling: Sampling, positive: Any, negative: Any, latent: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -89,8 +90,12 @@ def sample_cells(
     _require_clip(inputs)
     kept.forget_unreachable()
     common = inputs_key(inputs.model, inputs.clip, inputs.vae, inputs.latent, inputs.conditioning, inputs.before)
+    embeddings = cache(comfy_sampling.embeddings_in)  # cells share texts, and there may be thousands of files
     merges = {place: merges_key(x.capsule(place[0]), y.capsule(place[1])) for place in cells}
-    keys = {place: cell_key(common, merges[place], sampling, inputs.conditioning) for place, sampling in cells.items()}
+    keys = {
+        place: cell_key(common, merges[place], sampling, inputs.conditioning, embeddings)
+        for place, sampling in cells.items()
+    }
     encoder = encoder or Encoder(inputs.clip)
     with GridProgress(sum(sampling.steps for sampling in cells.values())) as progress:
         missing = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,15 +119,21 @@ def merges_key(x_capsule: Any, y_capsule: Any) -> Merges | None:
 
 
 def cell_key(
-    inputs: InputsKey | None, merges: Merges | None, sampling: Sampling, conditioning: Mapping[str, Any]
+    inputs: InputsKey | None,
+    merges: Merges | None,
+    sampling: Sampling,
+    conditioning: Mapping[str, Any],
+    embeddings: Callable[[str], object] = embeddings_in,
 ) -> CellKey | None:
-    """The key of a cell with these merges; None if it can't be recognised in a later run."""
+    """The key of a cell with these merges; None if it can't be recognised in a later run.
+
+    ``embeddings`` gives the state of the embeddings that a text names.
+    """
     if inputs is None or merges is None:
         return None
     texts = [prompt for prompt, given in conditioning.items() if given is None]
     unused = {prompt: "" for prompt in conditioning if prompt not in texts}
-    embeddings = tuple(embeddings_in(getattr(sampling, prompt)) for prompt in texts)
-    return inputs, replace(sampling, **unused), embeddings, merges
+    return inputs, replace(sampling, **unused), tuple(embeddings(getattr(sampling, prompt)) for prompt in texts), merges
 
 
 def _add(digest: Any, value: Any) -> None:

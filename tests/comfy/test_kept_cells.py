@@ -148,6 +148,13 @@ def test_a_changed_embedding_is_encoded_again_where_its_name_is_in_the_text(
     assert len(runs.sampled) == 3 * (2 if named else 1)
 
 
+def test_brackets_in_the_name_of_an_embedding_are_escaped_in_the_text(embeddings: Path):
+    from lora_pack.xy.comfy_sampling import embeddings_in
+
+    (embeddings / "neg(v1).pt").write_bytes(b"an embedding")
+    assert [file for file, *_ in embeddings_in("embedding:neg\\(v1\\), a cat")] == ["neg(v1).pt"]
+
+
 def test_the_embeddings_of_a_text_that_is_not_used_do_not_count(runs: Runs, embeddings: Path):
     inputs = runs.inputs(positive="given")
     for content in (b"an embedding", b"another embedding"):
