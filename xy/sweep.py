@@ -122,7 +122,7 @@ class Sweep:
         cell = self._cell(settings)
         taken = self._taken(cell)
         loras = [lora for _, lora in taken]
-        if self._applied_as_is(loras):
+        if not self._concat_of_one and len(taken) == 1 and _lacks_factors(loras[0]):
             return self._weighted(cell, *taken[0])
         asks_model = not names_decide(loras)
         source: tuple[object, ...] = tuple(source.loaded for source in self._sources)  # new when a file has changed
@@ -142,14 +142,12 @@ class Sweep:
     def identity(self, settings: Mapping[str, Any]) -> tuple[object, ...]:
         """Hashable: equal for settings whose merges are equal, in any sweep. Depends on the files' contents."""
         cell = self._cell(settings)
-        taken = self._taken(cell)
         loras: list[tuple[str, float, float]] = []
-        for number, lora in taken:
+        for number, lora in self._taken(cell):
             weighted = self._weighted(cell, number, lora)
             contained = contents(lora, comfy_bridge.check_interrupt)
             loras.append((contained, weighted.strength_model, weighted.strength_clip))
-        merge = replace(cell.essential(), strengths=(), taken=()), self._device, self._dtype
-        return tuple(loras), *merge, self._applied_as_is([lora for _, lora in taken])
+        return tuple(loras), replace(cell.essential(), strengths=(), taken=()), self._device, self._dtype
 
     def describe(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """These settings in plain JSON: ``loras``, then those of the merge by the names of the merge nodes' widgets.
@@ -184,9 +182,6 @@ class Sweep:
     def _taken(self, cell: Cell) -> list[tuple[int, Lora]]:
         numbers = cell.taken or range(1, len(self._sources) + 1)
         return [(number, self._sources[number - 1].lora()) for number in numbers]
-
-    def _applied_as_is(self, loras: Sequence[Lora]) -> bool:
-        return not self._concat_of_one and len(loras) == 1 and _lacks_factors(loras[0])
 
     def _weighted(self, cell: Cell, number: int, lora: Lora) -> Lora:
         strength = cell.strength_of(number)

@@ -211,17 +211,6 @@ def test_a_file_that_changes_while_the_plot_is_sampled_is_refused_by_its_name(
     path.unlink()
 
 
-def test_a_lora_applied_as_it_is_and_one_that_concat_decomposes_are_two_merges(runs: Runs):
-    from lora_pack.merge.adapters.base import Difference, Lora, by_key
-    from lora_pack.xy.cell import Cell
-    from lora_pack.xy.sweep import GivenLora, Sweep
-
-    lora = Lora("diff", by_key([Difference.of(UNET[0], torch.ones(4, 4))]))
-    whole = Sweep([GivenLora(lora)], Cell("concat"), device="cpu", dtype="float32")
-    assert whole.identity({}) == Sweep([GivenLora(lora)], Cell("concat"), device="cpu", dtype="float32").identity({})
-    assert whole.identity({}) != whole.alone(1).identity({})
-
-
 @pytest.mark.parametrize(
     ("latent", "mask", "expected"),
     [
