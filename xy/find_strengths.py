@@ -33,6 +33,7 @@ from .search import Search
 from .search_view import SearchView
 from .strength_search import StrengthSearch
 from .sweep import GivenLora, Sweep
+from .upstream import settings_before
 from .values import distinct_labels
 
 DEFAULT_BUDGET = 40
@@ -161,7 +162,7 @@ class FindStrengths:
         search = Search(len(connected), min_strength, max_strength, budget, given=references is not None)
         sampling = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
         conditioning = {"positive": positive_cond, "negative": negative_cond}
-        inputs = Inputs(model, clip, vae, first_latent(latent_image), conditioning)
+        inputs = Inputs(model, clip, vae, first_latent(latent_image), conditioning, settings_before(node))
         view = SearchView(PageNode.of(node, extra_pnginfo), budget, sampling)
         running = StrengthSearch(
             *(inputs, sweep, names, sampling, embedder(clip_vision), search, view.begins, view.finished, references)

@@ -23,6 +23,7 @@ from .live_grid import LiveGrid, PageNode
 from .pick import Place, describe, picked_lora, read_pick, text_of
 from .progress import GridProgress
 from .sampling import Sampling
+from .upstream import settings_before
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class XyGrid:
         base = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
         conditioning = {"positive": positive_cond, "negative": negative_cond}
         _require_prompts_in_use(x, y, conditioning)
-        inputs = Inputs(model, clip, vae, first_latent(latent_image), conditioning)
+        inputs = Inputs(model, clip, vae, first_latent(latent_image), conditioning, settings_before(node))
         # before sampling, so that a cell without a LoRA is refused at once
         lora = ExecutionBlocker(None) if picked is None else picked_lora(model, clip, x, y, picked)
         plan = samplings(base, x, y)
@@ -214,7 +215,17 @@ def first_latent(latent: dict[str, Any]) -> dict[str, Any]:
         return latent
     log.info("Only the first of %d latents is sampled.", samples.shape[0])
     first = {**latent, "samples": samples[:1]}
-    for per_picture in ("noise_mask", "batch_index"):
-        if first.get(per_picture) is not None:
-            first[per_picture] = first[per_picture][:1]
+    if first.get("batch_index") is not None:
+        first["batch_index"] = first["batch_index"][:1]
+    if (mask := first.get("noise_mask")) is not None:
+        first["noise_mask"] = _of_the_first(mask, samples.ndim)
     return first
+
+
+def _of_the_first(mask: Tensor, dimensions: int) -> Tensor:
+    """The noise mask of the first of a batch of latents with this many dimensions.
+
+    A plane (height, width) is for all of them, and so is a smaller mask than that of a video: its first dimension is
+    the frames (ComfyUI's reshape_mask).
+    """
+    return mask if mask.ndim < 3 or mask.ndim < dimensions == 5 else mask[:1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,9 +15,9 @@ from ..merge.errors import LoraError
 from ..nodes import comfy_bridge
 from ..pictures.grid_layout import Place
 from . import comfy_sampling
-from .capsule import Capsule
+from .capsule import Capsule, merges_of
 from .grid_axis import GridAxis
-from .kept_cells import KEPT, KeptCells, cell_key, inputs_key
+from .kept_cells import KEPT, KeptCells, Merges, cell_key, inputs_key, merges_key
 from .progress import GridProgress
 from .sampling import Sampling
 
@@ -32,6 +33,7 @@ class Inputs:
     vae: Any
     latent: dict[str, Any]
     conditioning: dict[str, Any]  # for "positive" and "negative": replaces the text; None: encode it
+    before: str = ""  # what the prompt has before them (upstream.settings_before)
 
 
 @dataclass
@@ -62,7 +64,8 @@ class Encoder:
     @staticmethod
     def _state(clip: Any) -> tuple[object, ...]:
         # a clone keeps the id of its original until it is patched
-        return clip.patcher.patches_uuid, clip.layer_idx
+        options = repr(getattr(clip, "tokenizer_options", None))
+        return clip.patcher.patches_uuid, clip.layer_idx, options, getattr(clip, "apply_hooks_to_conds", None)
 
 
 def sample_cells(
@@ -81,13 +84,16 @@ def sample_cells(
     after another, so the model is patched once for all of them. Only one patched model exists at a time. ``begins`` is
     called before a cell is patched and sampled. ``encoder`` has the texts of earlier calls with the same inputs;
     ``told`` is whose plan is logged, if anybody's. Raises ComfyUI's interrupt exception if the user presses stop, and
-    LoraError, before sampling, if there is text to encode but no text encoder.
+    LoraError, before sampling, if there is text to encode but no text encoder, and for a LoRA file that changes
+    meanwhile.
     """
     _require_clip(inputs)
     kept.forget_unreachable()
-    common = inputs_key(inputs.model, inputs.clip, inputs.vae, inputs.latent, inputs.conditioning)
+    common = inputs_key(inputs.model, inputs.clip, inputs.vae, inputs.latent, inputs.conditioning, inputs.before)
+    embeddings = cache(comfy_sampling.embeddings_in)  # cells share texts, and there may be thousands of files
+    merges = {place: merges_key(x.capsule(place[0]), y.capsule(place[1])) for place in cells}
     keys = {
-        place: cell_key(common, x.capsule(place[0]), y.capsule(place[1]), sampling, inputs.conditioning)
+        place: cell_key(common, merges[place], sampling, inputs.conditioning, embeddings)
         for place, sampling in cells.items()
     }
     encoder = encoder or Encoder(inputs.clip)
@@ -104,7 +110,9 @@ def sample_cells(
             log.info("%s: %s", told, plan_text(cells, missing))
         for group in _group_by_capsules(x, y, missing):
             begins(group[0])
-            patched = _patch(inputs, x.capsule(group[0][0]), y.capsule(group[0][1]), y)
+            capsules = x.capsule(group[0][0]), y.capsule(group[0][1])
+            patched = _patch(inputs, *capsules, y)
+            _require_unchanged(merges[group[0]], *capsules)
             for place in group:
                 comfy_bridge.check_interrupt()
                 begins(place)
@@ -140,6 +148,21 @@ def _require_clip(inputs: Inputs) -> None:
             f"The {' and '.join(texts)} text can't be encoded because no clip is connected. Connect clip, or a "
             f"conditioning to {' and '.join(text + '_cond' for text in texts)}."
         )
+
+
+def _require_unchanged(merges: Merges | None, x_capsule: Any, y_capsule: Any) -> None:
+    """Raise LoraError if a LoRA isn't what it was when the plot began: the others of its cells show the old one."""
+    now = merges_key(x_capsule, y_capsule)
+    if merges == now or merges is None or now is None:
+        return
+    changed = [
+        sweep.name(number)
+        for (sweep, settings), before, after in zip(merges_of(x_capsule, y_capsule), merges, now, strict=True)
+        for number, one, other in zip(sweep.strengths(settings), before[0], after[0], strict=True)
+        if one != other
+    ]
+    names = ", ".join(dict.fromkeys(changed))
+    raise LoraError(f"{names} has changed since this plot began. Run the workflow again to plot the new file.")
 
 
 def _group_by_capsules(x: GridAxis, y: GridAxis, places: list[Place]) -> list[list[Place]]:

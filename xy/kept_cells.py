@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .capsule import Capsule, merges_of
+from .comfy_sampling import embeddings_in
 from .sampling import Sampling
 
 # The cells that were used last are kept while all of them fit in this many bytes; a help page says how many that is.
@@ -31,7 +32,8 @@ class InputsKey:
         return any(reference() is None for reference in self.objects)
 
 
-CellKey = tuple[InputsKey, Sampling, tuple[object, ...]]
+Merges = tuple[Any, ...]
+CellKey = tuple[InputsKey, Sampling, tuple[object, ...], Merges]
 
 
 class KeptCells:
@@ -67,12 +69,18 @@ KEPT = KeptCells()
 
 
 def inputs_key(
-    model: Any, clip: Any, vae: Any, latent: Mapping[str, Any], conditioning: Mapping[str, Any]
+    model: Any,
+    clip: Any,
+    vae: Any,
+    latent: Mapping[str, Any],
+    conditioning: Mapping[str, Any],
+    before: str = "",
 ) -> InputsKey | None:
     """The key of a plot's inputs; None if they can't be recognised in a later run.
 
     ComfyUI gives a node the same model, text encoder and VAE objects in every run until something before the node
-    changes; a patch makes a new object.
+    changes; a patch makes a new object. Some nodes change an object in place instead; ``before`` tells what came before
+    (upstream.settings_before).
     """
     objects: list[weakref.ref[Any]] = []
     digest = hashlib.sha256()
@@ -93,25 +101,39 @@ def inputs_key(
     try:
         parts: list[object] = [refer(one) for one in (model, clip, vae, latent, conditioning)]
         # of a model that was patched without making a new object
-        patchers = (model, getattr(clip, "patcher", None))
+        patchers = (model, getattr(clip, "patcher", None), getattr(vae, "patcher", None))
         parts += [str(getattr(patcher, "patches_uuid", None)) for patcher in patchers]
-        _add(digest, [*parts, str(getattr(clip, "layer_idx", None))])
+        _add(digest, [*parts, str(getattr(clip, "layer_idx", None)), before])
         hash(tuple(objects))
     except TypeError:  # an object without weak references, or without a hash
         return None
     return InputsKey(tuple(objects), digest.hexdigest())
 
 
-def cell_key(
-    inputs: InputsKey | None, x_capsule: Any, y_capsule: Any, sampling: Sampling, conditioning: Mapping[str, Any]
-) -> CellKey | None:
-    """The key of a cell; None if an axis is of another pack, whose settings nobody knows."""
+def merges_key(x_capsule: Any, y_capsule: Any) -> Merges | None:
+    """The identities of a cell's merges; None if an axis is of another pack, whose settings nobody knows."""
     capsules = [capsule for capsule in (x_capsule, y_capsule) if capsule is not None]
-    if inputs is None or not all(isinstance(capsule, Capsule) for capsule in capsules):
+    if not all(isinstance(capsule, Capsule) for capsule in capsules):
         return None
-    unused = {prompt: "" for prompt, given in conditioning.items() if given is not None}
-    merges = tuple(sweep.identity(settings) for sweep, settings in merges_of(x_capsule, y_capsule))
-    return inputs, replace(sampling, **unused), merges
+    return tuple(sweep.identity(settings) for sweep, settings in merges_of(x_capsule, y_capsule))
+
+
+def cell_key(
+    inputs: InputsKey | None,
+    merges: Merges | None,
+    sampling: Sampling,
+    conditioning: Mapping[str, Any],
+    embeddings: Callable[[str], object] = embeddings_in,
+) -> CellKey | None:
+    """The key of a cell with these merges; None if it can't be recognised in a later run.
+
+    ``embeddings`` gives the state of the embeddings that a text names.
+    """
+    if inputs is None or merges is None:
+        return None
+    texts = [prompt for prompt, given in conditioning.items() if given is None]
+    unused = {prompt: "" for prompt in conditioning if prompt not in texts}
+    return inputs, replace(sampling, **unused), tuple(embeddings(getattr(sampling, prompt)) for prompt in texts), merges
 
 
 def _add(digest: Any, value: Any) -> None:

@@ -7,6 +7,7 @@ picture goes into ComfyUI's temp folder, and an event of our own tells the page 
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -133,12 +134,20 @@ class LiveGrid:
         if to is None or to.client_id is None:
             return
         if draw and self._cells:
-            self._draw()
+            self._try_to_draw()
         state = {"node": self._node.node, **self.state()}
         if self._files and self._layout is not None:
             state["layout"] = self._layout.shares()
             state["picture"] = {"filename": self._files[-1].name, "subfolder": "", "type": "temp"}
         to.send_sync(EVENT, state, to.client_id)
+
+    def _try_to_draw(self) -> None:
+        """Draw the picture. A folder that can't be written to, or a full disk, is no reason to end the sampling."""
+        try:
+            self._draw()
+        except OSError as error:
+            self._draw_next = math.inf
+            log.warning("%s can't show the cells so far: %s", self._told, error)
 
     def _draw(self) -> None:
         begun = time.monotonic()
@@ -153,8 +162,16 @@ class LiveGrid:
             self._files.append(file)
         done = time.monotonic()
         self._draw_next = done + max(MIN_SECONDS, DRAWING_TIMES * (done - begun))
-        while len(self._files) > 2:
-            self._files.pop(0).unlink(missing_ok=True)
+        self._files = [*filter(_remains, self._files[:-2]), *self._files[-2:]]
+
+
+def _remains(file: Path) -> bool:
+    """Whether a file is still there after deleting it: on Windows it can't be while a page reads it."""
+    try:
+        file.unlink(missing_ok=True)
+    except OSError:
+        return True
+    return False
 
 
 def _server() -> Any:

@@ -21,6 +21,7 @@ from .reference_prompts import labels_of, prompts_of, reference_plan, report
 from .references import PlottedLora
 from .sampling import Sampling
 from .sweep import GivenLora, Sweep
+from .upstream import settings_before
 from .values import distinct_labels
 
 NAME = "PM Reference Pictures"
@@ -144,7 +145,8 @@ class ReferencePictures:
         sweep = Sweep([GivenLora(lora) for lora in connected], Cell("concat"), device="auto", dtype="float32")
         alone = [PlottedLora(sweep, number, strength).alone() for number in range(1, len(connected) + 1)]
         axes = GridAxis([None] * pictures), GridAxis([None, *alone])
-        inputs = Inputs(model, clip, vae, first_latent(latent_image), {"positive": None, "negative": None})
+        texts = {"positive": None, "negative": None}
+        inputs = Inputs(model, clip, vae, first_latent(latent_image), texts, settings_before(node))
         shown = PageNode.of(node, extra_pnginfo)
         sheet, references, state, _ = draw_grid(inputs, *axes, labels_of(plan, names), plan, shown, told=NAME)
         text = report(of_loras, pictures)

@@ -54,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, comfyui_folder: Path, comfy
     custom_nodes = base / "custom_nodes"
     if "EFFICIENCY_NODES_PATH" in os.environ:
         link_folder(Path(os.environ["EFFICIENCY_NODES_PATH"]), custom_nodes / "efficiency-nodes-comfyui")
-    for pack in ("third_party_stacker.py", "small_encoders.py"):
+    for pack in ("third_party_stacker.py", "third_party_patcher.py", "small_encoders.py"):
         shutil.copy(ROOT / "tests" / "comfy" / pack, custom_nodes)
     running = checkpoint = None
     try:

@@ -67,3 +67,34 @@ def test_a_search_names_its_workflow_while_it_runs_and_in_the_end(
     view.finished(PICTURE, "no LoRA")
     assert events and {state["workflow"] for _, state, _ in events} == {"abc"}
     assert view.state(stopped=False)["workflow"] == "abc"
+
+
+@pytest.mark.parametrize("fails", ["save", "unlink"])
+def test_a_picture_that_cannot_be_written_or_deleted_ends_no_run(
+    live_grid: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, fails: str
+):
+    """A full disk, or on Windows a file that a page still reads."""
+    from lora_pack.xy.sampling import Sampling
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "in use")
+
+    events: list[tuple] = []
+    server = SimpleNamespace(client_id="client", send_sync=lambda *event: events.append(event))
+    monkeypatch.setattr(live_grid, "_server", lambda: server)
+    monkeypatch.setattr(live_grid, "MIN_SECONDS", 0)
+    monkeypatch.setattr(live_grid, "DRAWING_TIMES", 0)
+    monkeypatch.setattr(live_grid.folder_paths, "get_temp_directory", lambda: str(tmp_path))
+    with monkeypatch.context() as failing:
+        failing.setattr(*((live_grid.Image.Image, "save") if fails == "save" else (live_grid.Path, "unlink")), refuse)
+        plan = {(column, 0): Sampling(0, 2, 7.0, "euler", "normal", 1.0, "", "") for column in range(6)}
+        grid = live_grid.LiveGrid(live_grid.PageNode("7"), [], [], plan)
+        for place in list(plan)[:5]:
+            grid.begins(place)
+            grid.finished(place, PICTURE)
+        assert events[-1][1]["done"] == [f"{column},1" for column in range(1, 6)]
+        assert len(list(tmp_path.iterdir())) == (0 if fails == "save" else 5)
+    grid.begins((5, 0))
+    grid.finished((5, 0), PICTURE)
+    if fails == "unlink":  # as soon as they can be
+        assert len(list(tmp_path.iterdir())) == 2
