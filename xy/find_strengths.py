@@ -84,7 +84,9 @@ class FindStrengths:
                 ),
                 "min_strength": strength_input(0.0, "The lowest strength to try."),
                 "max_strength": strength_input(
-                    1.0, "The highest strength to try. Each LoRA alone at this strength is what to come close to."
+                    1.0,
+                    "The highest strength to try. Each LoRA alone at this strength is what to come close to; at "
+                    "min_strength if no strength is above 0.",
                 ),
                 **merge_inputs(seed="merge_seed"),
             },

@@ -94,7 +94,8 @@ class StrengthSearch:
 
     def _conclusion(self, verdict: Verdict[Point]) -> list[str]:
         best, highest = self.best(), self.search.highest()
-        doubt = "" if verdict.doubt is None else f" +- {verdict.doubt:.3f}"
+        # a search that was stopped may have seen the start with fewer seeds than those that the doubt is about
+        doubt = "" if verdict.doubt is None or best not in verdict.means else f" +- {verdict.doubt:.3f}"
         lines = [f"best: {self._text(best)}: score {_mean(self.search.scores[best]):.3f}{doubt}"]
         if best != highest:
             lines.insert(0, f"nothing is better than {self._text(best)} beyond doubt, so that stays")
@@ -127,7 +128,7 @@ class StrengthSearch:
         return [[self.embed(one[None]) for one in kind] for kind in split_given(given, len(self.names))]
 
     def _sampled(self, progress: GridProgress) -> list[list[Tensor]]:
-        loras = [PlottedLora(self.sweep, number, self.search.high) for number in range(1, len(self.names) + 1)]
+        loras = [PlottedLora(self.sweep, number, self.search.largest) for number in range(1, len(self.names) + 1)]
         embeddings: list[list[Tensor]] = [[] for _ in [None, *loras]]
         for seed in range(self.search.plan.seeds):
             for place, lora in enumerate([None, *loras]):
