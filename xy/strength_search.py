@@ -31,14 +31,14 @@ Show = Callable[[Tensor, str], None]
 
 @dataclass
 class StrengthSearch:
-    """A search over the strengths of a sweep's LoRAs, ``names`` in their order.
+    """A search over the strengths of a sweep's LoRAs: ``names`` by their number in the sweep, from 1.
 
     Call ``run()`` once; the rest can be asked afterwards, also if the user has stopped it.
     """
 
     inputs: Inputs
     sweep: Sweep
-    names: list[str]
+    names: dict[int, str]
     sampling: Sampling
     embed: Embed
     search: Search
@@ -70,7 +70,7 @@ class StrengthSearch:
                 self.stopped = True
 
     def settings(self, point: Point) -> dict[str, Any]:
-        return {strength_name(number): strength for number, strength in enumerate(point, 1)}
+        return {strength_name(number): strength for number, strength in zip(self.names, point, strict=True)}
 
     def best(self) -> Point:
         best = self.search.best()
@@ -121,14 +121,15 @@ class StrengthSearch:
     def _references(self, progress: GridProgress) -> References:
         """What is given, or the average of all seeds."""
         known = self._usable(self._sampled(progress) if self.given is None else self._embedded(self.given))
-        self.remarks += [no_difference_between(self.names[a], self.names[b]) for a, b in known.alike()]
+        names = list(self.names.values())
+        self.remarks += [no_difference_between(names[a], names[b]) for a, b in known.alike()]
         return known
 
     def _embedded(self, given: Tensor) -> list[list[Tensor]]:
         return [[self.embed(one[None]) for one in kind] for kind in split_given(given, len(self.names))]
 
     def _sampled(self, progress: GridProgress) -> list[list[Tensor]]:
-        loras = [PlottedLora(self.sweep, number, self.search.largest) for number in range(1, len(self.names) + 1)]
+        loras = [PlottedLora(self.sweep, number, self.search.largest) for number in self.names]
         embeddings: list[list[Tensor]] = [[] for _ in [None, *loras]]
         for seed in range(self.search.plan.seeds):
             for place, lora in enumerate([None, *loras]):
@@ -144,7 +145,8 @@ class StrengthSearch:
         """Raises LoraError if a LoRA alone looks like none."""
         known = References.of(embeddings)
         if nothing := known.without_effect():
-            raise LoraError(no_effect([self.names[one] for one in nothing]))
+            names = list(self.names.values())
+            raise LoraError(no_effect([names[one] for one in nothing]))
         return known
 
     def _sample(self, capsule: Capsule | None, seed: int, progress: GridProgress, caption: str) -> Tensor:
@@ -158,7 +160,7 @@ class StrengthSearch:
         return picture
 
     def _text(self, point: Point) -> str:
-        return ", ".join(f"{name} {text}" for name, text in zip(self.names, _short(point), strict=True))
+        return ", ".join(f"{name} {text}" for name, text in zip(self.names.values(), _short(point), strict=True))
 
 
 def _short(point: Point) -> list[str]:

@@ -100,7 +100,7 @@ class Searches:
         return self.module.StrengthSearch(
             self.inputs,
             Sweep(*names),
-            list(names),
+            dict(enumerate(names, 1)),
             self.sampling,
             lambda picture: picture.flatten(),
             self.search.Search(len(names), 0.0, 1.0, budget),
