@@ -18,7 +18,16 @@ from .grid_run import Encoder, Inputs, in_floats, sample_cells
 from .progress import GridProgress
 from .references import PlottedLora, split_given
 from .sampling import Sampling
-from .scoring import SAMPLED_REFERENCES, Embed, References, no_difference_between, no_effect, score
+from .scoring import (
+    SAMPLED_REFERENCES,
+    Embed,
+    References,
+    black_references,
+    is_black,
+    no_difference_between,
+    no_effect,
+    score,
+)
 from .search import Point, Search, Trial
 from .sweep import Sweep
 from .verdict import Verdict
@@ -126,7 +135,9 @@ class StrengthSearch:
         return known
 
     def _embedded(self, given: Tensor) -> list[list[Tensor]]:
-        return [[self.embed(one[None]) for one in kind] for kind in split_given(given, len(self.names))]
+        kinds = [None, *self.names.values()]
+        pictures = zip(kinds, split_given(given, len(self.names)), strict=True)
+        return [[self._reference(one[None], name) for one in several] for name, several in pictures]
 
     def _sampled(self, progress: GridProgress) -> list[list[Tensor]]:
         loras = [PlottedLora(self.sweep, number, self.search.largest) for number in self.names]
@@ -135,11 +146,17 @@ class StrengthSearch:
             for place, lora in enumerate([None, *loras]):
                 caption = "no LoRA" if lora is None else f"{lora.name} alone"
                 picture = self._sample(None if lora is None else lora.alone(), seed, progress, caption)
-                embeddings[place].append(self.embed(in_floats(picture[None])))
+                embeddings[place].append(self._reference(in_floats(picture[None]), lora and lora.name))
                 self.show(picture, caption)
             self._usable(embeddings)  # a LoRA without effect is told before the budget is spent
         self.remarks.append(SAMPLED_REFERENCES)
         return embeddings
+
+    def _reference(self, picture: Tensor, name: str | None) -> Tensor:
+        """The embedding of a LoRA alone, or of none. Raises LoraError if the picture is black."""
+        if is_black(picture):
+            raise LoraError(black_references(["no LoRA" if name is None else f"{name} alone"]))
+        return self.embed(picture)
 
     def _usable(self, embeddings: list[list[Tensor]]) -> References:
         """Raises LoraError if a LoRA alone looks like none."""

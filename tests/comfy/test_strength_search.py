@@ -218,3 +218,17 @@ def test_sampled_references_are_called_the_weaker_ones(searches: Searches):
     running = searches.start(20)
     running.run()
     assert "Scores say more with references" in running.report()
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_black_reference_is_refused_before_the_budget_is_spent(
+    searches: Searches, monkeypatch: pytest.MonkeyPatch, given: bool
+):
+    pictures = [paint(a, b, False) for a, b in ((0, 0), (1, 0), (0, 1))]
+    pictures[2] = torch.full_like(pictures[2], float("nan")) if not given else torch.zeros_like(pictures[2])
+    from lora_pack.xy import comfy_sampling
+
+    monkeypatch.setattr(comfy_sampling, "decode", lambda vae, latent: pictures[len(searches.sampled) - 1])
+    with pytest.raises(LoraError, match="No scores: the picture of green alone is black, as it is if .* gives NaN"):
+        searches.start(20, given=torch.cat(pictures) if given else None).run()
+    assert len(searches.sampled) == (0 if given else 3)
