@@ -27,7 +27,7 @@ from .grid_inputs import grid_inputs, noise_seed_input, references_input
 from .grid_run import Inputs
 from .live_grid import PageNode
 from .merge_inputs import connected_loras, lora_stack_input, merge_inputs
-from .references import check_given
+from .references import check_given, left_out, require_strength
 from .sampling import Sampling
 from .search import Search
 from .search_view import SearchView
@@ -85,7 +85,9 @@ class FindStrengths:
                 ),
                 "min_strength": strength_input(0.0, "The lowest strength to try."),
                 "max_strength": strength_input(
-                    1.0, "The highest strength to try. Each LoRA alone at this strength is what to come close to."
+                    1.0,
+                    "The highest strength to try. Each LoRA alone at this strength is what to come close to; at "
+                    "min_strength if no strength is above 0.",
                 ),
                 **merge_inputs(seed="merge_seed"),
             },
@@ -156,17 +158,21 @@ class FindStrengths:
         defaults = Cell.of(mode, chosen, density=density, seed=merge_seed, **ranks)
         sweep = Sweep([GivenLora(lora) for lora in connected], defaults, device=device, dtype=dtype)
         sweep.check()
-        names = distinct_labels([lora.name for lora in connected])
+        names = dict(enumerate(distinct_labels([lora.name for lora in connected]), 1))
+        searched = {number: name for number, name in names.items() if sweep.takes_part(number)}
+        require_strength(searched)
         if references is not None:
-            check_given(len(references), names, "this search", "Or disconnect it, and the node samples them.")
-        search = Search(len(connected), min_strength, max_strength, budget, given=references is not None)
+            named = list(searched.values())
+            check_given(len(references), named, "this search", "Or disconnect it, and the node samples them.")
+        search = Search(len(searched), min_strength, max_strength, budget, given=references is not None)
         sampling = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
         conditioning = {"positive": positive_cond, "negative": negative_cond}
         inputs = Inputs(model, clip, vae, first_latent(latent_image), conditioning, settings_before(node))
         view = SearchView(PageNode.of(node, extra_pnginfo), budget, sampling)
         running = StrengthSearch(
-            *(inputs, sweep, names, sampling, embedder(clip_vision), search, view.begins, view.finished, references)
+            *(inputs, sweep, searched, sampling, embedder(clip_vision), search, view.begins, view.finished, references)
         )
+        running.remarks += [left_out(name) for number, name in names.items() if number not in searched]
         try:
             running.run()
         except BaseException:

@@ -11,7 +11,7 @@ from .grid_axis import GridAxis
 from .pick import Place, text_of
 from .references import PlotReferences, check_given
 from .sampling import Sampling
-from .scoring import Embed, References, no_difference_between, no_effect, score
+from .scoring import Embed, References, black_references, is_black, no_difference_between, no_effect, score
 from .verdict import Verdict, judge
 
 # A merge with its sampling settings but for the seed.
@@ -86,6 +86,10 @@ def score_grid(
     A cell is compared with the references of its own sampling settings, but of all seeds: their average says more about
     a LoRA than the picture that happens to come from the cell's own seed (docs/evidence.md).
     """
+    kinds = ["no LoRA", *(f"{name} alone" for name in references.names)]
+    if black := {place[0] for place, several in pictures_of_references.items() if any(map(is_black, several))}:
+        remark = black_references([kinds[column] for column in sorted(black)])
+        return GridScores({}, dict(settings), None, None, (remark,))
     embeddings = _embeddings(embed, references, pictures_of_references)
     scores: dict[Place, float] = {}
     faint: dict[str, None] = {}
@@ -102,7 +106,8 @@ def score_grid(
             continue
         alike |= dict.fromkeys(no_difference_between(names[a], names[b]) for a, b in known.alike())
         scores[place] = score(embed(picture), known)
-    remarks = ([no_effect(list(faint))] if faint else []) + list(alike)
+    where = " for some cells" if scores else ""
+    remarks = ([no_effect(list(faint), where)] if faint else []) + list(alike)
     return conclude(scores, settings, remarks)
 
 

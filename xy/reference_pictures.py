@@ -18,7 +18,7 @@ from .grid_run import Inputs
 from .live_grid import PageNode
 from .merge_inputs import connected_loras
 from .reference_prompts import labels_of, prompts_of, reference_plan, report
-from .references import PlottedLora
+from .references import PlottedLora, left_out, require_strength
 from .sampling import Sampling
 from .sweep import GivenLora, Sweep
 from .upstream import settings_before
@@ -138,17 +138,21 @@ class ReferencePictures:
                 "strength is 0: every LoRA alone would look like none. Set it to the LoRAs' usual strength."
             )
         names = distinct_labels([lora.name for lora in connected])
-        of_loras = prompts_of(prompts, names, lambda position: words_of(connected[position]))
-        base = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, "", negative)
-        plan = reference_plan(base, of_loras, pictures)
         # applied as a plot with the default device and dtype applies them, so that it finds the kept pictures
         sweep = Sweep([GivenLora(lora) for lora in connected], Cell("concat"), device="auto", dtype="float32")
-        alone = [PlottedLora(sweep, number, strength).alone() for number in range(1, len(connected) + 1)]
+        off = [position for position in range(len(connected)) if not sweep.takes_part(position + 1)]
+        of_loras = prompts_of(prompts, names, lambda position: words_of(connected[position]), off)
+        require_strength(of_loras)
+        base = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, "", negative)
+        plan = reference_plan(base, of_loras, pictures)
+        numbers = [position + 1 for position in range(len(connected)) if position not in off]
+        alone = [PlottedLora(sweep, number, strength).alone() for number in numbers]
         axes = GridAxis([None] * pictures), GridAxis([None, *alone])
         texts = {"positive": None, "negative": None}
         inputs = Inputs(model, clip, vae, first_latent(latent_image), texts, settings_before(node))
         shown = PageNode.of(node, extra_pnginfo)
-        sheet, references, state, _ = draw_grid(inputs, *axes, labels_of(plan, names), plan, shown, told=NAME)
-        text = report(of_loras, pictures)
+        labels = labels_of(plan, [one.name for one in of_loras])
+        sheet, references, state, _ = draw_grid(inputs, *axes, labels, plan, shown, told=NAME)
+        text = report(of_loras, pictures, [left_out(names[position]) for position in off])
         ui = comfy_sampling.show(sheet, prompt, extra_pnginfo)
         return {"ui": ui | {"xy_grid": [state], "text": [text]}, "result": (references, text)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..merge.errors import LoraError
@@ -21,10 +21,13 @@ class LoraPrompt:
     of_its_file: bool = False
 
 
-def prompts_of(lines: str, names: Sequence[str], words: Callable[[int], Sequence[str]]) -> list[LoraPrompt]:
+def prompts_of(
+    lines: str, names: Sequence[str], words: Callable[[int], Sequence[str]], without: Collection[int] = ()
+) -> list[LoraPrompt]:
     """A prompt for each LoRA: its line, or its trigger words if that is empty or missing.
 
-    ``words`` gives those of a LoRA by its position, from 0. Raises LoraError for a LoRA without either, and for lines
+    ``words`` gives those of a LoRA by its position, from 0. LoRAs at the positions ``without`` have no part, nor have
+    their lines. Raises LoraError for a LoRA without either, and for lines
     that belong to no LoRA.
     """
     written = [line.strip() for line in lines.rstrip().splitlines()]
@@ -37,6 +40,7 @@ def prompts_of(lines: str, names: Sequence[str], words: Callable[[int], Sequence
     return [
         LoraPrompt(name, line) if line else _of_its_file(name, words(position), position + 1)
         for position, (name, line) in enumerate(zip(names, written, strict=True))
+        if position not in without
     ]
 
 
@@ -69,10 +73,11 @@ def labels_of(plan: Mapping[Place, Sampling], names: Sequence[str]) -> tuple[lis
     return [f"seed {sampling.seed}" for (_, kind), sampling in plan.items() if kind == 0], [NO_LORA, *names]
 
 
-def report(prompts: Sequence[LoraPrompt], pictures: int) -> str:
-    """A line for each kind with its prompt, and what is doubtful."""
+def report(prompts: Sequence[LoraPrompt], pictures: int, remarks: Sequence[str] = ()) -> str:
+    """A line for each kind with its prompt, the remarks, and what is doubtful."""
     lines = [f"{NO_LORA}: the prompts below, in turn"]
     lines += [f"{one.name}: {one.text}{' (trigger words of its file)' * one.of_its_file}" for one in prompts]
+    lines += remarks
     if pictures < len(prompts):
         unseen = ", ".join(one.name for one in prompts[pictures:])
         lines.append(

@@ -14,6 +14,7 @@ from .grid_axis import GridAxis
 from .pick import Place
 from .sampling import Sampling
 from .sweep import Sweep
+from .values import distinct_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +61,11 @@ class PlotReferences:
 
     @property
     def names(self) -> list[str]:
-        return [lora.name for lora in self.loras]
+        return distinct_labels([lora.sweep.name(lora.number) for lora in self.loras])
 
 
 def references_of(x: GridAxis, y: GridAxis, plan: dict[Place, Sampling]) -> PlotReferences:
-    """The references of a plot. LoRAs that have strength 0 in all of its cells have no part in it."""
+    """The references of a plot. LoRAs that are off, or have strength 0 in all of its cells, have no part in it."""
     strengths: dict[tuple[Sweep, int], set[float]] = {}
     in_cell: dict[Place, list[tuple[Sweep, int]]] = {}
     for place in plan:
@@ -73,7 +74,8 @@ def references_of(x: GridAxis, y: GridAxis, plan: dict[Place, Sampling]) -> Plot
             for number, strength in sweep.strengths(settings).items():
                 strengths.setdefault((sweep, number), set()).add(strength)
                 in_cell[place].append((sweep, number))
-    shown = sorted((key for key, values in strengths.items() if any(values)), key=lambda key: key[1])
+    used = (key for key, values in strengths.items() if any(values))
+    shown = sorted((key for key in used if key[0].takes_part(key[1])), key=lambda key: key[1])
     # of two sweeps: all LoRAs of the first, then those of the second
     shown.sort(key=lambda key: [sweep for sweep, _ in strengths].index(key[0]))
     return PlotReferences(
@@ -92,6 +94,17 @@ def check_given(pictures: int, loras: Sequence[str], of: str, otherwise: str) ->
             f"as you have of each: first without LoRAs, then of each LoRA alone, in this order: {', '.join(loras)}. "
             f"{otherwise}"
         )
+
+
+def require_strength(taking_part: Collection[object]) -> None:
+    """Raises LoraError if none of the LoRAs that are connected takes part."""
+    if not taking_part:
+        raise LoraError("Every connected LoRA is switched off or at strength 0. Switch one on.")
+
+
+def left_out(name: str) -> str:
+    """Why a LoRA has no part in a search or a batch of references."""
+    return f"{name} is switched off or at strength 0, and left out."
 
 
 def split_given(pictures: Tensor, loras: int) -> list[Tensor]:

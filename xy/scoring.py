@@ -133,12 +133,25 @@ def score_pictures(embed: Embed, references: Sequence[Tensor], pictures: Sequenc
     return [score(embed(picture), known) for picture in pictures]
 
 
-def no_effect(names: Sequence[str]) -> str:
-    """Why nothing is scored if these LoRAs have no effect."""
+def no_effect(names: Sequence[str], where: str = "") -> str:
+    """Why nothing is scored if these LoRAs have no effect; ``where``: which cells of a plot that is."""
     looks = "looks" if len(names) == 1 else "look"
     return (
-        f"No scores: {' and '.join(names)} alone {looks} like no LoRA to the image encoder. Raise its strength, or use "
-        "a prompt in which it shows."
+        f"No scores{where}: {' and '.join(names)} alone {looks} like no LoRA to the image encoder. Raise its strength, "
+        "or use a prompt in which it shows."
+    )
+
+
+def is_black(picture: Tensor) -> bool:
+    """Whether a picture is all black: NaN of a model or a VAE becomes that in a picture."""
+    return not bool(picture.any())
+
+
+def black_references(names: Sequence[str]) -> str:
+    """Why nothing is scored if the references of these are black."""
+    return (
+        f"No scores: the picture of {' and of '.join(names)} is black, as it is if the model or the VAE gives NaN. "
+        "Lower the LoRA's strength, or run the model or the VAE with more precision (fp32)."
     )
 
 

@@ -27,6 +27,7 @@ Point = tuple[float, ...]  # a strength for each LoRA
 MOST_SEEDS = 3
 REFERENCES_SHARE = 1 / 3  # of the budget, at most, for references: their number rises with the seeds
 EXPLORING_SHARE = 0.6  # of the budget without references, for the Sobol points and the halving
+DRAWS = 4  # for each of the first points; one LoRA in a narrow range has fewer strengths than a large budget asks for
 CANDIDATES = 1024  # points at which a quadratic is looked at for its maximum
 FIRST_RADIUS, SHRINK, LAST_RADIUS = 0.5, 0.75, 0.1  # of the region around the best point, in parts of the range
 APART = 0.02  # of the range: points closer than this aren't worth another picture
@@ -128,8 +129,14 @@ class Search:
 
     @property
     def start(self) -> Point:
-        """All LoRAs at strength 1, or at what is nearest to it in the range."""
-        return (min(max(1.0, self.low), self.high),) * self.loras
+        """All LoRAs at strength 1, or at what is nearest to it in the range; -1 if no strength is above 0."""
+        usual = 1.0 if self.high > 0 else -1.0
+        return (min(max(usual, self.low), self.high),) * self.loras
+
+    @property
+    def largest(self) -> float:
+        """The strength at which each LoRA alone is what to come close to: the highest, of negative ones the lowest."""
+        return self.high if self.high > 0 else self.low
 
     def highest(self) -> Point | None:
         """The point with the highest mean score among those seen with the most seeds; None before the first score."""
@@ -161,13 +168,15 @@ class Search:
         self.scores.setdefault(point, []).append(score)
 
     def _first_points(self) -> list[Point]:
-        """All LoRAs at strength 1, or at the largest allowed, and then a Sobol sequence over the range."""
+        """The start, and then a Sobol sequence over the range; fewer than planned if the range has no more."""
         engine = torch.quasirandom.SobolEngine(self.loras)
         engine.fast_forward(1)  # the first point has all strengths at the lower end
-        points = [self.start]
-        while len(points) < self.plan.points:
-            points += [point for point in map(self._point, engine.draw(1).numpy()) if point not in points]
-        return points
+        points = {self.start: None}
+        for _ in range(DRAWS * self.plan.points):
+            if len(points) == self.plan.points:
+                break
+            points[self._point(engine.draw(1).numpy()[0])] = None
+        return list(points)
 
     def _point(self, at: np.ndarray) -> Point:
         """The point at coordinates from 0 to 1, in strengths that are short to write."""

@@ -18,7 +18,16 @@ from .grid_run import Encoder, Inputs, in_floats, sample_cells
 from .progress import GridProgress
 from .references import PlottedLora, split_given
 from .sampling import Sampling
-from .scoring import SAMPLED_REFERENCES, Embed, References, no_difference_between, no_effect, score
+from .scoring import (
+    SAMPLED_REFERENCES,
+    Embed,
+    References,
+    black_references,
+    is_black,
+    no_difference_between,
+    no_effect,
+    score,
+)
 from .search import Point, Search, Trial
 from .sweep import Sweep
 from .verdict import Verdict
@@ -31,14 +40,14 @@ Show = Callable[[Tensor, str], None]
 
 @dataclass
 class StrengthSearch:
-    """A search over the strengths of a sweep's LoRAs, ``names`` in their order.
+    """A search over the strengths of a sweep's LoRAs: ``names`` by their number in the sweep, from 1.
 
     Call ``run()`` once; the rest can be asked afterwards, also if the user has stopped it.
     """
 
     inputs: Inputs
     sweep: Sweep
-    names: list[str]
+    names: dict[int, str]
     sampling: Sampling
     embed: Embed
     search: Search
@@ -70,7 +79,7 @@ class StrengthSearch:
                 self.stopped = True
 
     def settings(self, point: Point) -> dict[str, Any]:
-        return {strength_name(number): strength for number, strength in enumerate(point, 1)}
+        return {strength_name(number): strength for number, strength in zip(self.names, point, strict=True)}
 
     def best(self) -> Point:
         best = self.search.best()
@@ -94,7 +103,8 @@ class StrengthSearch:
 
     def _conclusion(self, verdict: Verdict[Point]) -> list[str]:
         best, highest = self.best(), self.search.highest()
-        doubt = "" if verdict.doubt is None else f" +- {verdict.doubt:.3f}"
+        # a search that was stopped may have seen the start with fewer seeds than those that the doubt is about
+        doubt = "" if verdict.doubt is None or best not in verdict.means else f" +- {verdict.doubt:.3f}"
         lines = [f"best: {self._text(best)}: score {_mean(self.search.scores[best]):.3f}{doubt}"]
         if best != highest:
             lines.insert(0, f"nothing is better than {self._text(best)} beyond doubt, so that stays")
@@ -120,30 +130,40 @@ class StrengthSearch:
     def _references(self, progress: GridProgress) -> References:
         """What is given, or the average of all seeds."""
         known = self._usable(self._sampled(progress) if self.given is None else self._embedded(self.given))
-        self.remarks += [no_difference_between(self.names[a], self.names[b]) for a, b in known.alike()]
+        names = list(self.names.values())
+        self.remarks += [no_difference_between(names[a], names[b]) for a, b in known.alike()]
         return known
 
     def _embedded(self, given: Tensor) -> list[list[Tensor]]:
-        return [[self.embed(one[None]) for one in kind] for kind in split_given(given, len(self.names))]
+        kinds = [None, *self.names.values()]
+        pictures = zip(kinds, split_given(given, len(self.names)), strict=True)
+        return [[self._reference(one[None], name) for one in several] for name, several in pictures]
 
     def _sampled(self, progress: GridProgress) -> list[list[Tensor]]:
-        loras = [PlottedLora(self.sweep, number, self.search.high) for number in range(1, len(self.names) + 1)]
+        loras = [PlottedLora(self.sweep, number, self.search.largest) for number in self.names]
         embeddings: list[list[Tensor]] = [[] for _ in [None, *loras]]
         for seed in range(self.search.plan.seeds):
             for place, lora in enumerate([None, *loras]):
                 caption = "no LoRA" if lora is None else f"{lora.name} alone"
                 picture = self._sample(None if lora is None else lora.alone(), seed, progress, caption)
-                embeddings[place].append(self.embed(in_floats(picture[None])))
+                embeddings[place].append(self._reference(in_floats(picture[None]), lora and lora.name))
                 self.show(picture, caption)
             self._usable(embeddings)  # a LoRA without effect is told before the budget is spent
         self.remarks.append(SAMPLED_REFERENCES)
         return embeddings
 
+    def _reference(self, picture: Tensor, name: str | None) -> Tensor:
+        """The embedding of a LoRA alone, or of none. Raises LoraError if the picture is black."""
+        if is_black(picture):
+            raise LoraError(black_references(["no LoRA" if name is None else f"{name} alone"]))
+        return self.embed(picture)
+
     def _usable(self, embeddings: list[list[Tensor]]) -> References:
         """Raises LoraError if a LoRA alone looks like none."""
         known = References.of(embeddings)
         if nothing := known.without_effect():
-            raise LoraError(no_effect([self.names[one] for one in nothing]))
+            names = list(self.names.values())
+            raise LoraError(no_effect([names[one] for one in nothing]))
         return known
 
     def _sample(self, capsule: Capsule | None, seed: int, progress: GridProgress, caption: str) -> Tensor:
@@ -157,7 +177,7 @@ class StrengthSearch:
         return picture
 
     def _text(self, point: Point) -> str:
-        return ", ".join(f"{name} {text}" for name, text in zip(self.names, _short(point), strict=True))
+        return ", ".join(f"{name} {text}" for name, text in zip(self.names.values(), _short(point), strict=True))
 
 
 def _short(point: Point) -> list[str]:

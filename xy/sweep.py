@@ -172,6 +172,11 @@ class Sweep:
         cell = self._cell(settings)
         return {number: cell.strength_of(number) for number, _ in self._taken(cell)}
 
+    def takes_part(self, number: int) -> bool:
+        """Whether a LoRA, counted from 1, comes with a strength at all: one that is switched off comes with 0."""
+        lora = self._sources[number - 1].lora().with_strengths(*self._parts)
+        return any(lora.strength_of(module) for module in lora.modules.values())
+
     def name(self, number: int) -> str:
         """The name of a LoRA, counted from 1."""
         return self._sources[number - 1].name

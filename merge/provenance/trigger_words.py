@@ -51,7 +51,7 @@ def _inner(table: Table) -> Table:
 def _words(found: object) -> list[str]:
     """The words in a list, or in a text separated by commas. Civitai's entries may hold several words each."""
     texts = found if isinstance(found, list) else [found]
-    parts = (part.strip() for text in texts if isinstance(text, str) for part in text.split(","))
+    parts = (part.strip() for text in texts if isinstance(text, str) for part in _plain(text).split(","))
     return [part[:MAX_CHARACTERS] for part in parts if part]
 
 
@@ -61,8 +61,14 @@ def _tags(metadata: Mapping[str, str]) -> list[tuple[str, int]]:
     for counts in _table(metadata.get(TAGS)).values():
         for tag, number in counts.items() if isinstance(counts, dict) else ():
             if type(number) is int:
-                total[tag.strip()] = total.get(tag.strip(), 0) + number
+                name = _plain(tag).strip()
+                total[name] = total.get(name, 0) + number
     return sorted(((tag, n) for tag, n in total.items() if tag), key=lambda pair: -pair[1])
+
+
+def _plain(text: str) -> str:
+    """Without halves of characters, which JSON can hold but no tokenizer or terminal takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _table(text: str | None) -> dict[str, object]:

@@ -29,7 +29,35 @@ DINO_CONFIG = {
     "image_size": 518,
     "use_swiglu_ffn": False,
 }
-CONFIGS = {"clip": CLIP_CONFIG, "siglip": SIGLIP_CONFIG, "dinov2": DINO_CONFIG}
+# Of newer versions of ComfyUI.
+DINO3_CONFIG = {
+    "model_type": "dinov3",
+    "hidden_size": 64,
+    "image_size": 32,
+    "intermediate_size": 128,
+    "layer_norm_eps": 1e-5,
+    "num_attention_heads": 4,
+    "num_channels": 3,
+    "num_hidden_layers": 2,
+    "num_register_tokens": 4,
+    "patch_size": 16,
+    "rope_theta": 100.0,
+}
+NAFLEX_CONFIG = SIGLIP_CONFIG | {"model_type": "siglip2_vision_model", "image_size": -1, "num_patches": 64}
+CONFIGS = {
+    "clip": CLIP_CONFIG,
+    "siglip": SIGLIP_CONFIG,
+    "dinov2": DINO_CONFIG,
+    "dinov3": DINO3_CONFIG,
+    "siglip2 naflex": NAFLEX_CONFIG,
+}
+
+
+def is_known(kind: str) -> bool:
+    """Whether this version of ComfyUI has encoders of a kind."""
+    import comfy.clip_vision
+
+    return CONFIGS[kind]["model_type"] in comfy.clip_vision.IMAGE_ENCODERS
 
 
 def small_encoder(kind: str):
@@ -68,7 +96,7 @@ class SmallEncoder:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"kind": (["pixels", *CONFIGS],)}}
+        return {"required": {"kind": (["pixels", *filter(is_known, CONFIGS)],)}}
 
     def make(self, kind: str):
         return (PooledPixels() if kind == "pixels" else small_encoder(kind),)

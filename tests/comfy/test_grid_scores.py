@@ -188,6 +188,25 @@ def test_a_lora_without_effect_leaves_no_scores_and_two_alike_a_warning(plots: P
     assert found.conclusion()[-1] == "best: 2,1"
 
 
+def test_a_black_reference_leaves_no_scores(plots: Plots):
+    sweep = plots.sweep_of("red", "green")
+    x = plots.axis(sweep, "strength 1", 0.5, 1.0)
+    found = scored(plots, x, plots.nothing(), lambda at: mixed(1, 1), BASE, RED, torch.zeros_like(GREEN))
+    assert found.scores == {} and found.best is None
+    (remark,) = found.conclusion()
+    assert remark.startswith(
+        "No scores: the picture of green alone is black, as it is if the model or the VAE gives NaN"
+    )
+
+
+def test_cells_without_a_score_are_told_from_those_that_have_one(plots: Plots):
+    sweep = plots.sweep_of("red", "green", "blue")
+    x = plots.axis(sweep, "taken", (1, 2), (1, 3))
+    found = scored(plots, x, plots.nothing(), lambda at: mixed(1, 1), BASE, RED, GREEN, 2 * BASE)
+    assert list(found.scores) == [(0, 0)]
+    assert found.conclusion()[0].startswith("No scores for some cells: blue alone looks like no LoRA")
+
+
 def told(picture: torch.Tensor, *references: torch.Tensor | list[torch.Tensor]) -> float:
     """The oracle's score; a list holds several pictures of one kind."""
 

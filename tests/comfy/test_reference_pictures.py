@@ -120,3 +120,17 @@ def test_the_inputs_and_outputs_never_change(server: Server):
     assert inputs["pictures"][1].items() >= {"default": 4, "min": 1, "max": 64}.items()
     assert inputs["strength"][1].items() >= {"default": 1.0, "min": -10.0, "max": 10.0}.items()
     assert inputs["seed"][1]["control_after_generate"] is False
+
+
+def test_a_lora_that_is_switched_off_is_left_out_with_its_line(server: Server, with_words: None):
+    prompt = references(pictures=1, prompts=f"a line of a\n{PROMPT}")
+    prompt["lora1"]["inputs"]["on"] = False
+    outputs = server.run(prompt)
+    assert outputs["refs"]["text"][0].splitlines() == [
+        "2 pictures, 1 of each:",
+        "no LoRA: the prompts below, in turn",
+        f"with_words: {PROMPT}",
+        "a is switched off or at strength 0, and left out.",
+    ]
+    first, second = (pixels(file) for file in server.images(outputs, "all"))
+    assert difference(first, second) > 2

@@ -42,6 +42,11 @@ def test_a_lora_without_a_prompt_is_refused_by_name_and_line(prompts: ModuleType
             texts(prompts, lines, *NAMES)
 
 
+def test_loras_without_a_part_need_no_prompt_and_keep_their_line(prompts: ModuleType):
+    found = prompts.prompts_of("one\n\nthree", NAMES, lambda position: [], without=[1])
+    assert [(one.name, one.text) for one in found] == [("red", "one"), ("blue", "three")]
+
+
 def test_a_line_that_belongs_to_no_lora_is_refused(prompts: ModuleType):
     with pytest.raises(LoraError, match="^prompts has 4 lines for 3 LoRAs: red, green, blue. "):
         texts(prompts, "one\ntwo\n\nfour", *NAMES)

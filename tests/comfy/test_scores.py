@@ -8,12 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lora_pack.tests.comfy.events import Events
 from lora_pack.tests.comfy.pictures import pixels
-from lora_pack.tests.comfy.xy_prompts import cells, difference, grid, merged, merged_picture, sampling, strengths
+from lora_pack.tests.comfy.xy_prompts import (
+    cells,
+    difference,
+    grid,
+    loader,
+    merged,
+    merged_picture,
+    sampling,
+    strengths,
+    sweep,
+)
 from lora_pack.tests.support.oracles import scores as oracle
 from lora_pack.tools.comfy_server import Interrupted, NodeError, Server
 from lora_pack.tools.workflows import CLIP, MODEL, VAE, Node, checkpoint, node
+from safetensors.torch import load_file, save_file
 
 LINE = re.compile(r"(\d+),(\d+): (.+): score (-?\d\.\d{3})(?: \+- (\d\.\d{3}))?")
 POINT = re.compile(r"a (\d\.\d+), b (\d\.\d+): score (-?\d\.\d{3})(?: \((\d) seeds\))?")
@@ -147,8 +159,10 @@ def test_cells_and_references_are_sampled_once(server: Server, events: Events):
     assert report(repeated) == report(outputs)
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2"])
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2", "dinov3", "siglip2 naflex"])
 def test_comfyuis_own_encoders_score_a_grid(server: Server, kind: str):
+    if kind not in server.object_info("Small Image Encoder")["input"]["required"]["kind"][0]:
+        pytest.skip(f"This version of ComfyUI has no {kind}.")
     prompt = {"xy": strengths(steps=2), **scored_grid(X=["xy", 0], Y=["xy", 1], kind=kind)}
     lines = report(server.run(prompt))
     assert all(LINE.fullmatch(line) for line in lines[:4])
@@ -306,14 +320,42 @@ def test_a_stop_before_the_first_score_is_an_ordinary_stop(server: Server, event
         ({"mode": "ties", "density": 0.0}, "density"),
         ({"lora1": None, "lora2": None}, "No LoRA is connected"),
         ({"lora2": ["nothing", 0]}, "nothing alone looks like no LoRA to the image encoder"),
+        ({"lora1": ["off", 0], "lora2": ["off", 0]}, "Every connected LoRA is switched off or at strength 0"),
     ],
 )
 def test_impossible_searches_are_refused(server: Server, settings: dict[str, Any], message: str):
+    without_effect(server)
     prompt = find(**settings)
     prompt["find"]["inputs"] = {name: value for name, value in prompt["find"]["inputs"].items() if value is not None}
-    prompt["nothing"] = node("PM LoRA Strength", lora=["lora2", 0], strength_model=0.0, strength_clip=0.0)
-    if settings.get("lora2") == ["nothing", 0]:
-        message = "b alone looks like no LoRA to the image encoder"
+    prompt["nothing"] = loader("nothing.safetensors")
+    prompt["off"] = node("PM LoRA Strength", lora=["lora2", 0], strength_model=0.0, strength_clip=0.0)
     with pytest.raises(NodeError, match=message) as caught:
         server.run(prompt)
     assert caught.value.node_id == "find"
+
+
+def without_effect(server: Server) -> None:
+    """Writes a LoRA that changes nothing, though it has a strength."""
+    zeros = {name: torch.zeros_like(one) if "up" in name else one for name, one in a_lora(server).items()}
+    save_file(zeros, server.loras / "nothing.safetensors")
+
+
+def a_lora(server: Server) -> dict[str, torch.Tensor]:
+    return load_file(server.loras / "a.safetensors")
+
+
+def test_a_search_leaves_a_lora_out_that_is_switched_off(server: Server):
+    prompt = find(budget=6, seed=70)
+    prompt["lora1"]["inputs"]["on"] = False
+    lines = server.run(prompt)["find"]["text"][0].splitlines()
+    assert "a is switched off or at strength 0, and left out." in lines
+    assert lines[0].startswith("b 1.00: score ") and lines[-1].startswith("best: b ")
+    assert len([line for line in lines if line.startswith("b ")]) == 4  # 2 are references
+
+
+def test_a_grid_is_scored_by_the_loras_that_are_switched_on(server: Server):
+    nodes = {**sweep(("strength 2", "0, 0.5, 1")), **scored_grid(X=["sweep", 0], seed=71)}
+    nodes["load a"]["inputs"]["on"] = False
+    lines = report(server.run(nodes))
+    assert [LINE.fullmatch(line)[4] for line in lines[:3]][::2] == ["0.000", "1.000"]  # type: ignore[index]
+    assert lines[-1] == "best: 3,1"

@@ -98,6 +98,22 @@ def test_strength_1_is_tried_first_or_the_largest_allowed(search: Any):
     assert run(search.Search(2, 0.0, 0.6, 20), hill(0, 0))[0].strengths == (0.6, 0.6)
 
 
+def test_a_range_without_positive_strengths_starts_at_minus_1(search: Any):
+    for low, high, start, largest in ((-1, 0, -1, -1), (-2, -0.5, -1, -2), (-0.5, 0, -0.5, -0.5), (-1, 0.5, 0.5, 0.5)):
+        running = search.Search(2, low, high, 20)
+        assert (running.start, running.largest) == ((start, start), largest)
+
+
+@pytest.mark.parametrize(("low", "high", "budget", "distinct"), [(0.0, 1.0, 400, 101), (0.999, 1.0, 40, 11)])
+def test_a_budget_beyond_the_strengths_that_a_range_has_ends(
+    search: Any, low: float, high: float, budget: int, distinct: int
+):
+    running = search.Search(1, low, high, budget)
+    asked = run(running, lambda strengths, seed: -abs(strengths[0] - low))
+    assert len(running.scores) == len({trial.strengths for trial in asked}) <= distinct
+    assert running.highest()[0] == pytest.approx(low, abs=(high - low) / 50)
+
+
 def test_better_points_are_seen_with_more_seeds(search: Any):
     running = search.Search(2, 0.0, 1.0, 40)
     score = hill(0.3, 0.6)

@@ -100,7 +100,7 @@ class Searches:
         return self.module.StrengthSearch(
             self.inputs,
             Sweep(*names),
-            list(names),
+            dict(enumerate(names, 1)),
             self.sampling,
             lambda picture: picture.flatten(),
             self.search.Search(len(names), 0.0, 1.0, budget),
@@ -162,6 +162,25 @@ def test_a_stop_ends_with_the_best_so_far_and_the_next_run_samples_only_the_rest
     assert len({(str(applied), seed) for applied, seed in searches.sampled}) == len(searches.sampled)
 
 
+def test_the_doubt_of_other_strengths_is_not_told_for_those_seen_with_fewer_seeds(searches: Searches):
+    plan = searches.search.plan(30, 2)
+    searches.stop_at = 3 * plan.seeds + plan.points + 1
+    running = searches.start(30)
+    running.run()
+    assert sorted(map(len, running.search.scores.values()))[-2:] == [1, 2]
+    assert running.best() == running.search.start
+    start = running.search.scores[running.best()]
+    assert running.report().splitlines()[-1] == f"best: red 1.00, green 1.00: score {start[0]:.3f}"
+
+
+def test_a_range_of_negative_strengths_is_measured_against_the_lowest(searches: Searches):
+    running = searches.start(20, names=("red", "green"))
+    running.search = searches.search.Search(2, -1.0, 0.0, 20)
+    with pytest.raises(LoraError, match="red and green alone look like no LoRA"):
+        running.run()  # these LoRAs have no negative colours
+    assert [applied for applied, _ in searches.sampled] == [None, {"alone 1": -1.0}, {"alone 2": -1.0}]
+
+
 def test_a_stop_before_the_first_score_stops_the_prompt(searches: Searches):
     import comfy.model_management
 
@@ -199,3 +218,17 @@ def test_sampled_references_are_called_the_weaker_ones(searches: Searches):
     running = searches.start(20)
     running.run()
     assert "Scores say more with references" in running.report()
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_black_reference_is_refused_before_the_budget_is_spent(
+    searches: Searches, monkeypatch: pytest.MonkeyPatch, given: bool
+):
+    pictures = [paint(a, b, False) for a, b in ((0, 0), (1, 0), (0, 1))]
+    pictures[2] = torch.full_like(pictures[2], float("nan")) if not given else torch.zeros_like(pictures[2])
+    from lora_pack.xy import comfy_sampling
+
+    monkeypatch.setattr(comfy_sampling, "decode", lambda vae, latent: pictures[len(searches.sampled) - 1])
+    with pytest.raises(LoraError, match="No scores: the picture of green alone is black, as it is if .* gives NaN"):
+        searches.start(20, given=torch.cat(pictures) if given else None).run()
+    assert len(searches.sampled) == (0 if given else 3)

@@ -74,3 +74,10 @@ def test_frequent_tags_stand_in_for_trigger_words():
     many = json.dumps({"1_a": {f"tag {n}": n for n in range(1, 99)}})
     assert len(trigger_words({"ss_tag_frequency": many})) == MOST_TAGS
     assert trigger_words({"ss_tag_frequency": "{", "modelspec.trigger_phrase": "ink"}) == ["ink"]
+
+
+def test_halves_of_characters_in_trigger_words_become_plain_text():
+    """A prompt of them would fail in ComfyUI's tokenizers, and printing them in a terminal."""
+    tags = '{"1_x": {"ink \\ud83d": 2}}'
+    assert trigger_words({"ss_tag_frequency": tags}) == ["ink ?"]
+    assert trigger_words({}, [{"trainedWords": ["wash \ud83d, \U0001f600"]}]) == ["wash ?", "\U0001f600"]
