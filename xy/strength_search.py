@@ -96,6 +96,8 @@ class StrengthSearch:
         verdict = self.search.verdict()
         if self.stopped:
             lines.append(f"stopped after {self.seen} of {self.search.budget} pictures; the next run goes on from here")
+        elif self.seen + self.search.plan.seeds <= self.search.budget:
+            lines.append(f"ended after {self.seen} of {self.search.budget} pictures: the range has no other strengths")
         lines += self.remarks
         if verdict is not None:
             lines += self._conclusion(verdict)
@@ -107,8 +109,10 @@ class StrengthSearch:
         doubt = "" if verdict.doubt is None or best not in verdict.means else f" +- {verdict.doubt:.3f}"
         lines = [f"best: {self._text(best)}: score {_mean(self.search.scores[best]):.3f}{doubt}"]
         if best != highest:
-            lines.insert(0, f"nothing is better than {self._text(best)} beyond doubt, so that stays")
-        elif verdict.doubt is not None and verdict.best is None and len(verdict.means) > 1:
+            more = ". A larger budget sees several seeds, and can tell smaller differences"
+            stays = f"nothing is better than {self._text(best)} beyond doubt, so that stays"
+            lines.insert(0, stays + more * (self.search.plan.seeds == 1))
+        elif best == self.search.start and verdict.doubt is not None and verdict.best is None and len(verdict.means) > 1:
             lines.insert(0, "no difference between the best strengths that the seeds' noise wouldn't explain")
         return lines
 

@@ -181,6 +181,23 @@ def test_a_range_of_negative_strengths_is_measured_against_the_lowest(searches: 
     assert [applied for applied, _ in searches.sampled] == [None, {"alone 1": -1.0}, {"alone 2": -1.0}]
 
 
+def test_the_report_says_why_pictures_are_left_and_that_one_seed_tells_little(searches: Searches):
+    lone = searches.start(200, names=("red",))
+    lone.run()
+    assert f"ended after {lone.seen} of 200 pictures: the range has no other strengths" in lone.report().splitlines()
+    small = searches.start(8)
+    small.run()
+    assert small.search.plan.seeds == 1 and small.best() != small.search.highest()
+    assert (
+        small.report()
+        .splitlines()[-2]
+        .endswith("so that stays. A larger budget sees several seeds, and can tell smaller differences")
+    )
+    large = searches.start(40)
+    large.run()
+    assert "ended after" not in large.report() and "larger budget" not in large.report()
+
+
 def test_a_stop_before_the_first_score_stops_the_prompt(searches: Searches):
     import comfy.model_management
 
