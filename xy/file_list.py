@@ -10,13 +10,19 @@ from typing import Any
 from ..merge.errors import LoraError
 from ..nodes.stack import ALL_FOLDERS, ORDERS, matching
 
+# The underscore before the epoch or step of a trainer's file, which has six digits or more if no word precedes them.
+COUNTED = re.compile(r"_(?=(?:\d{6,}|(?:epoch|step)s?[-_ ]?\d+)\.[^./\\]+$)")
 WILDCARDS = {"*": "[^/]*", "?": "[^/]"}
 
 
 def _natural(name: str) -> tuple[Any, ...]:
-    """Numbers in names count as numbers: step-500 comes before step-1000."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts], name
+    """Numbers in names count as numbers: step-500 comes before step-1000.
+
+    The last file of a training run has no number: "style" comes after "style-000010" because the dot of its ending
+    follows the dash. AI Toolkit's "style_000000500" is read as if it had a dash, too.
+    """
+    parts = re.split(r"(\d+)", COUNTED.sub("-", name.lower()))
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], name
 
 
 # Sort keys by widget choice. PM LoRA from Folder sorts names by their letters, and saved workflows rely on that.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
 from ..nodes import comfy_bridge
@@ -99,4 +101,11 @@ class PlotFiles:
         first = len(below) + 1
         taken = [{"taken": (*range(1, first), number)} for number in range(first, first + len(sources))]
         sweep.check(taken)
-        return (axis(sweep, zip(taken, distinct_labels([source.name for source in sources]), strict=True)),)
+        return (axis(sweep, zip(taken, distinct_labels(_names(sources)), strict=True)),)
+
+
+def _names(sources: Sequence[LoraFile]) -> list[str]:
+    """The names of the files, with their endings where they differ in nothing else."""
+    names = [source.name for source in sources]
+    files = [source.file.replace("\\", "/") for source in sources]
+    return [file if names.count(name) > 1 else name for name, file in zip(names, files, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -61,11 +62,14 @@ def text_of(place: Place) -> str:
     return f"{place[0] + 1},{place[1] + 1}"
 
 
-def describe(x: GridAxis, y: GridAxis, place: Place, sampling: Sampling) -> dict[str, Any]:
-    """The settings of a cell as plain JSON: of its merges, and of sampling."""
+def describe(
+    x: GridAxis, y: GridAxis, place: Place, sampling: Sampling, conditioning: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings of a cell as plain JSON: of its merges, and of sampling without prompts that aren't used."""
     merges = merges_of(x.capsule(place[0]), y.capsule(place[1]))
+    used = {name: value for name, value in asdict(sampling).items() if conditioning.get(name) is None}
     return {
         "cell": text_of(place),
         "merges": [sweep.describe(settings) for sweep, settings in merges],
-        "sampling": asdict(sampling),
+        "sampling": used,
     }
