@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -53,12 +54,17 @@ def chosen_files(files: str, folder: str, order: str, limit: int) -> list[str]:
 
 def _fitting(line: str, names: Sequence[str], folder: str) -> list[str]:
     """The files with this name, with or without folder and ending. A whole path counts for more than a mere name."""
-    wanted = re.compile(_pattern(line.replace("\\", "/").lower()))
+    wanted = re.compile(_pattern(_folded(line.replace("\\", "/"))))
     has_wildcard = any(sign in line for sign in WILDCARDS)
     by_path = [name for name in names if _fits(wanted, _paths(name, folder))]
     if by_path and not has_wildcard:
         return by_path
     return [name for name in names if name in by_path or _fits(wanted, [PurePosixPath(name.replace("\\", "/")).name])]
+
+
+def _folded(name: str) -> str:
+    """In small letters, with one character for a letter and its accent; macOS often stores two."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _pattern(line: str) -> str:
@@ -74,4 +80,4 @@ def _paths(name: str, folder: str) -> list[str]:
 def _fits(wanted: re.Pattern[str], paths: Sequence[str]) -> bool:
     """Whether one of the paths has the wanted spelling, with or without its ending."""
     spellings = [spelling for path in paths for spelling in (path, str(PurePosixPath(path).with_suffix("")))]
-    return any(wanted.fullmatch(spelling.lower()) for spelling in spellings)
+    return any(wanted.fullmatch(_folded(spelling)) for spelling in spellings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,15 @@ def test_what_fits_no_file_is_refused(pack: Pack, text: str, settings: dict[str,
         files(pack, text, **settings)
 
 
+def test_accents_are_found_however_the_disk_stores_them(monkeypatch: pytest.MonkeyPatch, pack: Pack):
+    from lora_pack.nodes import comfy_bridge
+    from lora_pack.xy.file_list import chosen_files
+
+    stored, typed = (unicodedata.normalize(form, "r\N{LATIN SMALL LETTER E WITH ACUTE}tro") for form in ("NFD", "NFC"))
+    monkeypatch.setattr(comfy_bridge, "lora_names", lambda: [f"{stored}.safetensors"])
+    assert chosen_files(f"{typed}\nr?tro", "/", "name", 0) == [f"{stored}.safetensors"]
+
+
 @pytest.mark.parametrize(
     "in_order",
     [
@@ -113,7 +123,7 @@ def test_a_damaged_file_is_refused_at_the_node_by_its_name(pack: Pack, run: Path
     torn = run / "torn.safetensors"
     torn.write_bytes(b"\x10\0\0\0\0\0\0\0{")
     try:
-        with pytest.raises(LoraError, match="torn.safetensors is not a complete safetensors file"):
+        with pytest.raises(LoraError, match="torn.safetensors is not a complete safetensors file.* Or leave it out"):
             files(pack)
         assert labels(files(pack, "style-2")) == ["style-2"]
     finally:
