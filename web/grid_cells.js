@@ -9,6 +9,7 @@
  * PM Find Strengths has `labels` for its cells, row by row, and a `total` that doesn't fill the last row.
  */
 
+const ENDING = /\.(safetensors|sft|pt|pth|bin|ckpt)$/i
 const NO_LABELS = { left: 0, top: 0, gap_x: 0.01, gap_y: 0.01 }
 
 /**
@@ -175,9 +176,11 @@ function stepOf({ loras, ...settings }) {
  * @param {any} cell
  */
 export function fileNameOf({ merges }) {
-  const stems = merges.flatMap((/** @type {any} */ { loras }) => loras.map(nameOf)).map((/** @type {string} */ name) => {
+  const names = merges.flatMap((/** @type {any} */ { loras }) => loras.map(nameOf))
+  // a merge is named after its own LoRAs: "styles/ink + film"
+  const stems = names.flatMap((/** @type {string} */ name) => name.split(' + ')).map((/** @type {string} */ name) => {
     const last = name.split(/[\\/]/).at(-1) ?? name
-    return last.replace(/\.\w+$/, '')
+    return last.replace(ENDING, '')
   })
   return [...new Set(stems)].slice(0, 4).join('_') || 'merged'
 }

@@ -107,6 +107,8 @@ test('a cell of two sweeps is the exact sum of their merges', () => {
 test('the file of a cell is named after its LoRAs', () => {
   assert.equal(fileNameOf(CELL), 'a_b')
   assert.equal(fileNameOf({ merges: [] }), 'merged')
+  const made = { name: 'styles/ink v1.5 + film', strength_model: 1, strength_clip: 1, made: {} }
+  assert.equal(fileNameOf({ merges: [{ ...MERGE, loras: [made, MERGE.loras[0]] }] }), 'ink v1.5_film_a')
 })
 
 test('the pictures of a search have labels of their own, and a last row that may stay unfilled', () => {
