@@ -9,6 +9,7 @@
  * PM Find Strengths has `labels` for its cells, row by row, and a `total` that doesn't fill the last row.
  */
 
+const ENDING = /\.(safetensors|sft|pt|pth|bin|ckpt)$/i
 const NO_LABELS = { left: 0, top: 0, gap_x: 0.01, gap_y: 0.01 }
 
 /**
@@ -102,8 +103,9 @@ export function durationOf(seconds) {
 export function textOf({ merges, sampling, score }) {
   const lines = score === undefined ? [] : [`score: ${score.toFixed(3)}`]
   for (const { loras, ...settings } of merges) {
-    for (const lora of loras) lines.push(`${nameOf(lora)}: ${strengthText(lora)}`)
-    lines.push(...Object.entries(settings).map(([name, value]) => `${name}: ${plain(value)}`))
+    for (const lora of loras) lines.push(`${nameOf(lora)}: ${strengthText(lora)}${readText(lora)}`)
+    const shown = Object.entries(settings).filter(([name]) => name !== 'from_model_weights')
+    lines.push(...shown.map(([name, value]) => `${name}: ${plain(value)}`))
   }
   if (!merges.length) lines.push(...Object.entries(sampling).map(([name, value]) => `${name}: ${plain(value)}`))
   else lines.push(`sampling seed: ${sampling.seed}, steps: ${sampling.steps}, cfg: ${sampling.cfg}`)
@@ -117,6 +119,15 @@ const nameOf = (lora) => lora.file ?? lora.name ?? 'a LoRA without a name'
 function strengthText(lora) {
   const { model, clip } = strengthsOf(lora)
   return model === clip ? `${model}` : `${model} (text encoder ${clip})`
+}
+
+/**
+ * What else its loader has.
+ * @param {any} lora
+ */
+function readText({ block_weights: weights = [], alpha_from: alpha }) {
+  const times = weights.map((/** @type {string} */ text) => `, block weights ${text}`).join('')
+  return alpha === 'tensors' ? `${times}, alpha from tensors` : times
 }
 
 /** @param {any} lora */
@@ -146,14 +157,18 @@ export function recipeOfCell({ merges }) {
   return { operation: 'merge', mode: 'concat', inputs }
 }
 
-/** @param {any} merge */
+/**
+ * A merge, or a LoRA that is applied as it is.
+ * @param {any} merge
+ */
 function stepOf({ loras, ...settings }) {
   const inputs = loras.map((/** @type {any} */ lora) => {
     const { strength: _, ...entry } = lora
     const { model, clip } = strengthsOf(lora)
     return { ...entry, name: lora.name ?? lora.file, strength_model: model, strength_clip: clip }
   })
-  return { operation: settings.mode?.endsWith('_svd') ? 'merge_svd' : 'merge', ...settings, inputs }
+  if (!settings.mode) return { operation: 'load', inputs }
+  return { operation: settings.mode.endsWith('_svd') ? 'merge_svd' : 'merge', ...settings, inputs }
 }
 
 /**
@@ -161,9 +176,11 @@ function stepOf({ loras, ...settings }) {
  * @param {any} cell
  */
 export function fileNameOf({ merges }) {
-  const stems = merges.flatMap((/** @type {any} */ { loras }) => loras.map(nameOf)).map((/** @type {string} */ name) => {
+  const names = merges.flatMap((/** @type {any} */ { loras }) => loras.map(nameOf))
+  // a merge is named after its own LoRAs: "styles/ink + film"
+  const stems = names.flatMap((/** @type {string} */ name) => name.split(' + ')).map((/** @type {string} */ name) => {
     const last = name.split(/[\\/]/).at(-1) ?? name
-    return last.replace(/\.\w+$/, '')
+    return last.replace(ENDING, '')
   })
   return [...new Set(stems)].slice(0, 4).join('_') || 'merged'
 }

@@ -6,8 +6,9 @@ import { widgetOf } from './graph.js'
 const WORDS = /[\s,;]+/
 // The lists of XY Sweep, as xy/value_list.py reads them.
 const SEPARATORS = /[,;\r\n，；、]+/
-const RANGE = /^(\S+?)\s*\.\.\s*(\S+?)\s*[x×*]\s*(\d+)$/i
+const RANGE = /^(\S+?)\s*\.\.\s*(\S+?)\s*[x×*]\s*(\d+)$/
 const WITH_SPACES = ['strength_rule', 'weights'] // parameters whose values are several words
+const WHOLE = ['svd_rank', 'seed'] // and those whose ranges are rounded
 const MAX_HOPS = 20 // through reroutes
 
 /**
@@ -98,7 +99,7 @@ export function countOf(node, output) {
     case 'XY: PM LoRA Sweep': {
       const axis = output === 0 ? 'x' : 'y'
       const parameter = value(`${axis}_parameter`)
-      return parameter === 'none' ? 1 : valuesOf(value(`${axis}_values`), WITH_SPACES.includes(parameter))
+      return parameter === 'none' ? 1 : valuesOf(value(`${axis}_values`), WITH_SPACES.includes(parameter), WHOLE.includes(parameter))
     }
     case 'XY: PM LoRA Files': {
       const files = String(value('files') ?? '').trim()
@@ -118,26 +119,34 @@ export function countOf(node, output) {
 }
 
 /**
+ * A number in whatever spelling, or a name.
+ * @param {string} word
+ */
+const valueOf = (word) => (Number.isNaN(Number(word)) ? word : Number(word))
+
+/**
  * Distinct words of a list; 0 for an empty one.
  * @param {unknown} text
  */
-const listed = (text) => new Set(String(text ?? '').split(WORDS).filter(Boolean)).size
+const listed = (text) => new Set(String(text ?? '').toLowerCase().split(WORDS).filter(Boolean).map(valueOf)).size
 
 /**
  * Distinct values such as "0, 0.5, 1", "0..1 x 5" or both; null if there are none.
  * @param {unknown} text
  * @param {boolean} spaces whether a value may have spaces
+ * @param {boolean} whole whether the values are whole numbers
  */
-function valuesOf(text, spaces) {
+function valuesOf(text, spaces, whole) {
   const found = new Set()
-  for (const part of String(text ?? '').split(SEPARATORS).map((one) => one.trim()).filter(Boolean)) {
+  for (const part of String(text ?? '').toLowerCase().split(SEPARATORS).map((one) => one.trim()).filter(Boolean)) {
     const [, low, high, steps] = RANGE.exec(part) ?? []
     if (steps) {
       const [first, last, count] = [low, high, steps].map(Number)
       for (let n = 0; n < Math.min(count, 10_000); n++) {
-        found.add(String(count > 1 ? Number((first + ((last - first) * n) / (count - 1)).toPrecision(6)) : first))
+        const value = count > 1 ? first + ((last - first) * n) / (count - 1) : first
+        found.add(String(whole ? Math.round(value) : Number(value.toPrecision(6))))
       }
-    } else for (const word of spaces ? [part] : part.split(/\s+/)) found.add(String(Number.isNaN(Number(word)) ? word : Number(word)))
+    } else for (const word of spaces ? [part] : part.split(/\s+/)) found.add(String(valueOf(word)))
   }
   return found.size || null
 }

@@ -165,6 +165,8 @@ export async function place(plan, corner, graph) {
         if (!widget) continue
         widget.value = value
         widget.callback?.(value, app.canvas, node)
+        // the callback of a number rounds it to the decimals that the widget shows: 0.125 to 0.13
+        if (typeof value === 'number') widget.value = value
       }
       heights.set(column, top + node.size[1] + GAP)
       nodes.set(key, node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,13 +11,19 @@ from typing import Any
 from ..merge.errors import LoraError
 from ..nodes.stack import ALL_FOLDERS, ORDERS, matching
 
+# The underscore before the epoch or step of a trainer's file, which has six digits or more if no word precedes them.
+COUNTED = re.compile(r"_(?=(?:\d{6,}|(?:epoch|step)s?[-_ ]?\d+)\.[^./\\]+$)")
 WILDCARDS = {"*": "[^/]*", "?": "[^/]"}
 
 
 def _natural(name: str) -> tuple[Any, ...]:
-    """Numbers in names count as numbers: step-500 comes before step-1000."""
-    parts = re.split(r"(\d+)", name.lower())
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts], name
+    """Numbers in names count as numbers: step-500 comes before step-1000.
+
+    The last file of a training run has no number: "style" comes after "style-000010" because the dot of its ending
+    follows the dash. AI Toolkit's "style_000000500" is read as if it had a dash, too.
+    """
+    parts = re.split(r"(\d+)", COUNTED.sub("-", name.lower()))
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts], name
 
 
 # Sort keys by widget choice. PM LoRA from Folder sorts names by their letters, and saved workflows rely on that.
@@ -47,12 +54,17 @@ def chosen_files(files: str, folder: str, order: str, limit: int) -> list[str]:
 
 def _fitting(line: str, names: Sequence[str], folder: str) -> list[str]:
     """The files with this name, with or without folder and ending. A whole path counts for more than a mere name."""
-    wanted = re.compile(_pattern(line.replace("\\", "/").lower()))
+    wanted = re.compile(_pattern(_folded(line.replace("\\", "/"))))
     has_wildcard = any(sign in line for sign in WILDCARDS)
     by_path = [name for name in names if _fits(wanted, _paths(name, folder))]
     if by_path and not has_wildcard:
         return by_path
     return [name for name in names if name in by_path or _fits(wanted, [PurePosixPath(name.replace("\\", "/")).name])]
+
+
+def _folded(name: str) -> str:
+    """In small letters, with one character for a letter and its accent; macOS often stores two."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _pattern(line: str) -> str:
@@ -68,4 +80,4 @@ def _paths(name: str, folder: str) -> list[str]:
 def _fits(wanted: re.Pattern[str], paths: Sequence[str]) -> bool:
     """Whether one of the paths has the wanted spelling, with or without its ending."""
     spellings = [spelling for path in paths for spelling in (path, str(PurePosixPath(path).with_suffix("")))]
-    return any(wanted.fullmatch(spelling.lower()) for spelling in spellings)
+    return any(wanted.fullmatch(_folded(spelling)) for spelling in spellings)

@@ -14,7 +14,7 @@ from ..nodes.inputs import LORA, XY_CATEGORY
 from ..pictures.labelled_grid import labelled_grid, layout_of
 from . import cells_output, comfy_sampling
 from .capsule import Axis
-from .grid_axis import GridAxis, read_axis, samplings
+from .grid_axis import GridAxis, read_axis, require_different, samplings
 from .grid_inputs import MAX_CELLS, grid_inputs
 from .grid_run import Inputs, in_floats, sample_cells
 from .grid_scores import NO_SCORES, GridScores
@@ -86,6 +86,7 @@ class XyGrid:
         node: str | None = None,
     ) -> dict[str, Any]:
         x, y = read_axis("X", X), read_axis("Y", Y)
+        require_different(x, y)
         _require_allowed(len(x.values) * len(y.values), max_cells)
         picked = read_pick(pick, len(x.values), len(y.values))
         base = Sampling(seed, steps, cfg, sampler_name, scheduler, denoise, positive, negative)
@@ -105,7 +106,9 @@ class XyGrid:
             log.info("PM XY Grid: the output cells takes %s of memory.", memory)
         if picked is None and scores.best is not None:
             lora = _best_lora(model, clip, x, y, scores.best)
-        settings = [describe(x, y, place, sampling) | scores.described(place) for place, sampling in plan.items()]
+        settings = [
+            describe(x, y, place, sampling, conditioning) | scores.described(place) for place, sampling in plan.items()
+        ]
         ui = comfy_sampling.show(grid, prompt, _with_cells(extra_pnginfo, node, settings))
         ui["xy_grid"] = [state | {"cells": settings, "memory": memory}]
         text = report(plan, *labels, scores)

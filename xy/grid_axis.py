@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..merge.errors import LoraError
-from .capsule import CAPSULE_TYPE
+from .capsule import CAPSULE_TYPE, Capsule
 from .sampling import SAMPLING_AXES, Sampling, SamplingAxis
-from .values import one_line
+from .values import distinct_lines
 
 # In characters. Prompts and labels of other packs may be as long as they like; their margins would dwarf the cells.
 MAX_LABEL = 120
@@ -23,12 +23,12 @@ class GridAxis:
     sampling: SamplingAxis | None = None
 
     def labels(self, base: Sampling) -> list[str]:
-        """One label per value; none for an unconnected axis."""
+        """One label per value, all different; none for an unconnected axis."""
         if self.sampling is not None:
             texts = [self.sampling.label(value, self.change(base, value)) for value in self.values]
         else:
             texts = [str(capsule.getLabel()) for capsule in self.values if capsule is not None]
-        return [one_line(text, MAX_LABEL) for text in texts]
+        return distinct_lines(texts, MAX_LABEL)
 
     def change(self, sampling: Sampling, value: Any) -> Sampling:
         return sampling if self.sampling is None else self.sampling.change(sampling, value)
@@ -61,6 +61,13 @@ def read_axis(name: str, axis: Any) -> GridAxis:
                 f"{name} contains a {type(value).__name__}, which isn't an XY capsule: it has no {missing[0]}()."
             )
     return GridAxis(values)
+
+
+def require_different(x: GridAxis, y: GridAxis) -> None:
+    """Raise LoraError if both axes change one setting of the same merge: only the value on Y would count."""
+    ours = [axis.capsule(0) for axis in (x, y) if isinstance(axis.capsule(0), Capsule)]
+    if len(ours) == 2 and ours[0].sweep is ours[1].sweep and not ours[0].settings.keys().isdisjoint(ours[1].settings):
+        raise LoraError("X and Y are connected to the same output. Connect another one to Y, or disconnect it.")
 
 
 def samplings(base: Sampling, x: GridAxis, y: GridAxis) -> dict[tuple[int, int], Sampling]:

@@ -28,7 +28,7 @@ from .axis_inputs import (
 from .capsule import XY, Axis, axis
 from .cell import Cell, strength_name
 from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Source, Sweep, same_lora
-from .values import decimals, evenly_spaced, evenly_spaced_integers, listed, listed_integers, named_value
+from .values import decimals, evenly_spaced, evenly_spaced_integers, listed, listed_integers, named_values
 
 WHERE_TO = "Connect it to X or Y of PM XY Grid, or of XY Plot from efficiency-nodes-comfyui."
 
@@ -108,13 +108,13 @@ class PlotStrengths(LoraPairNode):
         sweep = Sweep([a, b], defaults, device=device, dtype=dtype, apply_strength=apply_strength)
         sweep.check()
         texts = decimals(strengths)
+        names = list(dict.fromkeys([a.name, b.name]))
 
-        def strengths_of(number: int, lora: Source) -> Axis:
-            name = lora.name.rpartition("/")[2]
-            labels = [named_value(name, text) for text in texts]
+        def strengths_of(number: int) -> Axis:
+            labels = named_values(names, min(number, len(names)), texts)
             return axis(sweep, zip([{strength_name(number): s} for s in strengths], labels, strict=True))
 
-        return strengths_of(1, a), strengths_of(2, b)
+        return strengths_of(1), strengths_of(2)
 
 
 class PlotModes(LoraPairNode):

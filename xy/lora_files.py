@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
 from ..nodes import comfy_bridge
@@ -95,8 +97,27 @@ class PlotFiles:
             raise LoraError(f"{len(names)} files fit; at most {MAX_STEPS} go on an axis. Set a limit.")
         below = [] if base is None else [GivenLora(require_lora(base, "base"))]
         sources = [LoraFile(name, strength_model, strength_clip) for name in names]
+        for source in sources:
+            _require_lora_file(source)
         sweep = Sweep([*below, *sources], Cell("concat"), device="auto", dtype="float32", concat_of_one=False)
         first = len(below) + 1
         taken = [{"taken": (*range(1, first), number)} for number in range(first, first + len(sources))]
         sweep.check(taken)
-        return (axis(sweep, zip(taken, distinct_labels([source.name for source in sources]), strict=True)),)
+        return (axis(sweep, zip(taken, distinct_labels(_names(sources)), strict=True)),)
+
+
+def _require_lora_file(source: LoraFile) -> None:
+    """Raise LoraError if it is damaged or isn't a LoRA. It came with a folder or a pattern, so it may be unwanted."""
+    try:
+        source.lora()
+    except LoraError as error:
+        raise LoraError(
+            f"{error} Or leave it out: list the other files, or a pattern that fits them, in files."
+        ) from None
+
+
+def _names(sources: Sequence[LoraFile]) -> list[str]:
+    """The names of the files, with their endings where they differ in nothing else."""
+    names = [source.name for source in sources]
+    files = [source.file.replace("\\", "/") for source in sources]
+    return [file if names.count(name) > 1 else name for name, file in zip(names, files, strict=True)]

@@ -104,7 +104,7 @@ class PlotSweep:
         defaults = Cell.of(mode, chosen, density=density, seed=seed, **ranks)
         sweep = Sweep(sources, defaults, device=device, dtype=dtype)
         sweep.check([{MODE: one} for one in modes])
-        names = [source.name.rpartition("/")[2] for source in sources]
+        names = [source.name for source in sources]
         found: dict[str, Axis] = {}
         for side, parameter in axes.items():
             settings = [{parameter.name: value} for value in values[side]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..pictures.grid_layout import Place
 from .capsule import Capsule, merges_of
 from .grid_axis import GridAxis
 from .sampling import Sampling
+from .values import one_line
 
 
 def read_pick(text: str, columns: int, rows: int) -> Place | None:
@@ -24,12 +26,12 @@ def read_pick(text: str, columns: int, rows: int) -> Place | None:
     """
     if not text.strip():
         return None
-    found = re.fullmatch(r"(\d+)\s*[,;x ]\s*(\d+)", text.strip())
+    found = re.fullmatch(r"(\d{1,9})\s*[,;x ]\s*(\d{1,9})", text.strip())
     place = (int(found[1]) - 1, int(found[2]) - 1) if found else None
     if place is None or not (0 <= place[0] < columns and 0 <= place[1] < rows):
         raise LoraError(
-            f"pick is {text.strip()!r}, which is no cell of this grid of {columns} x {rows} (columns x rows). Click a "
-            "cell on the node, write its column and row from 1, such as 2,1, or leave pick empty."
+            f"pick is {one_line(text)!r}, which is no cell of this grid of {columns} x {rows} (columns x rows). Click "
+            "a cell on the node, write its column and row from 1, such as 2,1, or leave pick empty."
         )
     return place
 
@@ -61,11 +63,14 @@ def text_of(place: Place) -> str:
     return f"{place[0] + 1},{place[1] + 1}"
 
 
-def describe(x: GridAxis, y: GridAxis, place: Place, sampling: Sampling) -> dict[str, Any]:
-    """The settings of a cell as plain JSON: of its merges, and of sampling."""
+def describe(
+    x: GridAxis, y: GridAxis, place: Place, sampling: Sampling, conditioning: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings of a cell as plain JSON: of its merges, and of sampling without prompts that aren't used."""
     merges = merges_of(x.capsule(place[0]), y.capsule(place[1]))
+    used = {name: value for name, value in asdict(sampling).items() if conditioning.get(name) is None}
     return {
         "cell": text_of(place),
         "merges": [sweep.describe(settings) for sweep, settings in merges],
-        "sampling": asdict(sampling),
+        "sampling": used,
     }

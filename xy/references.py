@@ -14,7 +14,7 @@ from .grid_axis import GridAxis
 from .pick import Place
 from .sampling import Sampling
 from .sweep import Sweep
-from .values import distinct_labels
+from .values import distinct_labels, without_folders
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class PlottedLora:
 
     @property
     def name(self) -> str:
-        return self.sweep.name(self.number).rpartition("/")[2]
+        return without_folders(self.sweep.name(self.number))
 
     def alone(self) -> Capsule:
         """A capsule that applies nothing but this LoRA."""

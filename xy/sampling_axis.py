@@ -11,6 +11,7 @@ import comfy.samplers
 from ..merge.errors import LoraError
 from ..nodes.inputs import XY_CATEGORY
 from .capsule import XY, Axis
+from .values import require_decimal_points
 
 
 class PlotSampling:
@@ -62,6 +63,8 @@ def _words(text: str) -> list[str]:
 def _numbers(kind: type, least: float, most: float) -> Reader:
     def read(axis: str, text: str) -> list[Any]:
         numbers = []
+        if kind is float:
+            require_decimal_points(f"The {axis} axis", text)
         for word in _words(text):
             try:
                 number = kind(word)

@@ -112,7 +112,9 @@ class StrengthSearch:
             more = ". A larger budget sees several seeds, and can tell smaller differences"
             stays = f"nothing is better than {self._text(best)} beyond doubt, so that stays"
             lines.insert(0, stays + more * (self.search.plan.seeds == 1))
-        elif best == self.search.start and verdict.doubt is not None and verdict.best is None and len(verdict.means) > 1:
+        elif (
+            best == self.search.start and verdict.doubt is not None and verdict.best is None and len(verdict.means) > 1
+        ):
             lines.insert(0, "no difference between the best strengths that the seeds' noise wouldn't explain")
         return lines
 

@@ -11,7 +11,7 @@ from ..merge.adapters.base import Lora, Replacement
 from ..merge.files import load
 from ..merge.merging.key_resolver import names_decide
 from ..merge.names.prefixes import is_text_encoder
-from ..merge.provenance.recipe import input_of
+from ..merge.provenance.recipe import FROM_MODEL, input_of
 from ..nodes import comfy_bridge
 from ..nodes.apply import apply_lora
 from ..nodes.base_weights import model_names, with_base_weights
@@ -121,12 +121,12 @@ class Sweep:
         """
         cell = self._cell(settings)
         taken = self._taken(cell)
-        loras = [lora for _, lora in taken]
-        if not self._concat_of_one and len(taken) == 1 and _lacks_factors(loras[0]):
+        if self._is_left_alone(taken):
             return self._weighted(cell, *taken[0])
+        loras = [lora for _, lora in taken]
         asks_model = not names_decide(loras)
         source: tuple[object, ...] = tuple(source.loaded for source in self._sources)  # new when a file has changed
-        if asks_model or any(module.is_weight_dependent for lora in loras for module in lora.modules.values()):
+        if asks_model or any(map(_depends_on_weights, loras)):
             source += tuple(weakref.ref(part) for part in _base_models(model, clip))
         if self._merged_from != source:
             self._merges.clear()
@@ -143,24 +143,33 @@ class Sweep:
         """Hashable: equal for settings whose merges are equal, in any sweep. Depends on the files' contents."""
         cell = self._cell(settings)
         loras: list[tuple[str, float, float]] = []
-        for number, lora in self._taken(cell):
+        taken = self._taken(cell)
+        for number, lora in taken:
             weighted = self._weighted(cell, number, lora)
             contained = contents(lora, comfy_bridge.check_interrupt)
             loras.append((contained, weighted.strength_model, weighted.strength_clip))
-        return tuple(loras), replace(cell.essential(), strengths=(), taken=()), self._device, self._dtype
+        merged = replace(cell.essential(), strengths=(), taken=()), self._device, self._dtype
+        return tuple(loras), None if self._is_left_alone(taken) else merged
 
     def describe(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """These settings in plain JSON: ``loras``, then those of the merge by the names of the merge nodes' widgets.
 
         A LoRA is described as an input in a recipe (merge/provenance/recipe.py), with its strengths in the cell and
-        ``strength``, the factor that the cell's axes have in them.
+        ``strength``, the factor that the cell's axes have in them. One that is applied as it is has no merge.
         """
         cell = self._cell(settings)
+        taken = self._taken(cell)
         loras = [
             input_of(self._weighted(cell, number, lora)) | {"strength": cell.strength_of(number)}
-            for number, lora in self._taken(cell)
+            for number, lora in taken
         ]
-        return {"loras": loras, **cell.described(), "device": self._device, "dtype": self._dtype}
+        if self._is_left_alone(taken):
+            return {"loras": loras}
+        for described, (_, lora) in zip(loras, taken, strict=True):
+            if _depends_on_weights(lora):
+                described[FROM_MODEL] = True
+        by_model = {} if names_decide([lora for _, lora in taken]) else {FROM_MODEL: True}
+        return {"loras": loras, **cell.described(), "device": self._device, "dtype": self._dtype, **by_model}
 
     def alone(self, number: int) -> Sweep:
         """A sweep of a single one of its LoRAs, counted from 1, which is applied as it is."""
@@ -188,9 +197,17 @@ class Sweep:
         numbers = cell.taken or range(1, len(self._sources) + 1)
         return [(number, self._sources[number - 1].lora()) for number in numbers]
 
+    def _is_left_alone(self, taken: Sequence[tuple[int, Lora]]) -> bool:
+        """Whether these LoRAs, with their numbers, are a single one that is applied as it is."""
+        return not self._concat_of_one and len(taken) == 1 and _lacks_factors(taken[0][1])
+
     def _weighted(self, cell: Cell, number: int, lora: Lora) -> Lora:
         strength = cell.strength_of(number)
         return lora.with_strengths(*(strength * part for part in self._parts))
+
+
+def _depends_on_weights(lora: Lora) -> bool:
+    return any(module.is_weight_dependent for module in lora.modules.values())
 
 
 def _lacks_factors(lora: Lora) -> bool:

@@ -21,7 +21,7 @@ from ..nodes.inputs import MAX_SEED
 from .axis_inputs import MAX_RANK, MIN_DENSITY
 from .cell import ALL_STRENGTHS, strength_name, strength_number
 from .value_list import names, numbers, whole_numbers
-from .values import decimals, named_value
+from .values import decimals, named_values
 
 ALL_MODES = (*FACTOR_MODES, *DELTA_MODES)
 NONE = "none"
@@ -66,7 +66,7 @@ def labels_of(parameter: SweepParameter, values: Sequence[Any], lora_names: Sequ
     number = strength_number(parameter.name)
     if number is None:
         return parameter.labels(values)
-    return [named_value(lora_names[number - 1], text) for text in decimals(values)]
+    return named_values(lora_names, number, decimals(values))
 
 
 def _in_range(read: Callable[..., list], least: float, most: float) -> Read:

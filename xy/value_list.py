@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ..merge.errors import LoraError
 from .axis_inputs import MAX_STEPS
+from .values import require_decimal_points
 
 # Chinese keyboards have other commas.
 SEPARATORS = re.compile(r"[,;\r\n，；、]+")
@@ -47,6 +48,9 @@ def names(where: str, setting: str, text: str, known: Sequence[str]) -> list[str
 
 def _read(where: str, setting: str, text: str, least: float, most: float, whole: bool) -> list[float]:
     found: list[float] = []
+    text = text.replace("\N{MINUS SIGN}", "-")
+    if not whole:
+        require_decimal_points(where, text)
     for part in _parts(text):
         if ".." in part:
             values = _range(where, part, whole)
@@ -96,7 +100,7 @@ def _number(where: str, setting: str, word: str, whole: bool) -> float:
 def _range(where: str, word: str, whole: bool) -> list[float]:
     """Evenly spaced values with both ends, upwards or downwards."""
     found = RANGE.fullmatch(word)
-    if found is None:
+    if found is None or "..." in word:  # 0...5 may be from 0 to 5, or to .5
         raise LoraError(f"{where} has the range {word!r}, which can't be read. Write it as 0..1 x 5: five values.")
     first, last = (_number(where, "", end, whole) for end in found.group(1, 2))
     # long numbers of digits would take time to read

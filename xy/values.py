@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from ..merge.errors import LoraError
@@ -13,6 +14,9 @@ from ..merge.errors import LoraError
 LABEL_LENGTH = 40
 # How far, as a share of it, a number in a label may be from the value: 0.33 for a third, but not 0.13 for 0.125.
 ROUNDING = 0.02
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+RANGE_FROM_COMMA = re.compile(r"(?<![\d.,])([+-]?\d+,\d+)\s*\.\.")
+ANY_RANGE = re.compile(r"\S+\s*\.\.\s*\S+\s*[x×*]\s*\d+", re.IGNORECASE)
 
 
 def evenly_spaced(setting: str, low: float, high: float, steps: int) -> list[float]:
@@ -38,8 +42,22 @@ def listed(setting: str, text: str, low: float, high: float) -> list[float]:
     """The distinct numbers in a text such as "0.4, 0.7, 1", in their order; empty for an empty text.
 
     Separated by commas, semicolons, spaces or lines. Raises LoraError, naming the ``setting`` and the word at fault,
-    for something that isn't a number from ``low`` to ``high``.
+    for something that isn't a number from ``low`` to ``high``, and for decimal commas.
     """
+    require_decimal_points("The list of values", text)
+    return _listed(setting, text, low, high)
+
+
+def listed_integers(setting: str, text: str, low: int, high: int) -> list[int]:
+    """listed() for whole numbers, which have no decimals."""
+    numbers = _listed(setting, text, low, high)
+    for number in numbers:
+        if number != round(number):
+            raise LoraError(f"The list of values has the {setting} {number:g}, which is not a whole number.")
+    return [round(number) for number in numbers]
+
+
+def _listed(setting: str, text: str, low: float, high: float) -> list[float]:
     numbers = []
     for word in re.split(r"[\s,;]+", text.strip(" \t\r\n,;")) if text.strip(" \t\r\n,;") else []:
         try:
@@ -54,13 +72,21 @@ def listed(setting: str, text: str, low: float, high: float) -> list[float]:
     return list(dict.fromkeys(numbers))
 
 
-def listed_integers(setting: str, text: str, low: int, high: int) -> list[int]:
-    """listed() for whole numbers."""
-    numbers = listed(setting, text, low, high)
-    for number in numbers:
-        if number != round(number):
-            raise LoraError(f"The list of values has the {setting} {number:g}, which is not a whole number.")
-    return [round(number) for number in numbers]
+def require_decimal_points(where: str, text: str) -> None:
+    """Raise LoraError for a text that seems to have decimal commas: in "0,5; 0,75" each would be read as two values.
+
+    "0,1" and "0,1,2" are lists, and so is "0,1, 2"; "0,5 0,75" and "0,5, 1,0" hardly are.
+    """
+    words = re.findall(r"[^;\s]+", ANY_RANGE.sub(" ", text))
+    pairs = [word for word in words if DECIMAL_COMMA.fullmatch(word.rstrip(","))]
+    separated_by_commas = any(word.endswith(",") for word in words[:-1])
+    suspicious = pairs if len(words) > 1 and (len(pairs) == len(words) or not separated_by_commas) else []
+    suspicious = suspicious or RANGE_FROM_COMMA.findall(text)
+    if suspicious:
+        raise LoraError(
+            f"{where} has {suspicious[0].rstrip(',')!r}, which would be two values. Write decimals with a point, such "
+            "as 0.5; write two values with a space between them, such as 0, 5."
+        )
 
 
 def decimals(values: Sequence[float]) -> list[str]:
@@ -71,7 +97,11 @@ def decimals(values: Sequence[float]) -> list[str]:
         close = all(abs(float(text) - value) <= ROUNDING * abs(value) for text, value in pairs)
         if close and len(set(texts)) == len(set(values)):
             return texts
-    return [f"{value:g}" for value in values]
+    for digits in (6, 9, 12):
+        texts = [f"{value + 0.0:.{digits}g}" for value in values]
+        if len(set(texts)) == len(set(values)):
+            return texts
+    return [repr(value + 0.0) for value in values]
 
 
 def one_line(text: str, length: int = LABEL_LENGTH) -> str:
@@ -88,30 +118,47 @@ def named_value(name: str, value: str) -> str:
     return f"{one_line(name, LABEL_LENGTH - 1 - len(value))} {value}"
 
 
-def distinct_labels(paths: Sequence[str]) -> list[str]:
-    """A label for each of some different paths: its last part, or as much of the path as tells them apart.
+def named_values(names: Sequence[str], number: int, values: Sequence[str]) -> list[str]:
+    """named_value() of one of several LoRAs, counted from 1, for each value; no other LoRA's labels are the same."""
+    longest = max((len(value) for value in values), default=0)
+    name = distinct_labels(names, LABEL_LENGTH - 1 - longest)[number - 1]
+    return [named_value(name, value) for value in values]
 
-    Of names that differ only where ``one_line`` would cut them, the part in which they differ is shown.
-    """
+
+def without_folders(name: str) -> str:
+    """A LoRA's name without folders: "ink" for "styles/ink", "ink + film" for a merge of "styles/ink" and "film"."""
+    return " + ".join(part.rpartition("/")[2] for part in name.split(" + "))
+
+
+def distinct_labels(paths: Sequence[str], length: int = LABEL_LENGTH) -> list[str]:
+    """A label for each of some paths or names of LoRAs: its last part, or as much of it as tells them apart."""
     whole = [" ".join(path.split()) for path in paths]
-    last = [path.rpartition("/")[2] for path in whole]
-    texts = [name if last.count(name) == 1 else path for name, path in zip(last, whole, strict=True)]
-    labels = [one_line(text) for text in texts]
-    if len(set(labels)) < len(labels):
-        alike = [place for place, label in enumerate(labels) if labels.count(label) > 1]
-        for place, label in zip(alike, _differing_parts([texts[place] for place in alike]), strict=True):
-            labels[place] = label
-    # names that differ in several far places
-    return [
-        f"{one_line(label, LABEL_LENGTH - 5)} #{number}" if labels.count(label) > 1 else label
-        for number, label in enumerate(labels, 1)
-    ]
+    last = {path: without_folders(path) for path in whole}
+    ambiguous = {name for name, count in Counter(last.values()).items() if count > 1}
+    return distinct_lines([path if last[path] in ambiguous else last[path] for path in whole], length)
 
 
-def _differing_parts(texts: Sequence[str]) -> list[str]:
-    """Texts cut to a label's length, around the first place in which they differ."""
+def distinct_lines(texts: Sequence[str], length: int) -> list[str]:
+    """one_line() for each text, but no two are the same.
+
+    Of texts that differ only where ``one_line`` would cut them, the part in which they differ is shown; where that
+    isn't enough, or they don't differ at all, they are numbered.
+    """
+    labels = [one_line(text, length) for text in texts]
+    for label in {label for label in labels if labels.count(label) > 1}:
+        alike = list(dict.fromkeys(text for text, other in zip(texts, labels, strict=True) if other == label))
+        if len(alike) > 1:
+            parts = dict(zip(alike, _differing_parts(alike, length), strict=True))
+            labels = [parts.get(text, other) for text, other in zip(texts, labels, strict=True)]
+    marks = [f" #{number}" if labels.count(label) > 1 else "" for number, label in enumerate(labels, 1)]
+    return [one_line(label, length - len(mark)) + mark for label, mark in zip(labels, marks, strict=True)]
+
+
+def _differing_parts(texts: Sequence[str], length: int) -> list[str]:
+    """Texts cut to a length, around the first place in which they differ."""
+    texts = [" ".join(text.split()) for text in texts]
     shared = os.path.commonprefix(texts)
-    start = max(0, len(shared) - LABEL_LENGTH // 4)
+    start = max(0, len(shared) - length // 4)
     ends = [text[start:] for text in texts]
-    cut = [end if len(end) < LABEL_LENGTH else end[: LABEL_LENGTH - 2] + "…" for end in ends]
+    cut = [end if len(end) < length else end[: length - 2] + "…" for end in ends]
     return ["…" * (start > 0) + text for text in cut]

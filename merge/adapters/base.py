@@ -294,11 +294,11 @@ class Lora:
         return part * module.block_weight
 
     def with_strengths(self, strength_model: float, strength_clip: float) -> Lora:
-        """The same LoRA with its strengths multiplied by these."""
+        """The same LoRA with its strengths multiplied by these. Never -0.0, which a recipe would tell from 0.0."""
         return replace(
             self,
-            strength_model=self.strength_model * strength_model,
-            strength_clip=self.strength_clip * strength_clip,
+            strength_model=self.strength_model * strength_model + 0.0,
+            strength_clip=self.strength_clip * strength_clip + 0.0,
         )
 
     def baked(self) -> Lora:

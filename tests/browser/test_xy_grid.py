@@ -106,6 +106,19 @@ def test_the_nodes_of_a_picked_cell(canvas: Canvas):
     shot(canvas, "nodes")
 
 
+def test_the_nodes_of_a_picked_cell_have_its_exact_numbers(canvas: Canvas):
+    """The page rounds what is typed into a number's widget to the two decimals that it shows."""
+    build(canvas, 2)
+    canvas.page.evaluate("type => { pm.widget(pm.ids(type)[0], 'values').value = '0.125, 0.3333' }", AXES)
+    run(canvas)
+    canvas.page.locator(CELL.format("1,2")).click()
+    canvas.page.get_by_role("button", name="Make this cell's nodes").click()
+    canvas.until("pm.ids('PM LoRA Merger').length === 1 && pm.origins(pm.ids('PM LoRA Merger')[0]).lora2")
+    both = "['strength_model', 'strength_clip'].map(name => pm.widget(id, name).value)"
+    strengths = canvas.page.evaluate(f"pm.ids('PM LoRA Loader').map(id => {both})")
+    assert strengths == [[0.125, 0.125], [0.3333, 0.3333]]
+
+
 def test_a_stopped_grid_keeps_its_cells(canvas: Canvas, server: Server):
     build(canvas, new_seed(canvas, 3), steps=12)
     canvas.call("queue")

@@ -194,6 +194,14 @@ def test_with_the_same_lora_twice_both_axes_add_up(pack: Pack):
     assert list(found.values()) == [(contents(model.patches), contents(clip.patcher.patches))]
 
 
+def test_loras_of_one_name_have_different_labels(pack: Pack, server: Server):
+    twin = "capsules/deep/a.safetensors"
+    (server.loras / twin).parent.mkdir(exist_ok=True)
+    (server.loras / twin).write_bytes((server.loras / A).read_bytes())
+    x, y = pack.strengths(lora_b=twin)
+    assert [x[1][0].getLabel(), y[1][0].getLabel()] == ["capsules/a -0.50", "capsules/deep/a -0.50"]
+
+
 def test_equal_files_with_different_names_are_two_loras(pack: Pack, server: Server):
     twin = "capsules/twin.safetensors"
     (server.loras / twin).write_bytes((server.loras / A).read_bytes())
@@ -461,7 +469,7 @@ def test_a_list_of_values_replaces_the_even_range(pack: Pack):
     assert labels(x) == ["a 0.40", "a 0.70", "a 1.00"] and labels(y) == ["b 0.40", "b 0.70", "b 1.00"]
     assert pairs(pack.plot(x, None).cells)[1, 0] == pack.merged(0.7, 1.0)
     assert labels(pack.modes(values="0.8\n0.25;0.8")[1]) == ["density 0.80", "density 0.25"]
-    ranks = pack.ranks(values="4 16 8")
+    ranks = pack.ranks(values="4,16 8")
     assert labels(ranks) == ["rank 4", "rank 16", "rank 8"]
 
 
@@ -477,6 +485,8 @@ def test_modes_alone_use_the_largest_density_of_the_list(pack: Pack):
         ("strengths", "0.4, nan", "strength nan; it must be between -10 and 10"),
         ("strengths", "11", "strength 11; it must be between"),
         ("modes", "0, 0.5", "density 0; it must be between 0.01 and 1"),
+        ("strengths", "0,4; 0,7", "'0,4', which would be two values"),
+        ("modes", "0,4 0,7", "'0,4', which would be two values"),
         ("ranks", "4, 8.5", "rank 8.5, which is not a whole number"),
         ("ranks", "0", "rank 0; it must be between 1 and 4096"),
     ],
@@ -497,6 +507,8 @@ def test_values_and_labels(pack: Pack):
     assert evenly_spaced_integers("x", 1, 3, 9) == [1, 2, 3]
     assert decimals([0.0, 0.5, -1.0]) == ["0.00", "0.50", "-1.00"]
     assert decimals([0.001, 0.002]) == ["0.001", "0.002"]
+    assert decimals([0.12345678, 0.12345679]) == ["0.12345678", "0.12345679"]
+    assert decimals([1.0, 1.0 + 2**-52]) == ["1.0", "1.0000000000000002"]
     assert one_line("two\nlines\t here") == "two lines here"
     long = named_value("a_style_with_a_very_long_name_that_goes_on_v2-000012", "0.75")
     assert long == "a_style_with_a_ve…goes_on_v2-000012 0.75" and len(long) <= 40

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+import torch
 from lora_pack.merge.files import save
 from lora_pack.tests.comfy.test_xy_capsules import A, Axis, B, Pack, pack
 from lora_pack.tools.comfy_server import Server
 from lora_pack.tools.make_lora import write_lora
+from safetensors.torch import load_file, save_file
 
 __all__ = ["pack"]  # the fixture
 
@@ -89,3 +91,51 @@ def test_a_description_has_the_strengths_of_the_cell(pack: Pack, part: str):
     loras = x[1][0].sweep.describe(x[1][0].settings)["loras"]
     strengths = (0.25, 0.0) if part == "model" else (0.0, 1.0)
     assert (loras[0]["strength_model"], loras[0]["strength_clip"], loras[0]["strength"]) == (*strengths, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["DoRA", "unknown names"])
+def test_a_cell_that_takes_the_model_is_what_the_merge_node_makes_with_it(pack: Pack, server: Server, kind: str):
+    """Its description says so, since the nodes that make the same LoRA need the model, too."""
+    from lora_pack.xy.grid_axis import read_axis
+    from lora_pack.xy.pick import picked_lora
+
+    tensors = load_file(server.loras / B)
+    if kind == "DoRA":
+        tensors |= {
+            key.replace(".lora_up.weight", ".dora_scale"): 1.0 + torch.rand(up.shape[0], 1)
+            for key, up in tensors.items()
+            if key.endswith(".lora_up.weight")
+        }
+    else:  # a text encoder is in many models
+        tensors = {key: tensor for key, tensor in tensors.items() if key.startswith("lora_te_")}
+    name = f"capsules/{kind}.safetensors"
+    save_file(tensors, server.loras / name)
+    loras = {"lora1": pack.load(name, 0.5), "lora2": pack.load(name, -1.0)}
+    settings = {
+        "mode": "ties_svd",
+        "density": 0.6,
+        "svd_rank": 2,
+        "svd_conv_rank": 0,
+        "device": "cpu",
+        "dtype": "float32",
+    }
+    x, _ = pack.xy["XY: PM LoRA Sweep"]().plot(**settings, x_values="1", **loras)
+    found = picked_lora(pack.model, pack.clip, read_axis("X", x), read_axis("Y", None), (0, 0))
+    merger = pack.nodes["PM LoRA SVD Merger"]()
+    expected = merger.merge(**settings, model=pack.model, clip=pack.clip, **loras)["result"][0]
+    saved = [save(lora, server.loras / f"capsules/{place}.safetensors") for place, lora in enumerate((found, expected))]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+    described = x[1][0].sweep.describe(x[1][0].settings)
+    whole, parts = described.get("from_model_weights"), [lora.get("from_model_weights") for lora in described["loras"]]
+    assert (whole, parts) == (None, [True, True]) if kind == "DoRA" else (True, [None, None])
+
+
+def test_a_description_has_no_prompt_that_a_conditioning_replaces(pack: Pack):
+    from lora_pack.xy.grid_axis import read_axis
+    from lora_pack.xy.pick import describe
+    from lora_pack.xy.sampling import Sampling
+
+    x, none = read_axis("X", pack.strengths()[0]), read_axis("Y", None)
+    sampling = Sampling(1, 20, 7.0, "euler", "normal", 1.0, "unused", "blurry")
+    found = describe(x, none, (0, 0), sampling, {"positive": [], "negative": None})["sampling"]
+    assert "positive" not in found and found["negative"] == "blurry" and found["seed"] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,39 @@ def test_what_fits_no_file_is_refused(pack: Pack, text: str, settings: dict[str,
         files(pack, text, **settings)
 
 
+def test_accents_are_found_however_the_disk_stores_them(monkeypatch: pytest.MonkeyPatch, pack: Pack):
+    from lora_pack.nodes import comfy_bridge
+    from lora_pack.xy.file_list import chosen_files
+
+    stored, typed = (unicodedata.normalize(form, "r\N{LATIN SMALL LETTER E WITH ACUTE}tro") for form in ("NFD", "NFC"))
+    monkeypatch.setattr(comfy_bridge, "lora_names", lambda: [f"{stored}.safetensors"])
+    assert chosen_files(f"{typed}\nr?tro", "/", "name", 0) == [f"{stored}.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "in_order",
+    [
+        ["style-000009", "style-000010", "style-step00000500", "style"],  # of sd-scripts and musubi-tuner
+        ["style_000000250", "style_000000500", "style_000001000", "style"],  # of AI Toolkit
+        ["style_epoch_2", "style_epoch_10", "style"],
+        ["deep/style_000000250", "deep/style", "style"],
+        ["merged", "merged_00002", "merged_00010"],  # of PM Save LoRA, whose first has no number
+        ["1²3", "2", "²"],  # ² is a digit, but no number
+    ],
+)
+@pytest.mark.parametrize("slash", "/\\")
+def test_epochs_and_steps_are_in_their_order_with_the_last_file_last(in_order: list[str], slash: str):
+    from lora_pack.xy.file_list import FILE_ORDERS
+
+    names = [f"run/{name}.safetensors".replace("/", slash) for name in in_order]
+    assert sorted(sorted(names, reverse=True), key=FILE_ORDERS["name"]) == names
+
+
 def test_a_damaged_file_is_refused_at_the_node_by_its_name(pack: Pack, run: Path):
     torn = run / "torn.safetensors"
     torn.write_bytes(b"\x10\0\0\0\0\0\0\0{")
     try:
-        with pytest.raises(LoraError, match="torn.safetensors is not a complete safetensors file"):
+        with pytest.raises(LoraError, match="torn.safetensors is not a complete safetensors file.* Or leave it out"):
             files(pack)
         assert labels(files(pack, "style-2")) == ["style-2"]
     finally:
@@ -117,6 +146,15 @@ def test_labels_tell_files_apart(pack: Pack):
     assert "v1" in distinct_labels([f"{head}v1{tail}", f"{head}v2{tail}"])[0]
 
 
+def test_files_that_differ_in_their_ending_have_it_in_their_label(pack: Pack, run: Path):
+    twin = run / "style-2.sft"
+    shutil.copyfile(run / "style-2.safetensors", twin)
+    try:
+        assert labels(files(pack, f"{RUN}/style-2\nstyle-10")) == ["style-2.safetensors", "style-2.sft", "style-10"]
+    finally:
+        twin.unlink()
+
+
 def test_a_cell_has_its_file_alone(pack: Pack):
     axis = files(pack, "style-2\nstyle-10", strength_model=0.5, strength_clip=0.25)
     for place, name in enumerate(("style-2", "style-10")):
@@ -136,6 +174,15 @@ def test_a_file_alone_that_concat_would_have_to_decompose_is_applied_as_it_is(pa
         expected = contents(model.patches), contents(clip.patcher.patches)
         assert pairs(pack.plot(axis, None).cells) == {(0, 0): expected}
         assert pairs(pack.plot(files(pack, "full", base=pack.load(B)), None).cells) != {(0, 0): expected}
+        settings = axis[1][0].settings
+        described = axis[1][0].sweep.describe(settings)
+        assert list(described) == ["loras"], "the nodes of the cell would have a merger that it hasn't"
+        merged, _ = pack.xy["XY: PM LoRA Sweep"]().plot(
+            **{"mode": "concat", "density": 0.6, "svd_rank": 0, "svd_conv_rank": 0, "device": "auto"},
+            **{"dtype": "float32", "x_values": "1", "lora1": pack.load(f"{RUN}/full.safetensors", 0.5)},
+        )
+        identities = [one.sweep.identity(one.settings) for one in (axis[1][0], merged[1][0])]
+        assert identities[0] != identities[1], "they are sampled from different patches"
     finally:
         full.unlink()
 

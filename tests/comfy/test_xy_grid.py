@@ -402,6 +402,7 @@ def test_nothing_runs_behind_picked_until_a_cell_is_picked(server: Server):
         ({"pick": "3,1"}, "pick is '3,1', which is no cell of this grid of 2 x 2"),
         ({"max_cells": 3}, "This grid has 4 cells, but max_cells allows 3"),
         ({"X": None, "Y": None, "pick": "1,1"}, "1,1 has no LoRA to pick"),
+        ({"Y": ["xy", 0]}, "X and Y are connected to the same output"),
     ],
 )
 def test_picks_and_sizes_are_refused_before_anything_is_sampled(

@@ -205,6 +205,13 @@ def test_labels_name_the_values(runs: Runs):
     assert axis("X", None).labels(runs.base) == []
 
 
+def test_long_prompts_that_differ_in_the_middle_have_different_labels(runs: Runs):
+    prompts = [f"{'a very long prompt ' * 10}{colour}{' and so on' * 10}" for colour in ("red", "blue")]
+    axis = runs.axis.read_axis("X", ("Positive Prompt S/R", [("cat", None), *(("cat", one) for one in prompts)]))
+    red, blue = axis.labels(runs.base)[1:]
+    assert "red" in red and "blue" in blue and max(len(red), len(blue)) <= 120
+
+
 @pytest.mark.parametrize(
     ("axis", "message"),
     [
@@ -349,6 +356,8 @@ def test_a_pick_that_is_no_cell_is_refused_with_its_text(comfy: ModuleType, text
 
     with pytest.raises(LoraError, match=f"pick is '{text}', which is no cell of this grid of 3 x 2"):
         read_pick(text, 3, 2)
+    with pytest.raises(LoraError, match="no cell of this grid of 3 x 2"):
+        read_pick("9" * 5000 + ",1", 3, 2)  # more digits than Python reads
 
 
 def test_a_cell_without_a_lora_of_this_pack_has_nothing_to_pick(runs: Runs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,22 @@ def test_labels_say_what_a_cell_has(pack: Pack):
     assert labels("seed", "7") == ["seed 7"] and labels("mode", "ties_svd") == ["ties_svd"]
 
 
+def test_labels_name_the_lora_even_if_another_has_its_name(pack: Pack):
+    def names(*loras: Any) -> list[str]:
+        axes = sweep(pack, ("strength 1", "0.5"), ("strength 2", "0.5"), loras=loras)
+        return [axis[1][0].getLabel().removesuffix(" 0.50") for axis in axes]
+
+    a, b = pack.load(A), pack.load(B)
+    assert names(a, b) == ["a", "b"]
+    assert names(a, replace(b, name="styles/a")) == ["capsules/a", "styles/a"]
+    assert names(a, pack.load(A, 0.5)) == ["a #1", "a #2"]
+    merged_first = pack.merge(1.0, 1.0, "concat")
+    assert names(merged_first, b) == ["a + b", "b"], "a merge has the label of its last LoRA"
+    head, tail = "a_style_with_a_very_long_name_", "_and_what_else_it_has_000010"
+    first, second = names(*(replace(a, name=f"{head}{version}{tail}") for version in ("v1", "v2")))
+    assert "v1" in first and "v2" in second and len(first) <= 35
+
+
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
@@ -201,6 +218,11 @@ def test_labels_say_what_a_cell_has(pack: Pack):
         ("strength 1", "0..1 x 0", "the range '0..1 x 0', which needs 2 values or more"),
         ("strength 1", "0..1 x 1", "the range '0..1 x 1', which needs 2 values or more"),
         ("strength 1", "0..1 x 99999999999", "at most 320 values"),
+        ("strength 1", "0...5 x 3", "the range '0...5 x 3', which can't be read"),
+        ("strength 1", "0,5; 0,75; 1", "x_values has '0,5', which would be two values. Write decimals with a point"),
+        ("strength 1", "0 0,5 1", "x_values has '0,5', which would be two values"),
+        ("strength 1", "-0,5, 1,0", "x_values has '-0,5', which would be two values"),
+        ("density", "0,5..1 x 3", "x_values has '0,5', which would be two values"),
         ("seed", ",".join(map(str, range(321))), "321 values for seed; at most 320"),
         ("strength 1", "", "x_values has no values for strength 1"),
         ("mode", " , ;", "x_values has no values for mode. List one or more of add"),
@@ -247,6 +269,10 @@ def test_values_are_read(pack: Pack):
     assert read("1..0 x 3") == [1.0, 0.5, 0.0]
     assert read("2, 0..1 x 2, 1, -1..-0.5 x 2") == [2.0, 0.0, 1.0, -1.0, -0.5]
     assert read("0.5..0.5 x 3") == [0.5]
+    assert read("−0.5..−1 x 2") == [-0.5, -1.0]  # noqa: RUF001
+    assert read("0,1,2") == read("0,1, 2") == read("0, 1,2,") == [0.0, 1.0, 2.0]
+    assert read("0..1 x 2\n2,3") == [0.0, 1.0, 2.0, 3.0]
+    assert whole_numbers("x", "rank", "4,8; 16", 0, 4096) == [4, 8, 16]
     assert read("0.00001..0.00002 x 3") == [1e-05, 1.5e-05, 2e-05]
     assert whole_numbers("x", "rank", "1..64 x 4, 8, 16.0", 0, 4096) == [1, 22, 43, 64, 8, 16]
     big = 2**64 - 1

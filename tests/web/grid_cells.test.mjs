@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { boxOf, cellsOf, durationOf, fileNameOf, layoutOf, placeOf, recipeOfCell, statusOf, textOf } from '../../web/grid_cells.js'
+import { planOf } from '../../web/recipe_nodes.js'
 
 /** @returns {import('../../web/grid_cells.js').State} */
 const state = (more = {}) => ({
@@ -71,6 +72,32 @@ test('the recipe of a cell has the merger of its mode and the strengths of its L
   assert.equal(recipeOfCell({ ...CELL, merges: [] }), null)
 })
 
+test('a LoRA that is applied as it is becomes its loader, without a merger', () => {
+  const alone = { loras: [MERGE.loras[0]] }
+  const recipe = recipeOfCell({ ...CELL, merges: [alone] })
+  assert.deepEqual(planOf(recipe, ['sub/a.safetensors'], 'a').nodes.map(({ type }) => type), ['PM LoRA Loader', 'PM LoRA Save'])
+  assert.match(textOf({ ...CELL, merges: [alone] }), /^sub\/a.safetensors: 0.5\nsampling seed/)
+})
+
+test('a merge that takes the model says so beside its nodes, and not among its settings', () => {
+  const [first, second] = MERGE.loras
+  const byName = { ...MERGE, from_model_weights: true }
+  const byWeight = { ...MERGE, loras: [{ ...first, from_model_weights: true }, second] }
+  const files = MERGE.loras.map(({ file }) => file)
+  for (const merge of [byName, byWeight]) {
+    const { notes } = planOf(recipeOfCell({ ...CELL, merges: [merge] }), files, 'x')
+    assert.match(notes.join(), /Connect the model and clip to the merger/)
+    assert.doesNotMatch(textOf({ ...CELL, merges: [merge] }), /from_model/)
+  }
+  assert.deepEqual(planOf(recipeOfCell(CELL), files, 'x').notes, [])
+})
+
+test('the settings of a cell have what else the loaders were set to', () => {
+  const read = { ...MERGE.loras[0], block_weights: ['1,0.5'], alpha_from: 'tensors' }
+  const text = textOf({ ...CELL, merges: [{ ...MERGE, loras: [read] }] })
+  assert.match(text, /^sub\/a.safetensors: 0.5, block weights 1,0.5, alpha from tensors$/m)
+})
+
 test('a cell of two sweeps is the exact sum of their merges', () => {
   const recipe = recipeOfCell({ ...CELL, merges: [MERGE, { ...MERGE, mode: 'add' }] })
   assert.deepEqual([recipe.operation, recipe.mode], ['merge', 'concat'])
@@ -80,6 +107,8 @@ test('a cell of two sweeps is the exact sum of their merges', () => {
 test('the file of a cell is named after its LoRAs', () => {
   assert.equal(fileNameOf(CELL), 'a_b')
   assert.equal(fileNameOf({ merges: [] }), 'merged')
+  const made = { name: 'styles/ink v1.5 + film', strength_model: 1, strength_clip: 1, made: {} }
+  assert.equal(fileNameOf({ merges: [{ ...MERGE, loras: [made, MERGE.loras[0]] }] }), 'ink v1.5_film_a')
 })
 
 test('the pictures of a search have labels of their own, and a last row that may stay unfilled', () => {

@@ -53,7 +53,11 @@ test('planned nodes are placed in columns and connected, inputs that grow too', 
   globalThis.LiteGraph = /** @type {any} */ ({
     createNode: (/** @type {string} */ type) => {
       const node = /** @type {any} */ (new FakeNode(type === 'merger' ? ['lora1'] : []))
-      node.widgets = [{ name: 'strength', value: 1 }]
+      // as the page does: to the decimals that the widget shows
+      const callback = function (/** @type {number} */ value) {
+        this.value = Math.round(value * 100) / 100
+      }
+      node.widgets = [{ name: 'strength', value: 1, callback }]
       return node
     }
   })
@@ -61,12 +65,12 @@ test('planned nodes are placed in columns and connected, inputs that grow too', 
     key,
     type: key === 'm' ? 'merger' : 'loader',
     column: key === 'm' ? 0 : -1,
-    widgets: key === 'a' ? { strength: 0.5, unknown: 1 } : {}
+    widgets: key === 'a' ? { strength: 0.125, unknown: 1 } : {}
   }))
   const links = ['a', 'b'].map((from, index) => ({ from, to: 'm', input: `lora${index + 1}` }))
   await place({ nodes, links, notes: [] }, [100, 200], graph)
   const [a, b, merger] = /** @type {any[]} */ (graph.nodes)
-  assert.equal(a.widgets[0].value, 0.5)
+  assert.equal(a.widgets[0].value, 0.125)
   assert.equal(a.pos[0], 100)
   assert.ok(b.pos[1] >= a.pos[1] + a.size[1] && merger.pos[0] > a.pos[0])
   assert.deepEqual(merger.inputs.map((/** @type {any} */ input) => graph.links.get(input.link).origin_id), [1, 2])

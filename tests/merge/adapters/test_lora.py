@@ -41,6 +41,13 @@ def test_adapters_and_loras_are_immutable():
             del mapping[next(iter(mapping))]
 
 
+@pytest.mark.parametrize("strengths", [(0.0, -0.0), (-1.0, 1.0)])
+def test_strength_0_has_no_sign(strengths: tuple[float, float]):
+    """A recipe would have -0.0, but the loader that makes the same LoRA has 0."""
+    lora = make_lora(1).with_strengths(-1.0, 0.0).with_strengths(*strengths).with_strengths(0.0, -0.0)
+    assert [math.copysign(1, strength) for strength in (lora.strength_model, lora.strength_clip)] == [1, 1]
+
+
 def test_a_lora_copies_its_mappings():
     modules: dict[str, Any] = {LINEAR: make_module(LINEAR, (4, 3), 2, 1)}
     metadata = {"a": "1"}
