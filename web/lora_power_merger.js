@@ -2,12 +2,13 @@
 // Registers the extension. The functions that change nodes are in the other modules of this folder.
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
+import { openWholePrompts } from './api_prompts.js'
 import { showCachedTexts } from './cached_text.js'
 import { addStyle } from './elements.js'
 import { keepSeed } from './fixed_seed.js'
 import { allNodes, isOurs, rootGraph } from './graph.js'
 import { addGridView, endGrids, gridMenuItems, growGrid, refreshGrids, restoreGrid } from './grid_nodes.js'
-import { tidy } from './growing.js'
+import { growAtOnce, tidy } from './growing.js'
 import { colourLinks } from './link_colours.js'
 import { describeLora, update } from './lora_about.js'
 import { forgetFacts } from './lora_facts.js'
@@ -87,9 +88,12 @@ app.registerExtension({
     if (!isOurs(nodeData?.name)) return
     const grows = growsLoras(nodeData)
     // not only for inputs: front end 1.26 reports an input disconnected from a subgraph's panel as an output
-    after(nodeType.prototype, 'onConnectionsChange', function () {
+    after(nodeType.prototype, 'onConnectionsChange', function (_side, _slot, connected) {
       if (app.configuringGraph) return
-      if (grows) tidySoon(this)
+      if (grows) {
+        if (connected && this.graph) growAtOnce(this)
+        tidySoon(this)
+      }
       greyOut(this)
       refreshGrids()
     })
@@ -111,6 +115,7 @@ app.registerExtension({
   setup() {
     addStyle()
     colourLinks(app)
+    openWholePrompts((type) => growsLoras(globalThis.LiteGraph?.registered_node_types[type]?.nodeData))
     watchQueue()
     api.addEventListener('execution_start', clearMessages)
     api.addEventListener('execution_start', (/** @type {any} */ event) => begin(event.detail))

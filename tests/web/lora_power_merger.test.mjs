@@ -74,6 +74,15 @@ test('a node is tidied once its handlers are done, and again after the next chan
   assert.equal(node.inputs.length, 1)
 })
 
+test('the next input is there as soon as the last one is connected', () => {
+  const { onConnectionsChange } = registered(GROWING)
+  const node = connected()
+  onConnectionsChange.call(node, 1, 0, true)
+  assert.deepEqual(node.inputs.map(({ name }) => name), ['lora1', 'lora2'])
+  onConnectionsChange.call(node, 1, 0, true)
+  assert.equal(node.inputs.length, 2)
+})
+
 test('many changes at once tidy a node once', async () => {
   const { onConnectionsChange } = registered(GROWING)
   const measured = async (/** @type {number} */ changes) => {
