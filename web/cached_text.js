@@ -2,8 +2,10 @@
 // ComfyUI sends the text of a node only when the node runs. On a page that was loaded since, a node whose result is
 // cached would stay without its text: here it is taken from the history of runs.
 import { api } from '../../scripts/api.js'
-import { nodeAt, rootGraph } from './graph.js'
+import { isOurs, nodeAt, rootGraph } from './graph.js'
+import { showAt } from './other_workflows.js'
 import { lacksResult, showText } from './result_text.js'
+import { whenKnown } from './runs.js'
 
 const RUNS = 20 // how many runs to look back: each can be large
 
@@ -13,9 +15,26 @@ const RUNS = 20 // how many runs to look back: each can be large
  * Fill the boxes of nodes that a run takes from the cache, where they are empty or show an error.
  * @param {{nodes: (string | number)[], prompt_id: string}} cached the detail of ComfyUI's event execution_cached
  */
-export async function showCachedTexts({ nodes, prompt_id }) {
-  const ids = nodes.map(String).filter((id) => lacksResult(nodeAt(rootGraph(), id)))
-  if (!ids.length) return
+export function showCachedTexts({ nodes, prompt_id }) {
+  whenKnown(prompt_id, (run) => {
+    /** @type {string[]} */
+    const ids = []
+    for (const id of nodes.map(String)) {
+      if (run.nodes[id] && !isOurs(run.nodes[id].type)) continue
+      showAt({ node: id, ...run }, 'cached text', (node) => {
+        if (!lacksResult(node)) return
+        // one look for all nodes
+        if (ids.push(id) === 1) queueMicrotask(() => void fill(ids.splice(0), prompt_id))
+      })
+    }
+  })
+}
+
+/**
+ * @param {string[]} ids
+ * @param {string} prompt_id
+ */
+async function fill(ids, prompt_id) {
   const queue = await read('/queue')
   const history = (await read(`/history?max_items=${RUNS}`)) ?? {} // afterwards: a run is in one of the two
   const running = queue?.queue_running?.find((/** @type {any[]} */ item) => item[1] === prompt_id)

@@ -1,6 +1,12 @@
 // @ts-check
-// Finding nodes, in subgraphs too, and their widgets.
+// Finding nodes, in subgraphs too, and their widgets; which of them are ours.
 import { app } from '../../scripts/app.js'
+
+/**
+ * Recognises our nodes by id, because categories and titles get translated.
+ * @param {string | undefined} type the node's name in /object_info
+ */
+export const isOurs = (type) => /^(XY: )?PM /.test(type ?? '')
 
 /** The workflow's outermost graph. Older pages have no name of its own for it. */
 export const rootGraph = () => app.rootGraph ?? app.graph

@@ -4,8 +4,9 @@
 // the grid a second time.
 import { recipeOfCell, totalOf } from './grid_cells.js'
 import { GridView, SAVED } from './grid_view.js'
-import { allNodes, nodeAt, rootGraph, widgetOf } from './graph.js'
-import { cachedNodes, endWaiting, isElsewhere, takeWaiting, wait } from './other_workflows.js'
+import { allNodes, rootGraph, widgetOf } from './graph.js'
+import { endWaiting, showAt } from './other_workflows.js'
+import { knownRun } from './runs.js'
 
 /** @typedef {import('./grid_cells.js').State} State */
 
@@ -75,28 +76,14 @@ export function restoreGrid(node) {
 
 /**
  * A run is finished.
- * @param {any} node
+ * @param {import('./other_workflows.js').Place} place
  * @param {any} output what the node sent
  */
-export function finishGrid(node, output) {
-  const view = views.get(node)
+export function finishGrid(place, output) {
   const state = output?.xy_grid?.[0]
-  if (!view || !state) return
-  // a cached output may have been made in another workflow with the same settings
-  const isCached = [...cachedNodes()].some((id) => nodeAt(rootGraph(), id) === node)
-  if (isElsewhere(state) && !isCached) return
-  view.keep({ ...state, picture: output.images?.[0] })
-  hideOldPictures(output)
-}
-
-/**
- * The same for a grid whose workflow isn't open; the page may have handed its output to a node with the same id.
- * @param {{node: string, display_node?: string, output: any}} executed the detail of ComfyUI's event
- */
-export function finishElsewhere({ node, display_node, output }) {
-  const state = output?.xy_grid?.[0]
-  if (!state || !isElsewhere(state) || cachedNodes().has(String(node))) return
-  wait({ ...state, node: String(display_node ?? node), picture: output.images?.[0] }, false)
+  if (!state) return
+  const finished = { ...state, picture: output.images?.[0] }
+  showAt(place, 'grid', (node) => views.get(node)?.keep(finished))
   hideOldPictures(output)
 }
 
@@ -115,14 +102,11 @@ function hideOldPictures(output) {
  * @param {State & import('./other_workflows.js').Place} state the detail of the event pm-xy-grid
  */
 export function growGrid(state) {
+  const { node, workflow } = state
+  const run = knownRun()
+  const place = { node, workflow, tab: run?.workflow === workflow ? run?.tab : null }
   const running = Boolean(state.running) || state.done.length >= totalOf(state)
-  if (isElsewhere(state)) wait(state, running)
-  else views.get(nodeAt(rootGraph(), state.node))?.keep(state, running)
-}
-
-/** A workflow was opened: show what its runs have sent in the meantime. */
-export function catchUp() {
-  for (const { state, running } of takeWaiting()) views.get(nodeAt(rootGraph(), state.node))?.keep(state, running)
+  showAt(place, 'grid', (found, still) => views.get(found)?.keep(state, still), running)
 }
 
 /** Show on every grid how many cells it would sample now. */

@@ -9,7 +9,8 @@ const SEPARATORS = /[,;\r\n，；、]+/
 const RANGE = /^(\S+?)\s*\.\.\s*(\S+?)\s*[x×*]\s*(\d+)$/
 const WITH_SPACES = ['strength_rule', 'weights'] // parameters whose values are several words
 const WHOLE = ['svd_rank', 'seed'] // and those whose ranges are rounded
-const MAX_HOPS = 20 // through reroutes
+const MAX_HOPS = 20 // through reroutes and bypassed nodes
+const [MUTED, BYPASSED] = [2, 4]
 
 /**
  * The sentence for the node: "9 cells x 20 steps", or "? x 3 cells, 20 steps each" if an axis can't be counted here.
@@ -174,30 +175,43 @@ const range = (steps, low, high) => (Number(low) === Number(high) ? 1 : Number(s
 const slotOf = (node, name) => (node.inputs ?? []).findIndex((/** @type {any} */ input) => input.name === name)
 
 /**
+ * Whether an input gets something in a run: links from muted nodes count as none.
  * @param {any} node
  * @param {string} name
  */
-function linked(node, name) {
-  const slot = slotOf(node, name)
-  return slot >= 0 && node.isInputConnected(slot)
-}
+const linked = (node, name) => originOf(node, name) !== undefined
 
 /**
- * The node that feeds an input, through reroute nodes, and the index of its output; null if it is outside this graph.
+ * The node that feeds an input, through reroutes and bypassed nodes, and the index of its output; undefined if none does,
+ * null if it is outside this graph.
  * @param {any} node
  * @param {string} name
- * @returns {{node: any, slot: number} | null}
+ * @returns {{node: any, slot: number} | null | undefined}
  */
 function originOf(node, name) {
   let slot = slotOf(node, name)
-  for (let hop = 0; hop < MAX_HOPS && slot >= 0; hop++) {
+  for (let hop = 0; hop < MAX_HOPS; hop++) {
+    if (slot < 0 || !node.isInputConnected(slot)) return undefined
     // a node that is being moved into a subgraph is in no graph
     const link = node.graph && node.getInputLink?.(slot)
     const origin = link && node.graph.getNodeById(link.origin_id)
     if (!origin) return null
-    if (origin.type !== 'Reroute') return { node: origin, slot: link.origin_slot }
+    if (origin.mode === MUTED) return undefined
+    if (origin.type === 'Reroute') slot = 0
+    else if (origin.mode === BYPASSED) slot = passedOn(origin, link.origin_slot)
+    else return { node: origin, slot: link.origin_slot }
     node = origin
-    slot = 0
   }
   return null
+}
+
+/**
+ * The input that a bypassed node hands on at an output: the one beside it or the first of its type; -1 if there is none.
+ * @param {any} node
+ * @param {number} slot of the output
+ */
+function passedOn(node, slot) {
+  const type = node.outputs?.[slot]?.type
+  const inputs = node.inputs ?? []
+  return inputs[slot]?.type === type ? slot : inputs.findIndex((/** @type {any} */ input) => input.type === type)
 }

@@ -6,6 +6,12 @@
 const LORA_NAME = /^lora([1-9]\d*)$/
 
 /**
+ * The number of a LoRA input; 0 for other inputs.
+ * @param {string} name
+ */
+export const loraNumber = (name) => Number(LORA_NAME.exec(name)?.[1] ?? 0)
+
+/**
  * The node's LoRA inputs sorted by number, each with its index in `inputs`, which also lists widgets.
  * @param {any} node
  * @returns {{index: number, number: number}[]}
@@ -13,10 +19,24 @@ const LORA_NAME = /^lora([1-9]\d*)$/
 export function loraSlots(node) {
   const slots = []
   for (const [index, { name }] of (node.inputs ?? []).entries()) {
-    const found = LORA_NAME.exec(name)
-    if (found) slots.push({ index, number: Number(found[1]) })
+    const number = loraNumber(name)
+    if (number) slots.push({ index, number })
   }
   return slots.sort((a, b) => a.number - b.number)
+}
+
+/** the node whose links are being moved @type {any} */
+let moving = null
+
+/**
+ * Leave a free input after the last one, as soon as that is connected: a page that opens a prompt in API format connects
+ * the next one at once.
+ * @param {any} node a node in a graph
+ */
+export function growAtOnce(node) {
+  if (node === moving) return
+  const fitted = node.size[1] <= node.computeSize()[1] + 1
+  if (grow(node)) refit(node, fitted)
 }
 
 /**
@@ -25,10 +45,19 @@ export function loraSlots(node) {
  */
 export function tidy(node) {
   const fitted = node.size[1] <= node.computeSize()[1] + 1
+  moving = node
   const moved = closeGaps(node)
+  moving = null
   const trimmed = trim(node)
   const grown = grow(node)
-  if (!moved && !trimmed && !grown) return
+  if (moved || trimmed || grown) refit(node, fitted)
+}
+
+/**
+ * @param {any} node whose inputs have changed
+ * @param {boolean} fitted whether it was as tall as they needed
+ */
+function refit(node, fitted) {
   if (fitted) node.setSize([node.size[0], node.computeSize()[1]])
   repaint(node)
 }

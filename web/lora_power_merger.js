@@ -2,27 +2,29 @@
 // Registers the extension. The functions that change nodes are in the other modules of this folder.
 import { api } from '../../scripts/api.js'
 import { app } from '../../scripts/app.js'
+import { openWholePrompts } from './api_prompts.js'
 import { showCachedTexts } from './cached_text.js'
 import { addStyle } from './elements.js'
 import { keepSeed } from './fixed_seed.js'
-import { allNodes, rootGraph } from './graph.js'
-import { addGridView, catchUp, endGrids, finishElsewhere, finishGrid, gridMenuItems, growGrid, refreshGrids, restoreGrid } from './grid_nodes.js'
-import { tidy } from './growing.js'
+import { allNodes, isOurs, rootGraph } from './graph.js'
+import { addGridView, endGrids, gridMenuItems, growGrid, refreshGrids, restoreGrid } from './grid_nodes.js'
+import { growAtOnce, tidy } from './growing.js'
 import { colourLinks } from './link_colours.js'
 import { describeLora, update } from './lora_about.js'
 import { forgetFacts } from './lora_facts.js'
 import { menuItems } from './menu.js'
-import { clearMessages, showError, showWarnings } from './messages.js'
+import { clearMessages, showError } from './messages.js'
 import { offerModes } from './mode_list.js'
-import { LORA_LISTS, MODEL_LISTS, refreshFiles } from './new_files.js'
 import { rankInSearch } from './node_search.js'
 import { mendWorkflow } from './older_packs.js'
-import { noteCached } from './other_workflows.js'
-import { makeRoomForPicture, widenForPicture } from './picture_size.js'
+import { catchUp } from './other_workflows.js'
+import { widenForPicture } from './picture_size.js'
 import { keepPlaceholders } from './placeholders.js'
 import { addRowsWidget } from './power_loader.js'
 import { offerPresets } from './presets.js'
-import { makeRoomForText, restoreText, showText } from './result_text.js'
+import { makeRoomForText, restoreText } from './result_text.js'
+import { holdBack, receive } from './results.js'
+import { begin, forget, watchQueue } from './runs.js'
 import { greyOut, watchCombos } from './used_widgets.js'
 import { offerValues, showValues } from './value_lists.js'
 
@@ -43,22 +45,8 @@ function tidySoon(node) {
   })
 }
 
-/**
- * Recognises our nodes by id, because categories and titles get translated.
- * @param {any} nodeData the node's entry in /object_info
- */
-const isOurs = (nodeData) => /^(XY: )?PM /.test(nodeData?.name ?? '')
-
 /** @param {any} nodeData */
 const growsLoras = (nodeData) => Boolean(nodeData?.input?.optional?.lora1?.[1]?.growing)
-
-/**
- * Put files that a run wrote into the page's lists.
- * @param {import('./new_files.js').List[]} lists
- */
-function refresh(lists) {
-  void refreshFiles(allNodes(rootGraph()), globalThis.LiteGraph.registered_node_types, lists)
-}
 
 /**
  * Call a handler after a method of a class, on top of whatever other extensions have installed there.
@@ -75,6 +63,9 @@ function after(prototype, name, handler) {
   }
 }
 
+// here, and not in setup(): before the page's own listener
+api.addEventListener('executed', (/** @type {any} */ event) => holdBack(event.detail))
+
 app.registerExtension({
   name: 'LoraPowerMerger',
 
@@ -87,19 +78,22 @@ app.registerExtension({
   },
 
   /** @param {any} node */
-  getNodeMenuItems: (node) => (isOurs(node?.constructor?.nodeData) ? [...menuItems(node), ...gridMenuItems(node)] : []),
+  getNodeMenuItems: (node) => (isOurs(node?.constructor?.nodeData?.name) ? [...menuItems(node), ...gridMenuItems(node)] : []),
 
   /**
    * @param {any} nodeType
    * @param {any} nodeData
    */
   beforeRegisterNodeDef(nodeType, nodeData) {
-    if (!isOurs(nodeData)) return
+    if (!isOurs(nodeData?.name)) return
     const grows = growsLoras(nodeData)
     // not only for inputs: front end 1.26 reports an input disconnected from a subgraph's panel as an output
-    after(nodeType.prototype, 'onConnectionsChange', function () {
+    after(nodeType.prototype, 'onConnectionsChange', function (_side, _slot, connected) {
       if (app.configuringGraph) return
-      if (grows) tidySoon(this)
+      if (grows) {
+        if (connected && this.graph) growAtOnce(this)
+        tidySoon(this)
+      }
       greyOut(this)
       refreshGrids()
     })
@@ -116,35 +110,29 @@ app.registerExtension({
         options.unshift(...menuItems(this), ...gridMenuItems(this))
       })
     }
-    after(nodeType.prototype, 'onExecuted', function (output) {
-      if (output?.text) showText(this, output.text, (output.saved ?? output.saved_model)?.[0])
-      if (output?.warnings) showWarnings(this, output.warnings)
-      if (output?.saved) {
-        forgetFacts()
-        refresh(LORA_LISTS)
-      }
-      if (output?.saved_model) refresh(MODEL_LISTS)
-      finishGrid(this, output)
-      if (output?.picture_size) makeRoomForPicture(this, output.picture_size)
-    })
   },
 
   setup() {
     addStyle()
     colourLinks(app)
+    openWholePrompts((type) => growsLoras(globalThis.LiteGraph?.registered_node_types[type]?.nodeData))
+    watchQueue()
     api.addEventListener('execution_start', clearMessages)
+    api.addEventListener('execution_start', (/** @type {any} */ event) => begin(event.detail))
     api.addEventListener('execution_cached', (/** @type {any} */ event) => showCachedTexts(event.detail))
-    api.addEventListener('execution_cached', (/** @type {any} */ event) => noteCached(event.detail))
     api.addEventListener('execution_error', (/** @type {any} */ event) => showError(event.detail))
-    api.addEventListener('executed', (/** @type {any} */ event) => finishElsewhere(event.detail))
+    api.addEventListener('executed', (/** @type {any} */ event) => receive(event.detail))
     api.addEventListener('pm-xy-grid', (/** @type {any} */ event) => growGrid(event.detail))
-    for (const end of ['execution_error', 'execution_interrupted', 'execution_success']) api.addEventListener(end, endGrids)
+    for (const end of ['execution_error', 'execution_interrupted', 'execution_success']) {
+      api.addEventListener(end, endGrids)
+      api.addEventListener(end, (/** @type {any} */ event) => forget(event.detail))
+    }
     api.addEventListener('graphChanged', refreshGrids)
   },
 
   /** @param {any} node */
   nodeCreated(node) {
-    if (!isOurs(node.constructor.nodeData)) return
+    if (!isOurs(node.constructor.nodeData?.name)) return
     makeRoomForText(node)
     keepPlaceholders(node)
     widenForPicture(node)

@@ -9,7 +9,8 @@ import { planOf, recipeOf, sentenceOf } from './recipe_nodes.js'
 
 const FILE_WIDGET = /^lora(_name|_\d+|_[ab])$/
 const LORA_FILE = /\.(safetensors|sft|pt|pth|bin|ckpt)$/i
-const COLUMN = 400
+const COLUMN = 400 // at least
+const BESIDE = 60
 const GAP = 150 // Nodes 2.0 draws nodes taller than their size
 const WIDE = { class: 'pm-wide' }
 
@@ -148,18 +149,20 @@ export async function placeBelow(plan, node) {
  * @param {any} graph
  */
 export async function place(plan, corner, graph) {
-  const columns = [...new Set(plan.nodes.map(({ column }) => column))].sort((a, b) => a - b)
   /** @type {Map<string, any>} */
   const nodes = new Map()
   /** @type {Map<number, number>} height of each column so far */
   const heights = new Map()
   app.canvas?.emitBeforeChange?.()
   try {
-    for (const { key, type, column, widgets } of plan.nodes) {
-      const node = globalThis.LiteGraph.createNode(type)
-      graph.add(node)
+    for (const { key, type } of plan.nodes) nodes.set(key, globalThis.LiteGraph.createNode(type))
+    const lefts = leftsOf(plan, nodes)
+    for (const { key, column, widgets } of plan.nodes) {
+      const node = nodes.get(key)
       const top = heights.get(column) ?? 0
-      node.pos = [corner[0] + columns.indexOf(column) * COLUMN, corner[1] + top]
+      // first: Nodes 2.0 in front end 1.32 doesn't follow a node that is moved as soon as it is there
+      node.pos = [corner[0] + Number(lefts.get(column)), corner[1] + top]
+      graph.add(node)
       for (const [name, value] of Object.entries(widgets)) {
         const widget = widgetOf(node, name)
         if (!widget) continue
@@ -169,7 +172,6 @@ export async function place(plan, corner, graph) {
         if (typeof value === 'number') widget.value = value
       }
       heights.set(column, top + node.size[1] + GAP)
-      nodes.set(key, node)
     }
     for (const { from, to, input } of plan.links) {
       const target = nodes.get(to)
@@ -180,6 +182,23 @@ export async function place(plan, corner, graph) {
   }
   app.canvas?.selectItems?.([...nodes.values()])
   graph.setDirtyCanvas?.(true, true)
+}
+
+/**
+ * Where each column begins, so that no node reaches into the next one.
+ * @param {import('./recipe_nodes.js').Plan} plan
+ * @param {Map<string, any>} nodes
+ */
+function leftsOf(plan, nodes) {
+  /** @type {Map<number, number>} */
+  const lefts = new Map()
+  let left = 0
+  for (const column of [...new Set(plan.nodes.map((one) => one.column))].sort((a, b) => a - b)) {
+    lefts.set(column, left)
+    const widths = plan.nodes.filter((one) => one.column === column).map(({ key }) => nodes.get(key).size[0])
+    left += Math.max(COLUMN, Math.max(...widths) + BESIDE)
+  }
+  return lefts
 }
 
 /**

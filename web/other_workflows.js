@@ -1,39 +1,59 @@
 // @ts-check
-// Grids of workflows that aren't open. ComfyUI's events name a node by its id, which a node of another workflow may have
-// too, so a grid's state names its workflow as well. One for a workflow that isn't open waits until it is opened again.
-import { rootGraph } from './graph.js'
+// Results of workflows that aren't open. ComfyUI hands them to the node that has the same id in the open one, so ours
+// wait here until their own workflow is opened again.
+import { app } from '../../scripts/app.js'
+import { nodeAt, rootGraph } from './graph.js'
+
+const AGAIN = 250 // milliseconds
 
 /**
- * `workflow` is the id of its outermost graph; none for a prompt that no page has queued.
- * @typedef {{node: string, workflow?: string | null}} Place
+ * `workflow` is the id of its outermost graph, `tab` the page's record of the open file; unknown for a prompt that no
+ * page has queued.
+ * @typedef {{node: string, workflow?: string | null, tab?: any}} Place
  */
+/** @typedef {(node: any, running: boolean) => void} Show */
 
-/** @type {Map<string, {state: any, running: boolean}>} the latest state of each node, by its workflow and its id */
-const waiting = new Map()
-/** @type {Set<string>} the nodes whose output this run takes from the cache, whatever workflow it was made in */
-let cached = new Set()
+/** @type {Map<string, {place: Place, show: Show, running: boolean}>} */
+let waiting = new Map()
+/** @type {any} */
+let timer
 
 /**
- * Whether a state is of a workflow that isn't open. Older pages give their graphs no ids: there it isn't known.
- * @param {Partial<Place>} state
+ * Whether something is of a workflow that isn't open. Older pages give their graphs no ids: there it isn't known.
+ * @param {Partial<Place>} place
  */
-export const isElsewhere = ({ workflow }) => Boolean(workflow && rootGraph().id && workflow !== rootGraph().id)
-
-/** @param {{nodes: (string | number)[]}} detail of ComfyUI's event execution_cached */
-export function noteCached({ nodes }) {
-  cached = new Set(nodes.map(String))
+export function isElsewhere({ workflow, tab }) {
+  return Boolean(workflow && rootGraph().id && workflow !== rootGraph().id) || isOtherTab(tab)
 }
 
-/** The ids of the nodes whose output this run takes from the cache. */
-export const cachedNodes = () => cached
+/**
+ * Whether a tab is open but isn't in front. The path tells tabs apart; the page's records may be proxies of each other.
+ * @param {any} tab
+ */
+function isOtherTab(tab) {
+  const { activeWorkflow: front, openWorkflows = [] } = app.extensionManager?.workflow ?? {}
+  if (!tab || !front || tab.path === front.path) return false
+  return openWorkflows.some((/** @type {any} */ one) => one?.path === tab.path)
+}
 
 /**
- * Keep a state until its workflow is opened.
- * @param {Place} state
- * @param {boolean} running
+ * Show something on a node: now, or when its workflow is opened again.
+ * @param {Place} place
+ * @param {string} kind what it is; the latest of a kind counts
+ * @param {Show} show
+ * @param {boolean} [running] whether it changes when the run ends
  */
-export function wait(state, running) {
-  waiting.set(`${state.workflow} ${state.node}`, { state, running })
+export function showAt(place, kind, show, running = false) {
+  const key = [place.workflow, place.tab?.path, place.node, kind].join(' ')
+  waiting.delete(key)
+  if (isElsewhere(place)) waiting.set(key, { place, show, running })
+  else showNow({ place, show, running })
+}
+
+/** @param {{place: Place, show: Show, running: boolean}} one */
+function showNow({ place, show, running }) {
+  const node = nodeAt(rootGraph(), place.node)
+  if (node) show(node, running)
 }
 
 /** The run has ended for those that wait too. */
@@ -41,9 +61,16 @@ export function endWaiting() {
   for (const one of waiting.values()) one.running = false
 }
 
-/** The states of the workflow that has been opened; they wait no longer. */
-export function takeWaiting() {
-  const found = [...waiting].filter(([, { state }]) => !isElsewhere(state))
-  for (const [key] of found) waiting.delete(key)
-  return found.map(([, one]) => one)
+/** A workflow was opened: show what has come for it in the meantime. */
+export function catchUp() {
+  clearTimeout(timer)
+  const all = waiting
+  waiting = new Map()
+  for (const [key, one] of all) {
+    if (isElsewhere(one.place)) waiting.set(key, one)
+    else showNow(one)
+  }
+  // the page puts a tab in front after it has opened its workflow
+  const soon = [...waiting.values()].some(({ place }) => place.workflow === rootGraph().id)
+  if (soon) timer = setTimeout(catchUp, AGAIN)
 }

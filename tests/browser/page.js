@@ -35,6 +35,25 @@ window.pm = (() => {
       await frame()
     },
 
+    /** Open a workflow in a tab of its own, as dropping its file does. */
+    async secondTab(saved) {
+      pm.first = workflow()
+      await app.loadGraphData(saved, true, true, 'second')
+      pm.second = workflow()
+      await frame()
+    },
+
+    /** Open the first tab again, as a click on it does. */
+    async firstTab() {
+      await app.loadGraphData(JSON.parse(JSON.stringify(pm.first.activeState)), true, true, pm.first)
+      await frame()
+    },
+
+    async closeSecondTab() {
+      if (workflow() !== pm.first) await pm.firstTab()
+      await app.extensionManager.workflow.closeWorkflow(pm.second)
+    },
+
     serialize: () => JSON.parse(JSON.stringify(root().serialize())),
 
     async reload() {

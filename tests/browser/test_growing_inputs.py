@@ -118,6 +118,24 @@ def test_a_workflow_in_a_dropped_picture_opens_with_its_links(canvas: Canvas):
     assert linked(canvas, merger) == [str(b), str(c)]
 
 
+@pytest.mark.parametrize("kind", [MERGER, "XY: PM LoRA Sweep"])
+def test_a_prompt_in_api_format_opens_with_all_its_loras(canvas: Canvas, kind: str):
+    merger, (a, _, c, d) = merger_with(canvas, 4, kind)
+    save = canvas.call("add", "PM LoRA Save", 1000, 150)
+    if kind == MERGER:
+        canvas.call("connect", merger, save, "lora")
+    canvas.call("setMode", canvas.call("loras", merger)[1][1], MUTED)  # leaves a gap in the prompt
+    prompt = canvas.prompt()
+    assert linked_names(prompt[str(merger)]["inputs"]) == ["lora1", "lora3", "lora4"]
+    canvas.page.evaluate("prompt => app.loadApiJson(prompt, 'api')", prompt)
+    expect_loras(canvas, merger, a, c, d)
+    assert linked(canvas, merger) == texts([a, c, d])
+
+
+def linked_names(inputs: dict) -> list[str]:
+    return [name for name in inputs if name.startswith("lora") and name[4:].isdigit()]
+
+
 def picture_of(workflow: dict) -> bytes:
     """A PNG with an embedded workflow, like those of ComfyUI's SaveImage."""
     text = PngImagePlugin.PngInfo()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
+import pytest
 from lora_pack.tests.browser.canvas import CLASSIC, SCREENSHOTS, Canvas
+from lora_pack.tests.browser.layout import show_all
 from lora_pack.tools.comfy_server import Server
 from lora_pack.tools.workflows import CHECKPOINT
 
@@ -104,6 +108,24 @@ def test_the_nodes_of_a_picked_cell(canvas: Canvas):
     canvas.until("pm.ids('PM LoRA Save').length === 1 && pm.origins(pm.ids('PM LoRA Save')[0]).lora")
     canvas.until("pm.ids('PM LoRA Merger').length === 1 && pm.origins(pm.ids('PM LoRA Merger')[0]).lora2")
     shot(canvas, "nodes")
+    show_all(canvas)
+    made = [box for box in canvas.call("boxes") if box[1] in ("PM Load LoRA", "PM Merge LoRA", "PM Save LoRA")]
+    assert len(made) == 4
+    for one, other in itertools.combinations(made, 2):
+        assert not overlap(one[2:], other[2:]), (one, other)
+
+
+def overlap(a: list[float], b: list[float]) -> bool:
+    return all(a[side] < b[side] + b[side + 2] and b[side] < a[side] + a[side + 2] for side in (0, 1))
+
+
+@pytest.mark.parametrize("mode", [2, 4], ids=["muted", "bypassed"])
+def test_an_axis_that_is_switched_off_is_not_counted(canvas: Canvas, mode: int):
+    build(canvas, 2)
+    canvas.until(f"{STATUS} === '4 cells x 2 steps'")
+    canvas.call("setMode", canvas.call("ids", AXES)[0], mode)
+    canvas.call("changed")
+    canvas.until(f"{STATUS} === '1 cell x 2 steps'")
 
 
 def test_the_nodes_of_a_picked_cell_have_its_exact_numbers(canvas: Canvas):

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { allNodes, nodeAt, rootGraph, widgetOf } from '../../web/graph.js'
+import { allNodes, isOurs, nodeAt, rootGraph, widgetOf } from '../../web/graph.js'
 import { FakeGraph, FakeNode } from './fakes.mjs'
 import { app } from './stubs/app.mjs'
 
@@ -51,4 +51,9 @@ test('a widget is found by its name, and missing widgets and nodes do not matter
   assert.equal(widgetOf(node, 'density'), undefined)
   assert.equal(widgetOf({}, 'seed'), undefined)
   assert.equal(widgetOf(null, 'seed'), undefined)
+})
+
+test('our nodes are known by their names', () => {
+  for (const name of ['PM LoRA Merger', 'XY: PM LoRA Modes']) assert.equal(isOurs(name), true)
+  for (const name of ['KSampler', 'My PM LoRA', '', undefined]) assert.equal(isOurs(name), false)
 })

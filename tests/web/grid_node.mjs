@@ -1,6 +1,6 @@
 // A PM XY Grid in a graph, new for each test, and what its picture shows.
 import { beforeEach } from 'node:test'
-import { addGridView, growGrid } from '../../web/grid_nodes.js'
+import { addGridView, finishGrid, growGrid } from '../../web/grid_nodes.js'
 import './document.mjs'
 import { FakeGraph, FakeNode } from './fakes.mjs'
 import { app } from './stubs/app.mjs'
@@ -68,5 +68,10 @@ export const cell = (/** @type {string} */ place) => root.find((/** @type {any} 
 export const image = () => root.find((/** @type {any} */ one) => one.tag === 'img')
 export const pick = () => node.widgets[1].value
 export const status = () => find('pm-grid-status').textContent
+/**
+ * @param {any} output
+ * @param {string} [workflow]
+ */
+export const finish = (output, workflow) => finishGrid({ node: String(node.id), workflow }, output)
 /** @param {any} one */
 export const send = (one) => growGrid({ node: String(node.id), ...one })

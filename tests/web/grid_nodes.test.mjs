@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { catchUp, endGrids, finishElsewhere, finishGrid, growGrid, restoreGrid } from '../../web/grid_nodes.js'
-import { noteCached } from '../../web/other_workflows.js'
-import { ALL, FILE, cell, cells, find, image, node, send, show, state, status } from './grid_node.mjs'
+import { endGrids, growGrid, restoreGrid } from '../../web/grid_nodes.js'
+import { catchUp } from '../../web/other_workflows.js'
+import { ALL, FILE, cell, cells, find, finish, image, node, send, show, state, status } from './grid_node.mjs'
 import { app } from './stubs/app.mjs'
 
 test('before a run the node says what it would sample', () => {
@@ -22,7 +22,7 @@ test('where the cells cannot be counted before a run, the node says how many the
   app.rootGraph.inputs[0].connect(node.inputs[0], node)
   growGrid(/** @type {any} */ (state({ node: String(node.id) })))
   assert.equal(status(), 'cell 2/4: a 1 x b 0, about 12 s left')
-  finishGrid(node, { images: [FILE], xy_grid: [finished()] })
+  finish({ images: [FILE], xy_grid: [finished()] })
   assert.equal(status(), '? cells; 4 in the last run')
 })
 
@@ -50,8 +50,7 @@ test('a run that finished while another workflow was open shows its grid later',
   open('mine')
   send(state({ workflow: 'other' }))
   const output = { images: [{ ...FILE, filename: 'PM.XY_00001_.png' }], xy_grid: [finished({ workflow: 'other' })] }
-  finishGrid(node, output)
-  finishElsewhere({ node: String(node.id), output })
+  finish(output, 'other')
   endGrids()
   assert.equal(find('pm-grid-stage').hidden, true)
   open('other')
@@ -60,13 +59,9 @@ test('a run that finished while another workflow was open shows its grid later',
   assert.equal(find('pm-grid-bar').hidden, true)
 })
 
-test('the cached output of another workflow counts for this one', (t) => {
-  t.after(() => noteCached({ nodes: [] }))
+test('the output of a run of this workflow counts, whatever workflow it was made in', () => {
   open('mine')
-  noteCached({ nodes: [String(node.id)] })
-  const output = { images: [FILE], xy_grid: [finished({ workflow: 'copied from' })] }
-  finishGrid(node, output)
-  finishElsewhere({ node: String(node.id), output })
+  finish({ images: [FILE], xy_grid: [finished({ workflow: 'copied from' })] }, 'mine')
   assert.match(image().attributes.src, /PM.XY_1.jpg/)
 })
 
@@ -87,7 +82,7 @@ test('the finished picture takes the place of the last one; the page draws none 
   send(state())
   const output = { images: [{ ...FILE, filename: 'PM.XY_00001_.png' }], xy_grid: [state({ done: ALL, now: null, running: false, cells })] }
   node.imgs = ['drawn by the page']
-  finishGrid(node, output)
+  finish(output)
   assert.match(image().attributes.src, /00001_.png/)
   assert.equal(node.imgs, undefined)
   assert.equal(node.hideOutputImages, true)
@@ -96,14 +91,14 @@ test('the finished picture takes the place of the last one; the page draws none 
 })
 
 test('an output that takes much memory is said, until the workflow is opened again', () => {
-  finishGrid(node, { images: [FILE], xy_grid: [finished({ memory: '4.7 GiB' })] })
+  finish({ images: [FILE], xy_grid: [finished({ memory: '4.7 GiB' })] })
   assert.equal(status(), '1 cell x 20 steps; the output cells takes 4.7 GiB of memory')
   restoreGrid(node)
   assert.equal(status(), '1 cell x 20 steps')
 })
 
 test('a saved workflow shows its grid again', () => {
-  finishGrid(node, { images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
+  finish({ images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
   const { properties } = node
   show('PM XY Grid', { pick: '1,2' })
   node.properties = JSON.parse(JSON.stringify(properties))

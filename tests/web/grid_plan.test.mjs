@@ -121,3 +121,36 @@ test('a node that is being moved into a subgraph, and is in no graph meanwhile, 
   grid.graph = null
   assert.equal(planText(grid), '')
 })
+
+test('a muted axis is none, and neither is a bypassed one: the run has no values for it', () => {
+  const graph = new FakeGraph()
+  const grid = graph.add(make('PM XY Grid', { steps: 20, max_cells: 400 }, ['X', 'Y', 'steps']))
+  const axis = Object.assign(graph.add(make('XY: PM Sampling', { axis: 'seed +', values: '0 1 2' }, ['lora1'])), { outputs: [{ type: 'XY' }] })
+  axis.connect(0, grid, 0)
+  const steps = graph.add(make('PrimitiveNode', {}))
+  steps.connect(0, grid, 2)
+  assert.equal(planText(grid), '3 cells')
+  Object.assign(steps, { mode: 2 })
+  for (const mode of [2, 4]) {
+    Object.assign(axis, { mode })
+    assert.equal(planText(grid), '1 cell x 20 steps')
+  }
+  Object.assign(axis, { mode: 0 })
+  assert.equal(planText(grid), '3 cells x 20 steps')
+})
+
+test('a muted LoRA needs no reference pictures; a bypassed node hands on the LoRA before it', () => {
+  const graph = new FakeGraph()
+  const node = graph.add(make('PM LoRA References', { steps: 20, pictures: 4 }, ['lora_stack', 'lora1', 'lora2']))
+  const [loader, muted, strength] = ['Loader', 'Loader', 'Strength'].map((name) =>
+    Object.assign(graph.add(make(`PM LoRA ${name}`, {}, name === 'Strength' ? ['weight', 'lora'] : [])), { outputs: [{ type: 'LoRA' }] })
+  )
+  Object.assign(muted, { mode: 2 })
+  Object.assign(strength, { mode: 4 })
+  loader.connect(0, strength, 1)
+  strength.connect(0, node, 1)
+  muted.connect(0, node, 2)
+  assert.equal(planText(node), '8 pictures x 20 steps')
+  Object.assign(loader, { mode: 4 })
+  assert.equal(planText(node), '? pictures, 20 steps each', 'no LoRA is left')
+})

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { finishGrid, gridMenuItems, restoreGrid } from '../../web/grid_nodes.js'
+import { gridMenuItems, restoreGrid } from '../../web/grid_nodes.js'
 import { document } from './document.mjs'
-import { ALL, FILE, cell, cells, find, node, pick, state, status } from './grid_node.mjs'
+import { ALL, FILE, cell, cells, find, finish, node, pick, state, status } from './grid_node.mjs'
 
 test('a click picks a cell, a second one unpicks it', () => {
   const told = /** @type {any[]} */ ([])
   node.widgets[1].callback = (/** @type {string} */ value) => told.push(value)
-  finishGrid(node, { images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
+  finish({ images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
   cell('2,1').emit('click')
   assert.equal(pick(), '2,1')
   assert.equal(cell('2,1').attributes['aria-selected'], 'true')
@@ -21,7 +21,7 @@ test('a click picks a cell, a second one unpicks it', () => {
 })
 
 test('arrows move between cells, of which Tab stops at one', () => {
-  finishGrid(node, { images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
+  finish({ images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
   const stage = find('pm-grid-stage')
   for (const [key, place] of [['ArrowRight', '2,1'], ['ArrowDown', '2,2'], ['ArrowDown', '2,2'], ['ArrowLeft', '1,2']]) {
     stage.emit('keydown', { key })
@@ -32,14 +32,14 @@ test('arrows move between cells, of which Tab stops at one', () => {
 })
 
 test('a pick from another node is not overwritten', () => {
-  finishGrid(node, { images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
+  finish({ images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
   node.inputs.push({ name: 'pick', link: 5, widget: { name: 'pick' } })
   cell('2,1').emit('click')
   assert.equal(pick(), '')
 })
 
 test('a pick that is no cell of the grid is told', () => {
-  finishGrid(node, { images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
+  finish({ images: [FILE], xy_grid: [state({ done: ALL, now: null, running: false, cells })] })
   node.widgets[1].value = '9,9'
   restoreGrid(node)
   assert.match(status(), /9,9, which is no cell/)

@@ -74,6 +74,15 @@ test('a node is tidied once its handlers are done, and again after the next chan
   assert.equal(node.inputs.length, 1)
 })
 
+test('the next input is there as soon as the last one is connected', () => {
+  const { onConnectionsChange } = registered(GROWING)
+  const node = connected()
+  onConnectionsChange.call(node, 1, 0, true)
+  assert.deepEqual(node.inputs.map(({ name }) => name), ['lora1', 'lora2'])
+  onConnectionsChange.call(node, 1, 0, true)
+  assert.equal(node.inputs.length, 2)
+})
+
 test('many changes at once tidy a node once', async () => {
   const { onConnectionsChange } = registered(GROWING)
   const measured = async (/** @type {number} */ changes) => {
@@ -126,16 +135,6 @@ test('no node is tidied while the graph is configured, after it was removed, or 
   for (const node of [configured, removed, fixed]) assert.equal(node.inputs.length, 1)
 })
 
-test('a run shows its text on the node', () => {
-  const node = new FakeNode([], GROWING)
-  extension.nodeCreated(node)
-  const { onExecuted } = registered(GROWING)
-  onExecuted.call(node, { text: ['one', 'two'] })
-  onExecuted.call(node, {})
-  onExecuted.call(node)
-  assert.equal(node.widgets[0].value, 'one\ntwo')
-})
-
 test('a loaded node shows the text of its last run', () => {
   const node = new FakeNode([], GROWING)
   extension.nodeCreated(node)
@@ -151,24 +150,21 @@ test('the page gets our styles once it is set up', () => {
   assert.ok(styles.some((/** @type {any} */ one) => one.textContent === styleSheet()))
 })
 
-test('warnings and errors become toasts, which the next run removes', () => {
+test('results are shown on the node; warnings and errors become toasts, which the next run removes', async () => {
   extension.setup()
   const { toast } = app.extensionManager
   app.rootGraph = graph
   const node = graph.add(new FakeNode([], GROWING))
-  registered(GROWING).onExecuted.call(node, { text: ['x'], warnings: ['does not fit'] })
-  api.dispatch('execution_error', { node_id: '9', node_type: 'PM LoRA Loader', exception_type: 'LoraError', exception_message: 'broken' })
+  extension.nodeCreated(node)
+  const output = { text: ['one', 'two'], warnings: ['does not fit'] }
+  api.dispatch('execution_start', { prompt_id: 'now' })
+  api.dispatch('executed', { node: '1', prompt_id: 'now', output })
+  api.dispatch('execution_error', { prompt_id: 'now', node_id: '9', node_type: 'PM LoRA Loader', exception_type: 'LoraError', exception_message: 'broken' })
+  await new Promise((done) => setTimeout(done))
+  assert.equal(node.widgets[0].value, 'one\ntwo')
   assert.deepEqual(toast.shown.map(({ detail }) => detail), ['does not fit', 'broken'])
-  api.dispatch('execution_start')
+  api.dispatch('execution_start', { prompt_id: 'next' })
   assert.deepEqual(toast.shown, [])
-})
-
-test('after saving, the lists of files are read again', () => {
-  Object.assign(globalThis, { LiteGraph: { registered_node_types: {} } })
-  app.rootGraph = { nodes: [] }
-  const node = new FakeNode([], { name: 'PM LoRA Save' })
-  registered({ name: 'PM LoRA Save' }).onExecuted.call(node, { text: ['m.safetensors'], saved: ['m.safetensors'] })
-  assert.ok(api.asked.some((path) => path.includes('Loader')))
 })
 
 test('every merger of a loaded workflow is tidied, those in subgraphs too', () => {

@@ -75,3 +75,17 @@ test('planned nodes are placed in columns and connected, inputs that grow too', 
   assert.ok(b.pos[1] >= a.pos[1] + a.size[1] && merger.pos[0] > a.pos[0])
   assert.deepEqual(merger.inputs.map((/** @type {any} */ input) => graph.links.get(input.link).origin_id), [1, 2])
 })
+
+test('a wide node does not reach into the next column, and each has its place before it is in the graph', async () => {
+  const graph = new FakeGraph()
+  const added = /** @type {any[]} */ ([])
+  const add = graph.add.bind(graph)
+  graph.add = (/** @type {any} */ node) => (added.push([...node.pos]), add(node))
+  globalThis.LiteGraph = /** @type {any} */ ({
+    createNode: () => Object.assign(new FakeNode(), { pos: [10, 10], size: [900, 100] })
+  })
+  const nodes = [-1, 0].map((column) => ({ key: String(column), type: 'wide', column, widgets: {} }))
+  await place({ nodes, links: [], notes: [] }, [100, 200], graph)
+  assert.equal(added[0][0], 100)
+  assert.ok(added[1][0] > 1000)
+})
