@@ -11,6 +11,7 @@ import { widgetOf } from './graph.js'
 import { copy, placeBelow, tell, toast } from './menu.js'
 import { loraFiles } from './lora_facts.js'
 import { planOf } from './recipe_nodes.js'
+import { resultComes } from './undo_history.js'
 
 /** @typedef {import('./grid_cells.js').State} State */
 
@@ -42,6 +43,7 @@ export class GridView {
     this.buttons = new Map()
     this.drawn = ''
     this.fitted = 0
+    this.fresh = false // whether it shows a run of this page, rather than what was saved
     this.status = element('p', { class: 'pm-grid-status', role: 'status' })
     this.progress = element('div')
     this.bar = element('div', { class: 'pm-grid-bar', hidden: '' }, [this.progress])
@@ -96,6 +98,8 @@ export class GridView {
    */
   keep(state, running = false) {
     const { node: _, workflow: _workflow, ...kept } = /** @type {any} */ (state)
+    resultComes(this.node, SAVED)
+    this.fresh = true
     this.node.properties ??= {}
     const small = JSON.stringify(kept).length < MAX_SAVED ? kept : { ...kept, cells: undefined }
     this.node.properties[SAVED] = { ...small, now: null, seconds_left: null, running: false, memory: '' }
@@ -268,7 +272,10 @@ export class GridView {
     const needed = this.node.computeSize?.()[1] ?? 0
     if (Math.abs(needed - this.fitted) < 2) return
     const [width, height] = this.node.size
-    if (height < needed || height <= this.fitted + 1) this.node.setSize([width, needed])
+    if (height < needed || height <= this.fitted + 1) {
+      if (this.fresh) resultComes(this.node)
+      this.node.setSize([width, needed])
+    }
     this.fitted = needed
     this.node.setDirtyCanvas?.(true, true)
   }

@@ -4,6 +4,7 @@
 // is no part of the prompt.
 import { app } from '../../scripts/app.js'
 import { widgetOf } from './graph.js'
+import { resultComes } from './undo_history.js'
 
 const NAME = 'result'
 const FAILED = 'Error: '
@@ -63,6 +64,7 @@ export function heightOf(text, width) {
 export function showText(node, lines, whole = '') {
   if (!boxOf(node)) return
   const text = lines.join('\n')
+  resultComes(node, NAME)
   node.properties ??= {}
   node.properties[NAME] = text
   write(node, text, whole)
