@@ -40,7 +40,7 @@ class MergeSummary:
     def _result(self, merged: Lora, inputs: Sequence[Lora]) -> str:
         modules = list(merged.modules.values())
         if not modules:
-            return "Empty result: every LoRA has strength 0."
+            return "Empty result: every LoRA is empty or at strength 0."
         parts = [count(modules), f"rank {ranks(modules)}", f"{time.perf_counter() - self._start:.1f} s"]
         architecture = architecture_of(merged)
         if architecture is not None:

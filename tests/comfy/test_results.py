@@ -49,7 +49,7 @@ def test_a_merge_names_what_went_in(server: Server):
 
 def test_a_merge_of_loras_at_strength_0_says_which(server: Server):
     nodes = {"a": loader("a.safetensors", 0.0, 0.0), "m": merger("a")}
-    assert lines(server, nodes, "m") == ["Empty result: every LoRA has strength 0.", "1 LoRA: a x 0.0"]
+    assert lines(server, nodes, "m") == ["Empty result: every LoRA is empty or at strength 0.", "1 LoRA: a x 0.0"]
 
 
 @pytest.mark.parametrize("make, mode", [(merger, "ties"), (svd_merger, "dare_linear_svd")])
