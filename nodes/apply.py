@@ -68,7 +68,8 @@ class ApplyLora:
                         "default": PATCH,
                         "tooltip": "patch weights: adds the LoRA to the model's weights, as ComfyUI's loader does. "
                         "beside the weights: computes it next to each layer, a little slower. The weights of int8, "
-                        "fp8 and FP4 models aren't rounded again, and another strength doesn't load the model again.",
+                        "fp8 and FP4 models aren't rounded again, and another strength doesn't load the model again. "
+                        "Nodes that save or merge models take the weights alone: for them, patch.",
                     },
                 ),
             },
