@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.sd
@@ -23,7 +23,8 @@ from . import comfy_bridge
 from .beside import add_beside, plan
 from .inputs import USE_CATEGORY, lora_input, require_lora, strength_input
 from .peft_dora_patch import add_peft_dora, without_peft_dora
-from .stack import stack_input, stack_state, sum_of
+from .stack import stack_input, stack_state
+from .stack_sum import sum_of
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ class ApplyLora:
                         "default": PATCH,
                         "tooltip": "patch weights: adds the LoRA to the model's weights, as ComfyUI's loader does. "
                         "beside the weights: computes it next to each layer, a little slower. The weights of int8, "
-                        "fp8 and FP4 models aren't rounded again, and another strength doesn't load the model again.",
+                        "fp8 and FP4 models aren't rounded again, and another strength doesn't load the model again. "
+                        "Nodes that save or merge models take the weights alone: for them, patch.",
                     },
                 ),
             },
@@ -105,12 +107,13 @@ class ApplyLora:
 def apply_lora(model: Any, clip: Any, lora: Lora, progress: Progress = no_progress) -> tuple[Any, Any]:
     """Clones of model and clip (which may be None) with the LoRA added as patches by ComfyUI's own loader.
 
-    An empty LoRA, or one whose strengths are both 0, returns them unchanged. Raises LoraError if the LoRA is for
-    another kind of model.
+    An empty LoRA, or one whose modules are all at strength 0, returns them unchanged. Raises LoraError if the LoRA is
+    for another kind of model.
     """
     if _does_nothing(lora):
         return model, clip
     _require_its_model(model, lora)
+    lora = _without_zeros(lora)
     tensors = to_state_dict(without_peft_dora(lora), check=comfy_bridge.check_interrupt, progress=progress)
     model, clip = comfy.sd.load_lora_for_models(model, clip, tensors, lora.strength_model, lora.strength_clip)
     add_peft_dora(model, clip, lora)
@@ -129,8 +132,9 @@ def apply_beside(model: Any, clip: Any, lora: Lora, progress: Progress = no_prog
     parts = plan(model, clip, lora)
     patched_model, _ = apply_lora(model, None, parts.rest_of_model, progress)
     _, patched_clip = apply_lora(None, clip, parts.rest_of_clip, progress)
-    model = patched_model.clone()
-    add_beside(model, parts.of_model)
+    if model is not None:
+        model = patched_model.clone()
+        add_beside(model, parts.of_model)
     if clip is not None:
         clip = patched_clip.clone()
         add_beside(clip.patcher, parts.of_clip)
@@ -151,7 +155,14 @@ def _require_its_model(model: Any, lora: Lora) -> None:
 
 
 def _does_nothing(lora: Lora) -> bool:
-    return not lora.modules or (lora.strength_model == 0 and lora.strength_clip == 0)
+    """Whether the LoRA has no module, or all at strength 0: that of the text encoder alone doesn't count in a model."""
+    return not any(map(lora.strength_of, lora.modules.values()))
+
+
+def _without_zeros(lora: Lora) -> Lora:
+    """The LoRA without its modules at strength 0, for the same kind of model."""
+    modules = {key: module for key, module in lora.modules.items() if lora.strength_of(module) != 0}
+    return replace(lora, modules=modules, architecture=architecture_of(lora))
 
 
 @dataclass(frozen=True)
@@ -168,10 +179,10 @@ def coverage(model: Any, clip: Any, lora: Lora) -> Coverage:
     Counted here because ComfyUI silently skips modules that its key map lacks or whose shape doesn't match.
     """
     if _does_nothing(lora):
-        return Coverage("Nothing applied: the LoRA is empty or both its strengths are 0.", complete=True)
+        return Coverage("Nothing applied: the LoRA is empty or at strength 0.", complete=True)
     mapped = comfy_bridge.key_map(model, clip)
     shapes = {key: weight.shape for key, weight in comfy_bridge.base_weights(model, clip).items()}
-    modules = list(loadable_form(lora).modules.values())
+    modules = list(loadable_form(_without_zeros(lora)).modules.values())
     without_clip = [m for m in modules if clip is None and is_text_encoder(m.name)]
     counted = [m for m in modules if m not in without_clip]
     missing = [m.name for m in counted if m.name not in mapped]
@@ -186,6 +197,9 @@ def coverage(model: Any, clip: Any, lora: Lora) -> Coverage:
         parts.append(_wrong_model(lora, model))
     if without_clip:
         parts.append(f"{len(without_clip)} text encoder modules not applied because no clip is connected.")
+    if zeros := len(lora.modules) - len(_without_zeros(lora).modules):
+        part = "text encoder" if lora.strength_clip == 0 else "model"
+        parts.append(f"{zeros} {part} modules left out at strength 0.")
     complete = applied == len(counted)
     log.log(logging.INFO if complete else logging.WARNING, "%s: %s", lora.name, " ".join(parts))
     return Coverage(" ".join(parts), complete)

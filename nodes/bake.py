@@ -6,11 +6,14 @@ import logging
 
 from ..merge.adapters.base import Lora
 from ..merge.compute.context import DTYPES
+from ..merge.errors import LoraError
 from ..merge.io.paths import inside
 from ..merge.models.bake import bake
 from . import comfy_bridge
+from .file_names import HELP as DATE_HELP
+from .file_names import with_date
 from .inputs import USE_CATEGORY, lora_input, require_lora, strength_input
-from .model_files import folder_of, model_names, model_path, model_state
+from .model_files import folder_of, model_names, model_path, models_state
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class BakeLora:
                     {
                         "default": "baked",
                         "tooltip": "Name of the new file, in the folder of its kind. May include subfolders "
-                        "(styles/baked).",
+                        f"(styles/baked). {DATE_HELP}",
                     },
                 ),
                 "dtype": (
@@ -74,8 +77,8 @@ class BakeLora:
         }
 
     @classmethod
-    def IS_CHANGED(cls, model_file: str, **inputs: object) -> tuple[int, ...] | None:
-        return model_state(model_file)
+    def IS_CHANGED(cls, model_file: str | None = None, **inputs: object) -> str:
+        return models_state(model_file)
 
     def bake(
         self,
@@ -89,9 +92,15 @@ class BakeLora:
     ) -> dict:
         lora = require_lora(lora, "lora").with_strengths(strength_model, strength_clip)
         kind, folder = folder_of(model_file)
-        path = inside(folder, file_name, "safetensors")
+        path = inside(folder, with_date(file_name), "safetensors")
+        model = model_path(model_file)
+        if overwrite and path.exists() and path.samefile(model):  # and each run of the workflow would add it again
+            raise LoraError(
+                f"{path.name} is the model that the LoRA is added to, and can't be overwritten with the result: "
+                "another run would add the LoRA a second time. Choose another file_name."
+            )
         check, progress = comfy_bridge.check_interrupt, comfy_bridge.progress()
-        baked = bake(model_path(model_file), [lora], path, DTYPES.get(dtype), overwrite, check, progress)
+        baked = bake(model, [lora], path, DTYPES.get(dtype), overwrite, check, progress)
         log.info("Baked %s into %s", lora.name, baked.path)
         for note in baked.notes:
             log.warning("%s", note)

@@ -6,7 +6,7 @@ from ..merge.compute.truncation_loss import TruncationLoss
 from ..merge.models.extract import counted, extract
 from . import comfy_bridge
 from .inputs import LORA, MERGE_CATEGORY, device_input, dtype_input, rank_input, rank_method_inputs
-from .model_files import model_names, model_path, model_state
+from .model_files import model_names, model_path, models_state
 
 
 class ExtractLora:
@@ -44,8 +44,8 @@ class ExtractLora:
         }
 
     @classmethod
-    def IS_CHANGED(cls, tuned: str, base: str, **inputs: object) -> list[tuple[int, ...] | None]:
-        return [model_state(tuned), model_state(base)]
+    def IS_CHANGED(cls, tuned: str | None = None, base: str | None = None, **inputs: object) -> str:
+        return models_state(tuned, base)
 
     def extract(
         self,

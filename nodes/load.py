@@ -11,10 +11,13 @@ from ..merge.block_weights.apply import with_block_weights
 from ..merge.files import load
 from ..merge.formats.trainer_scale import AlphaFrom
 from . import comfy_bridge, presets
+from .files_read import FilesRead
 from .inputs import LOAD_CATEGORY, LORA, MERGE_CATEGORY, block_weights_input, lora_input, require_lora, strength_input
 from .stack import display_name
 
 log = logging.getLogger(__name__)
+
+_files_read = FilesRead(comfy_bridge.file_state)
 
 
 class LoadLora:
@@ -60,10 +63,11 @@ class LoadLora:
         }
 
     @classmethod
-    def IS_CHANGED(cls, lora_name: str, lbw: str = "", **_: object) -> str:
-        # PEFT's configuration and the presets can be edited without touching the LoRA file
-        files = [*comfy_bridge.read_with(comfy_bridge.lora_path(lora_name)), *(presets.files() if lbw else [])]
-        return " ".join("{}-{}".format(*comfy_bridge.state_of(file)) for file in files)
+    def IS_CHANGED(cls, lora_name: str | None = None, lbw: str | None = "", **_: object) -> str:
+        # the presets can be edited without touching the LoRA file; None: it comes from a link
+        presets_read = presets.files() if lbw != "" else ()
+        lora = _files_read.changes() if lora_name is None else comfy_bridge.file_state(lora_name)
+        return str([lora, *map(comfy_bridge.state_of, presets_read)])
 
     def load_lora(
         self,
@@ -74,6 +78,7 @@ class LoadLora:
         alpha_from: AlphaFrom = "trainer",
         on: bool = True,
     ) -> tuple[Lora]:
+        _files_read.note(lora_name)
         path, check = comfy_bridge.lora_path(lora_name), comfy_bridge.check_interrupt
         lora = load(path, display_name(lora_name), check, alpha_from)
         architecture = architecture_of(lora)

@@ -10,7 +10,7 @@ from ..merge.adapters.base import Lora
 from ..merge.compute.context import Compute
 from ..merge.compute.truncation_loss import TruncationLoss
 from ..merge.inspecting.quick_words import quick_words
-from ..merge.merging.options import AS_GIVEN, OF_THE_MODE, MergeOptions
+from ..merge.merging.options import AS_GIVEN, EQUAL_ENERGY, OF_THE_MODE, MergeOptions
 from ..merge.methods.registry import Method
 from .lora_text import count, ranks, with_strengths
 
@@ -40,7 +40,7 @@ class MergeSummary:
     def _result(self, merged: Lora, inputs: Sequence[Lora]) -> str:
         modules = list(merged.modules.values())
         if not modules:
-            return "Empty result: every LoRA has strength 0."
+            return "Empty result: every LoRA is empty or at strength 0."
         parts = [count(modules), f"rank {ranks(modules)}", f"{time.perf_counter() - self._start:.1f} s"]
         architecture = architecture_of(merged)
         if architecture is not None:
@@ -51,6 +51,6 @@ class MergeSummary:
             parts.append(f"strength {self._options.strength_rule}")
         if self._options.weights != AS_GIVEN:
             parts.append(f"weights: {self._options.weights}")
-        if words := quick_words(inputs):
+        if words := quick_words(inputs, are_equalised=self._options.weights == EQUAL_ENERGY):
             parts.append(words)
         return ", ".join(parts)

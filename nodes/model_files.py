@@ -8,6 +8,7 @@ import folder_paths
 
 from ..merge.models.model_file import ENDINGS
 from . import comfy_bridge
+from .files_read import FilesRead
 
 # ComfyUI's names of the folders. A choice is the folder's name, a slash, and the file's name below it.
 FOLDERS = ("checkpoints", "diffusion_models", "text_encoders")
@@ -20,6 +21,8 @@ def model_names() -> list[str]:
 
 
 def model_path(choice: str) -> Path:
+    """The path of a chosen file, to be read by a node."""
+    _files_read.note(choice)
     folder, _, name = choice.partition("/")
     return Path(folder_paths.get_full_path_or_raise(folder, name))
 
@@ -29,6 +32,15 @@ def model_state(choice: str) -> tuple[int, ...] | None:
     folder, _, name = choice.partition("/")
     path = folder_paths.get_full_path(folder, name) if folder in FOLDERS else None
     return None if path is None else comfy_bridge.state_of(Path(path))
+
+
+_files_read = FilesRead(model_state)
+
+
+def models_state(*choices: str | None) -> str:
+    """IS_CHANGED for a node that reads these files. None is one whose name comes from a link."""
+    states = [None if choice is None else model_state(choice) for choice in choices]
+    return str([*states, _files_read.changes() if None in choices else 0])
 
 
 def folder_of(choice: str) -> tuple[str, Path]:

@@ -68,8 +68,8 @@ class PowerLoader:
     def IS_CHANGED(cls, rows: str | None = None, **_: object) -> str:
         try:
             on = [row for row in parse_rows(rows) if row.on]
-        except LoraError:  # said by stack()
-            return ""
+        except LoraError:  # said by stack(), or the rows come from a link: then the merge notices changed files
+            return str([*map(comfy_bridge.state_of, presets.files())])
         read = presets.files() if any(row.lbw for row in on) else ()
         return str([*(comfy_bridge.file_state(row.lora) for row in on), *map(comfy_bridge.state_of, read)])
 
@@ -80,7 +80,7 @@ class PowerLoader:
             _require_blocks_of_the_file(row)
         if len(on) < len(found):
             log.info("PM Power Loader: %d of %d rows are on.", len(on), len(found))
-        own = [StackEntry(row.lora, row.strength, row.strength_clip, row.lbw, alpha_from) for row in on]
+        own = [StackEntry(_listed(row), row.strength, row.strength_clip, row.lbw, alpha_from) for row in on]
         return (entries(lora_stack) + own,)
 
 
@@ -89,6 +89,11 @@ def _checked(rows: str) -> list[Row]:
     require_files(found, lambda name: comfy_bridge.listed_lora(name) is not None)
     require_block_weights(found, presets.read)
     return found
+
+
+def _listed(row: Row) -> str:
+    """The file as this ComfyUI lists it: other packs don't find another system's slashes."""
+    return comfy_bridge.listed_lora(row.lora) or row.lora
 
 
 def _require_blocks_of_the_file(row: Row) -> None:

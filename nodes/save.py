@@ -14,6 +14,8 @@ from ..merge.merging.key_resolver import resolver_for
 from ..merge.merging.name_notes import on_unknown_names, says_unknown
 from ..merge.names import Style
 from . import comfy_bridge
+from .file_names import HELP as DATE_HELP
+from .file_names import with_date
 from .inputs import USE_CATEGORY, lora_input, require_lora
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class SaveLora:
                     "STRING",
                     {
                         "default": "merged",
-                        "tooltip": "Name of the file. May include subfolders (styles/merged).",
+                        "tooltip": f"Name of the file. May include subfolders (styles/merged). {DATE_HELP}",
                     },
                 ),
                 "extension": (["safetensors"], {"tooltip": "The file format."}),
@@ -82,7 +84,7 @@ class SaveLora:
         save_format: str = AS_FIRST_INPUT,
     ) -> dict:
         folder = comfy_bridge.save_folder()
-        path = inside(folder, file_name, extension)
+        path = inside(folder, with_date(file_name), extension)
         style: Style | None = next((key for key, name in STYLES.items() if name == save_format), None)
         dtype = DTYPES.get(save_dtype)
         lora = require_lora(lora, "lora")

@@ -6,6 +6,8 @@ Efficiency's LoRA Stacker, Comfyroll and Lora-Manager, among others, output such
 from __future__ import annotations
 
 import fnmatch
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -15,9 +17,8 @@ from ..merge.block_weights.apply import with_block_weights
 from ..merge.errors import LoraError
 from ..merge.files import load
 from ..merge.formats.trainer_scale import AlphaFrom
-from ..merge.merging.merge_factors import merge_factors
 from . import comfy_bridge, presets
-from .base_weights import model_names, with_base_weights
+from .files_read import FilesRead
 from .inputs import LOAD_CATEGORY, strength_input
 
 LORA_STACK = "LORA_STACK"
@@ -61,26 +62,7 @@ def stack_input(tooltip: str) -> tuple[str, dict]:
     return (LORA_STACK, {"tooltip": tooltip})
 
 
-class _FilesRead:
-    """The state (size and time) of every file that was read for a stack, at the time it was read."""
-
-    def __init__(self) -> None:
-        self._states: dict[str, tuple[int, ...] | None] = {}
-        self._changes = 0
-
-    def note(self, file: str) -> None:
-        self._states[file] = comfy_bridge.file_state(file)
-
-    def changes(self) -> int:
-        """A counter that increases whenever one of the files is found to have changed since it was read."""
-        now = {file: comfy_bridge.file_state(file) for file in self._states}
-        if now != self._states:
-            self._states = now
-            self._changes += 1
-        return self._changes
-
-
-_files_read = _FilesRead()
+_files_read = FilesRead(comfy_bridge.file_state)
 
 
 def stack_state(inputs: Mapping[str, object]) -> int:
@@ -107,21 +89,6 @@ def stacked_loras(stack: object, name: str = "lora_stack") -> list[Lora]:
     return loras
 
 
-def sum_of(lora: Lora | None, stack: object, model: Any, clip: Any) -> Lora:
-    """The exact sum of a LoRA, which may be None, and of those in a stack, for a node that applies one LoRA.
-
-    Raises LoraError if there is none.
-    """
-    loras = [*([] if lora is None else [lora]), *stacked_loras(stack)]
-    if not loras:
-        raise LoraError("No LoRA is connected. Connect one to lora, or a LoRA stack to lora_stack.")
-    if len(loras) == 1:
-        return loras[0]
-    weighted = [with_base_weights(one, model, clip) for one in loras]
-    compute = comfy_bridge.compute("auto", "float32")
-    return merge_factors(weighted, "concat", compute=compute, model=model_names(model, clip))
-
-
 def entries(stack: object, name: str = "lora_stack") -> list[StackEntry]:
     """The entries of a stack from any pack, without empty rows. Raises LoraError if it isn't a stack."""
     if stack is None:
@@ -137,9 +104,11 @@ def _entry(row: Any, where: str) -> StackEntry | None:
     try:
         strengths = float(row[1]), float(row[2])
     except (TypeError, ValueError):
-        raise LoraError(f"{where} ({row[0]}): the strengths {row[1]!r} and {row[2]!r} are not two numbers.") from None
+        strengths = math.nan, math.nan
     if row[0] in (NONE, ""):
         return None
+    if not all(map(math.isfinite, strengths)):
+        raise LoraError(f"{where} ({row[0]}): the strengths {row[1]!r} and {row[2]!r} are not two numbers.")
     return StackEntry(row[0], *strengths, getattr(row, "lbw", ""), getattr(row, "alpha_from", "trainer"))
 
 
@@ -237,12 +206,22 @@ class LorasFromFolder:
         }
 
     @classmethod
-    def IS_CHANGED(cls, folder: str, pattern: str, order: str, limit: int, **_: object) -> str:
-        return str([(name, comfy_bridge.file_state(name)) for name in matching(folder, pattern, order, limit)])
+    def IS_CHANGED(
+        cls,
+        folder: str | None = None,
+        pattern: str | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+        **_: object,
+    ) -> str:
+        if folder is None or pattern is None or order is None or limit is None:  # it comes from a link
+            return f"{_listings.changes()} changes"
+        return str(_listing((folder, pattern, order, limit)))
 
     def list_folder(
         self, folder: str, pattern: str, order: str, limit: int, strength_model: float, strength_clip: float
     ) -> tuple[list[StackEntry]]:
+        _listings.note((folder, pattern, order, limit))
         names = matching(folder, pattern, order, limit)
         if not names:
             where = "ComfyUI's loras folders" if folder == ALL_FOLDERS else f"the folder {folder}"
@@ -261,8 +240,17 @@ def matching(folder: str, pattern: str, order: str, limit: int) -> list[str]:
     return found[:limit] if limit else found
 
 
+def _listing(query: tuple[str, str, str, int]) -> list[tuple[str, object]]:
+    """The files that match, with their states."""
+    return [(name, comfy_bridge.file_state(name)) for name in matching(*query)]
+
+
+_listings = FilesRead(_listing)
+
+
 def _matches(path: PurePosixPath, pattern: str) -> bool:
-    wanted = pattern.strip().lower() or "*"
+    # only * and ? have a meaning: brackets are common in file names
+    wanted = re.sub(r"\[", "[[]", pattern.strip().lower()) or "*"
     return any(fnmatch.fnmatchcase(name.lower(), wanted) for name in (path.name, path.stem))
 
 

@@ -294,7 +294,13 @@ class Lora:
         return part * module.block_weight
 
     def with_strengths(self, strength_model: float, strength_clip: float) -> Lora:
-        """The same LoRA with its strengths multiplied by these. Never -0.0, which a recipe would tell from 0.0."""
+        """The same LoRA with its strengths multiplied by these. Never -0.0, which a recipe would tell from 0.0.
+
+        Raises LoraError if one of them isn't finite.
+        """
+        for part, strength in (("model", strength_model), ("text encoder", strength_clip)):
+            if not math.isfinite(strength):
+                raise LoraError(f"{self.name}: its strength in the {part} is {strength}. Choose a number.")
         return replace(
             self,
             strength_model=self.strength_model * strength_model + 0.0,

@@ -47,6 +47,7 @@ def figure_of(inspection: Inspection) -> Any:
         "maps": [
             {"label": label, **_grid(cells, _of_model(lora.model, shown))}
             for label, lora, cells in zip(labels, shown, maps, strict=False)
+            if lora.weights  # block weights may have removed them all
         ],
         "most": _largest(maps),
         "overlaps": [

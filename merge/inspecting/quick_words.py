@@ -31,8 +31,11 @@ MOST_COMPARED = 6
 MOST_LETTERS = 24
 
 
-def quick_words(loras: Sequence[Lora], model: ModelNames | None = None) -> str:
-    """Five words on each finding, such as "B about 78 times stronger"; empty if there is nothing to say."""
+def quick_words(loras: Sequence[Lora], model: ModelNames | None = None, are_equalised: bool = False) -> str:
+    """Five words on each finding, such as "B about 78 times stronger"; empty if there is nothing to say.
+
+    ``are_equalised``: the merge makes the LoRAs equally strong, so that this is not said.
+    """
     known = [replace(lora, modules={k: m for k, m in lora.modules.items() if is_measurable(m)}) for lora in loras]
     try:
         groups = group_by_weight(known, resolver_for(known, model))
@@ -43,7 +46,8 @@ def quick_words(loras: Sequence[Lora], model: ModelNames | None = None) -> str:
         for group in _sampled(groups):
             estimate.add(group)
     names = [shortened(lora.name, MOST_LETTERS) for lora in loras]
-    return ", ".join([*_imbalance(estimate, names), *_overlap(estimate, names)])
+    imbalance = () if are_equalised else _imbalance(estimate, names)
+    return ", ".join([*imbalance, *_overlap(estimate, names)])
 
 
 class _Estimate:

@@ -26,8 +26,16 @@ def on_names(loras: Sequence[Lora], resolver: KeyResolver, inputs_of: Sequence[s
 def _on_disjoint(
     loras: Sequence[Lora], used: Sequence[int], inputs_of: Sequence[set[int]], resolver: KeyResolver
 ) -> list[str]:
-    """The note on LoRAs that share no weight with any other LoRA."""
-    alone = [loras[index - 1].name for index in used if not any({index} < inputs for inputs in inputs_of)]
+    """The note on LoRAs that share no weight with any other LoRA, not even one at strength 0."""
+    separate = [index for index in used if not any({index} < inputs for inputs in inputs_of)]
+    if not separate:
+        return []
+    weights = {index: {resolver.resolve(m.name).weight for m in loras[index - 1].modules.values()} for index in used}
+    alone = [
+        loras[index - 1].name
+        for index in separate
+        if all(weights[index].isdisjoint(weights[other]) for other in used if other != index)
+    ]
     if not alone:
         return []
     names = " and ".join(alone if len(alone) == len(used) else [*alone, "the other LoRAs"])

@@ -68,8 +68,8 @@ class StrengthRule:
         if not self._cancelled:
             return None
         return (
-            f"Strength rule '{self.applied}': the strength of {named(self._cancelled)} is left as it is, because the "
-            "LoRAs cancel each other out there."
+            f"Strength rule '{self.applied}': the strength of {named(self._cancelled)} is left as it is, because "
+            "almost nothing is left of the LoRAs there: they cancel each other out, or the mode dropped them."
         )
 
     def _squared_target(self, gram: Tensor, group: WeightGroup, compute: Compute) -> float:

@@ -47,9 +47,17 @@ def test_a_merge_names_what_went_in(server: Server):
     assert lines(server, {**loaders, "m": merger("a")}, "m")[1] == "1 LoRA: a x 0.85 (text encoder 0.5)"
 
 
+def test_a_merge_that_makes_loras_equally_strong_names_no_imbalance(server: Server):
+    loaders = {"a": loader("a.safetensors", 20.0), "b": loader("b.safetensors", 0.01)}
+    for weights, is_said in (("as given", True), ("equal energy", False)):
+        nodes = {**loaders, "m": merger("a", "b")}
+        nodes["m"]["inputs"]["weights"] = weights
+        assert ("times stronger" in lines(server, nodes, "m")[0]) is is_said
+
+
 def test_a_merge_of_loras_at_strength_0_says_which(server: Server):
     nodes = {"a": loader("a.safetensors", 0.0, 0.0), "m": merger("a")}
-    assert lines(server, nodes, "m") == ["Empty result: every LoRA has strength 0.", "1 LoRA: a x 0.0"]
+    assert lines(server, nodes, "m") == ["Empty result: every LoRA is empty or at strength 0.", "1 LoRA: a x 0.0"]
 
 
 @pytest.mark.parametrize("make, mode", [(merger, "ties"), (svd_merger, "dare_linear_svd")])

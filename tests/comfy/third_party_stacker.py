@@ -29,7 +29,28 @@ class ThirdPartyRestacker:
         return ([(name, model, clip) for name, model, clip in lora_stack if name != "None"],)
 
 
+class AnyType(str):
+    """Fits every input, as other packs' wildcards do."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+class ThirdPartyText:
+    RETURN_TYPES = (AnyType("*"),)
+    FUNCTION = "give"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {"default": ""})}}
+
+    def give(self, text: str):
+        return (text,)
+
+
 NODE_CLASS_MAPPINGS = {
+    "Third-Party Text": ThirdPartyText,
     "Third-Party LoRA Stacker": ThirdPartyStacker,
     "Third-Party Restacker": ThirdPartyRestacker,
 }

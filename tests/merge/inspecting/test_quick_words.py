@@ -41,6 +41,12 @@ def test_a_strong_imbalance_is_named(strength: float, is_said: bool):
         assert len(words.split()) == 5 and words.endswith(" times stronger")
 
 
+def test_no_imbalance_is_named_where_the_merge_evens_it_out():
+    loras = [lora("a", 1).with_strengths(50, 50), lora("b", 2)]
+    assert "times stronger" in quick_words(loras)
+    assert quick_words(loras, are_equalised=True) == ""
+
+
 def test_a_strong_overlap_is_named():
     words = quick_words([lora("a", 1000, 0.8), lora("b", 2000, 0.8)])
     assert words == "a and b overlap strongly" and len(words.split()) == 5

@@ -203,6 +203,17 @@ def test_a_merge_notes_loras_without_a_common_weight():
     assert not together.notes
 
 
+def test_loras_that_take_turns_by_their_strengths_do_have_weights_in_common():
+    """One gives its text encoder and the other its model: their names leave nothing to ask a model for."""
+    model: dict[str, Size] = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q": 320}
+    both: dict[str, Size] = model | {"lora_te_text_model_encoder_layers_0_mlp_fc1": (3072, 768)}
+    a, b = lora(both, 1, "a").with_strengths(0, 1), lora(both, 2, "b").with_strengths(1, 0)
+    assert not merge_factors([a, b]).notes
+    encoder = {name: size for name, size in both.items() if name not in model}
+    apart = merge_factors([lora(encoder, 1, "a"), lora(model, 2, "b")])
+    assert any(note.startswith("a and b have no weight in common") for note in apart.notes)
+
+
 def test_a_merge_of_known_names_has_no_notes():
     encoder = {"lora_te_text_model_encoder_layers_0_mlp_fc1": (3072, 768)}
     unet = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k": (320, 768)}

@@ -121,6 +121,13 @@ def test_a_sum_of_zero_names_no_strength(mode: str):
         assert np.isclose(norm(oracle.module_delta(module)), size, rtol=EXACT), name
 
 
+def test_a_module_that_the_mode_dropped_is_not_blamed_on_loras_that_cancel():
+    """DARE on a core of one number, at a density that keeps hardly any."""
+    loras = [make_lora(1, shapes=SHAPES, ranks=[1])]
+    notes = merge("core_dare_ties_svd", loras, density=0.001, strength_rule="of the strongest").notes
+    assert any("almost nothing is left of the LoRAs there: they cancel each other out, or the mode" in n for n in notes)
+
+
 @pytest.mark.parametrize("rule", WEIGHT_RULES)
 def test_loras_that_are_off_or_empty_have_no_say_in_weights(rule: str):
     zero = make_lora(4, shapes=SHAPES, scale=0.0)
