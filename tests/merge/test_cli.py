@@ -28,7 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a.safetensors and b.safetensors in it."""
+    """The current folder, named here, with a.safetensors and b.safetensors in it."""
+    tmp_path = tmp_path / "here"
+    tmp_path.mkdir()
     for name, seed, rank in (("a", 1, 3), ("b", 2, 4)):
         save(make_lora(seed, name=name, ranks=[rank], alphas=[2.0]), tmp_path / f"{name}.safetensors")
     monkeypatch.chdir(tmp_path)
@@ -241,6 +243,12 @@ ERRORS = {
     "an ending": (["merge", "a.safetensors", "-o", "out.ckpt"], "out.ckpt"),
     "a device": (["merge", "a.safetensors", "--device", "toaster", "-o", "out.safetensors"], "toaster"),
     "a device without memory": (["merge", "a.safetensors", "--device", "meta", "-o", "out.safetensors"], "meta"),
+    "a file that isn't there": (["merge", "gone.safetensors", "-o", "out.safetensors"], "gone.safetensors in here."),
+    "a folder as output": (
+        ["merge", "a.safetensors", "--overwrite", "-o", "folder.safetensors"],
+        "folder.safetensors can't be written into here: ",
+    ),
+    "a model that isn't there": (["bake", "gone.safetensors", "a.safetensors", "-o", "out.safetensors"], "in here."),
     "two models": (["merge", "a.safetensors", "sdxl.safetensors", "-o", "out.safetensors"], "sdxl"),
     "nothing to save": (["merge", "a.safetensors:0", "-o", "out.safetensors"], "no weights to save"),
     "a file in the way": (["merge", "a.safetensors", "-o", "a.safetensors/out.safetensors"], "a.safetensors"),
