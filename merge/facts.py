@@ -17,6 +17,7 @@ from .files import SAFETENSORS
 from .formats.reader import outline
 from .io import safetensors_file
 from .io.atomic_write import refusals_named
+from .io.paths import folder_name
 from .io.safetensors_file import StoredTensor
 from .lazy import LazyTensor
 from .provenance.recipe import KEY
@@ -52,7 +53,7 @@ class FileFacts:
 
 def facts_of(path: Path, name: str) -> FileFacts:
     """The facts of a file. Raises LoraError if it can't be read as a LoRA, and for pickles, which have no header."""
-    with refusals_named(f"{path.name} can't be read from {path.parent.name}", "Check the file and its folder."):
+    with refusals_named(f"{path.name} can't be read from {folder_name(path.parent)}", "Check the file and its folder."):
         size = path.stat().st_size
         tables = tables_of(path)
         lora = outline_of(path, name)

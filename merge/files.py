@@ -24,6 +24,7 @@ from .formats.trainer_scale import AlphaFrom
 from .io import safetensors_file
 from .io.atomic_write import refusals_named, write_whole
 from .io.hashing import Sha256
+from .io.paths import folder_name
 from .io.safetensors_file import DTYPE_NAMES
 from .lazy import LazyTensor
 from .names import Style
@@ -60,9 +61,9 @@ def load(
     Raises LoraError if the file is missing or damaged, or doesn't contain LoRA weights.
     """
     path = Path(path)
-    with refusals_named(f"{path.name} can't be read from {path.parent.name}", "Check the file and its folder."):
+    with refusals_named(f"{path.name} can't be read from {folder_name(path.parent)}", "Check the file and its folder."):
         if not path.is_file():
-            raise LoraError(f"There is no file {path.name} in {path.parent.name}. Choose another.")
+            raise LoraError(f"There is no file {path.name} in {folder_name(path.parent)}. Choose another.")
         name = name or _own_name(path)
         is_pickle = path.suffix.lower() not in SAFETENSORS
         if is_pickle:

@@ -19,6 +19,7 @@ from .formats import peft_config
 from .formats.key_styles import STYLES
 from .formats.trainer_scale import AS_BEFORE, CONFIG_HASH, AlphaFrom
 from .io.hashing import sha256_of
+from .io.paths import folder_name
 from .merging.merge_deltas import merge_deltas
 from .merging.merge_factors import merge_factors
 from .merging.options import AS_GIVEN, OF_THE_MODE, MergeOptions
@@ -248,7 +249,7 @@ class _LoraFiles:
             return f"The {peft_config.FILE} of {file} is missing or has changed since."
         if named or alike:
             return f"{file} has changed since (its SHA-256 was {sha256})."
-        return f"{file} is missing in {self._folder.name} (SHA-256 {sha256})."
+        return f"{file} is missing in {folder_name(self._folder)} (SHA-256 {sha256})."
 
     def _has_config(self, path: Path, entry: Recipe) -> bool:
         """Whether the file still has the configuration that was used, if there was one."""

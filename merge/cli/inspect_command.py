@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ..errors import LoraError
+from ..files import READABLE
 from ..inspecting.figure import figure_of
 from ..inspecting.inspect import inspect
 from ..inspecting.report import as_json, as_text
@@ -34,7 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    for path in filter(None, (options.picture, options.json)):
+    for option, path in (("--picture", options.picture), ("--json", options.json)):
+        if path is None:
+            continue
+        if path.suffix.lower() in READABLE:  # `--json a.safetensors` without a file name would replace the LoRA
+            raise LoraError(
+                f"{option} would write into {path.name}, which looks like a LoRA file. Name the file to write after "
+                f"{option}, e.g. {option} {'look.png' if path is options.picture else 'look.json'}."
+            )
         if not path.parent.is_dir():
             raise LoraError(
                 f"There is no folder {path.parent} for {path.name}. Correct the path, or create the folder."

@@ -66,7 +66,7 @@ def dtype_of(options: argparse.Namespace) -> torch.dtype:
 def _device(name: str) -> torch.device:
     try:
         device = with_index(torch.device(name))
-        torch.empty(1, device=device)
+        torch.ones(1, device=device).cpu()  # meta tensors can be made, but hold nothing
     except (RuntimeError, AssertionError) as error:
         raise LoraError(f"The device {name} can't be used here: {str(error).splitlines()[0]}") from None
     return device

@@ -16,6 +16,7 @@ from ..compute.context import CancelCheck, Progress, no_progress
 from ..errors import LoraError
 from ..lazy import LazyTensor
 from . import safetensors_file
+from .paths import folder_name
 
 # The ending of temporary files. ComfyUI doesn't list it, so a file that a killed process left is never offered as a
 # LoRA. The next save into the folder removes temporary files that nobody has written to for _STALE seconds.
@@ -50,7 +51,7 @@ def write_whole(
     """
     temporary = path.parent / f".{path.name[:80]}.{secrets.token_hex(4)}{_TEMPORARY}"
     advice = "Check that the folder is writable, that its disk has space and that no other program uses the file."
-    with refusals_named(f"{path.name} can't be written into {path.parent.name}", advice):
+    with refusals_named(f"{path.name} can't be written into {folder_name(path.parent)}", advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path.parent)
         try:

@@ -1,4 +1,4 @@
-"""Safe names for files to write: they never leave their folder."""
+"""Safe names for files to write, which never leave their folder, and the names of folders in messages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|c
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff<>:"|?*]')
 # File systems allow 255 bytes; the rest is for the extension, the number and the temporary file's ending.
 MAX_NAME_BYTES = 200
+
+
+def folder_name(folder: Path) -> str:
+    """The name of a folder for messages, also of the current folder and of a drive's root, whose paths have none."""
+    return folder.absolute().name or str(folder.absolute())
 
 
 def inside(folder: Path, file_name: str, extension: str) -> Path:

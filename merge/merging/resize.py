@@ -21,6 +21,8 @@ from ..numerics.rank_rules import RankRule, cumulative_rank, fixed_rank, frobeni
 from ..numerics.sum_svd import truncate_sum
 from ..numerics.truncated import Truncated
 from ..provenance import metadata, recipe
+from .key_resolver import resolver_for
+from .merge_loop import names_for_recipe
 
 # Method -> what its value means, for messages and tooltips.
 METHODS: dict[str, str] = {
@@ -73,6 +75,8 @@ def resize(
         settings["value"] = value
     settings["dtype"] = str(compute.dtype).removeprefix("torch.")
     settings |= {"as": "lora"} if as_lora else {}
+    if source.source:  # a LoRA that was made has its family from its own recipe
+        settings |= names_for_recipe(resolver_for([source]))
     return replace(
         lora,
         modules=by_key(modules),

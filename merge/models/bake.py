@@ -19,6 +19,7 @@ from ..compute.context import CancelCheck, Progress, no_cancel, no_progress
 from ..compute.precision import full_precision
 from ..errors import LoraError
 from ..io.atomic_write import write_whole
+from ..io.paths import folder_name
 from ..io.safetensors_file import StoredTensor, metadata_room, read
 from ..lazy import LazyTensor
 from ..numerics.finite import require_fits
@@ -205,6 +206,6 @@ def _require_space(output: Path, contents: Mapping[str, LazyTensor]) -> None:
         free = shutil.disk_usage(output.parent).free
         if free < needed:
             raise LoraError(
-                f"{output.name} takes {needed / 1e9:.1f} GB, but the disk of {output.parent.name} has only "
+                f"{output.name} takes {needed / 1e9:.1f} GB, but the disk of {folder_name(output.parent)} has only "
                 f"{free / 1e9:.1f} GB left. Free some space, or choose another folder."
             )

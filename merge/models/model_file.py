@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import LoraError
 from ..io import safetensors_file
 from ..io.atomic_write import refusals_named
+from ..io.paths import folder_name
 from ..io.safetensors_file import StoredTensor
 from ..names import (
     Architecture,
@@ -63,9 +64,9 @@ def read_model(path: Path) -> ModelFile:
 
     Raises LoraError if the file is missing, damaged, not safetensors, or a LoRA.
     """
-    with refusals_named(f"{path.name} can't be read from {path.parent.name}", "Check the file and its folder."):
+    with refusals_named(f"{path.name} can't be read from {folder_name(path.parent)}", "Check the file and its folder."):
         if not path.is_file():
-            raise LoraError(f"There is no file {path.name} in {path.parent.name}. Choose another.")
+            raise LoraError(f"There is no file {path.name} in {folder_name(path.parent)}. Choose another.")
         if path.suffix.lower() not in ENDINGS:
             kind = "quantised by llama.cpp" if path.suffix.lower() == ".gguf" else "not safetensors"
             raise LoraError(f"{path.name} is {kind}: models are read as .safetensors only. Choose such a copy of it.")

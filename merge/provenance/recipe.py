@@ -29,7 +29,7 @@ from .recipe_text import parsed, text_of
 KEY = "lora_power_merger"
 # In an input: its deltas depend on the weights of a model, which a recipe can't identify.
 FROM_MODEL = "from_model_weights"
-# In a merge: the architecture that its inputs were resolved with, if their names alone don't decide it.
+# In a merge or resize: the architecture that its inputs were resolved with, if their names alone don't decide it.
 ARCHITECTURE = "architecture"
 
 

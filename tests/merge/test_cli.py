@@ -28,7 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a.safetensors and b.safetensors in it."""
+    """The current folder, named here, with a.safetensors and b.safetensors in it."""
+    tmp_path = tmp_path / "here"
+    tmp_path.mkdir()
     for name, seed, rank in (("a", 1, 3), ("b", 2, 4)):
         save(make_lora(seed, name=name, ranks=[rank], alphas=[2.0]), tmp_path / f"{name}.safetensors")
     monkeypatch.chdir(tmp_path)
@@ -240,6 +242,13 @@ ERRORS = {
     "a value": (["resize", "a.safetensors", "--method", "sv_fro", "--value", "7", "-o", "out.safetensors"], "7"),
     "an ending": (["merge", "a.safetensors", "-o", "out.ckpt"], "out.ckpt"),
     "a device": (["merge", "a.safetensors", "--device", "toaster", "-o", "out.safetensors"], "toaster"),
+    "a device without memory": (["merge", "a.safetensors", "--device", "meta", "-o", "out.safetensors"], "meta"),
+    "a file that isn't there": (["merge", "gone.safetensors", "-o", "out.safetensors"], "gone.safetensors in here."),
+    "a folder as output": (
+        ["merge", "a.safetensors", "--overwrite", "-o", "folder.safetensors"],
+        "folder.safetensors can't be written into here: ",
+    ),
+    "a model that isn't there": (["bake", "gone.safetensors", "a.safetensors", "-o", "out.safetensors"], "in here."),
     "two models": (["merge", "a.safetensors", "sdxl.safetensors", "-o", "out.safetensors"], "sdxl"),
     "nothing to save": (["merge", "a.safetensors:0", "-o", "out.safetensors"], "no weights to save"),
     "a file in the way": (["merge", "a.safetensors", "-o", "a.safetensors/out.safetensors"], "a.safetensors"),
@@ -332,13 +341,18 @@ def test_inspect_prints_a_report_and_writes_json_and_a_picture(folder: Path, cap
         (["--picture", "ab.foo"], "ab.foo can't be written"),
         (["--picture", "nowhere/ab.png"], "no folder nowhere"),
         (["--json", "nowhere/ab.json"], "no folder nowhere"),
+        (["--json", "b.safetensors"], "--json would write into b.safetensors, which looks like a LoRA file"),
+        (["--picture", "b.SAFETENSORS"], "--picture would write into b.SAFETENSORS, which looks like a LoRA file"),
     ],
 )
-def test_inspect_refuses_files_that_it_cannot_write(
+def test_inspect_refuses_files_that_it_cannot_write_and_lora_files(
     options: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert program(["inspect", "a.safetensors", *options]) == 1
+    """`inspect --json b.safetensors a.safetensors`, meant as a switch and two LoRAs, must not replace b."""
+    before = (folder / "b.safetensors").read_bytes()
+    assert program(["inspect", *options, "a.safetensors"]) == 1
     assert message in capsys.readouterr().err
+    assert (folder / "b.safetensors").read_bytes() == before
 
 
 def test_the_picture_is_drawn_by_the_program_that_people_start(folder: Path):

@@ -23,6 +23,7 @@ from lora_pack.merge.merging.key_resolver import ModelNames, resolver_for
 from lora_pack.merge.merging.matching import group_by_weight
 from lora_pack.merge.merging.merge_factors import merge_factors
 from lora_pack.merge.merging.resize import METHODS, resize
+from lora_pack.merge.names.recognition import architecture_named
 from lora_pack.merge.provenance.recipe import FROM_MODEL, KEY
 from lora_pack.merge.provenance.recipe_text import MAX_GENERATIONS, STEPS, parsed
 from lora_pack.merge.replay import replay
@@ -80,6 +81,18 @@ def test_replay_gives_the_same_bytes(
     shutil.copytree(folder, elsewhere)
     (elsewhere / "lora1.safetensors").rename(elsewhere / "renamed.safetensors")
     again = replay(load(made), tmp_path / "elsewhere", tmp_path, CPU)
+    written = save(again.lora, tmp_path / "again.safetensors", again.dtype, style=again.names)
+    assert written.read_bytes() == made.read_bytes()
+
+
+@pytest.mark.parametrize("again_by", [resize, lambda lora, rank: merge("add_svd", [lora], rank=rank)])
+def test_a_family_that_was_chosen_by_hand_is_chosen_again(again_by: Callable[[Lora, int], Lora], tmp_path: Path):
+    """Flux and AuraFlow have this name; only with the family is there a kohya name, and metadata on the base model."""
+    both = {"transformer.single_transformer_blocks.0.attn.to_q": (3072, 3072)}
+    source = save(make_lora(1, shapes=both), tmp_path / "loras" / "either.safetensors")
+    chosen = replace(load(source), architecture=architecture_named("AuraFlow"))
+    made = save(again_by(chosen, 2), tmp_path / "made.safetensors", style="kohya")
+    again = replay(load(made), source.parent, tmp_path, CPU)
     written = save(again.lora, tmp_path / "again.safetensors", again.dtype, style=again.names)
     assert written.read_bytes() == made.read_bytes()
 
