@@ -3,7 +3,7 @@
 // budget; of PM Reference Pictures, those without LoRAs and of each LoRA.
 import { widgetOf } from './graph.js'
 
-const WORDS = /[\s,;]+/
+const WORDS = /[\s,;，；、]+/
 // The lists of XY Sweep, as xy/value_list.py reads them.
 const SEPARATORS = /[,;\r\n，；、]+/
 const RANGE = /^(\S+?)\s*\.\.\s*(\S+?)\s*[x×*]\s*(\d+)$/

@@ -22,7 +22,7 @@ export function offerModes(node) {
  * @param {string} name
  */
 export function toggled(text, name) {
-  const names = text.split(name.includes(' ') ? /[,;\r\n]+/ : /[\s,;]+/).map((each) => each.trim())
+  const names = text.split(name.includes(' ') ? /[,;，；、\r\n]+/ : /[\s,;，；、]+/).map((each) => each.trim())
   const present = names.filter(Boolean)
   const others = present.filter((each) => each.toLowerCase() !== name)
   return (others.length < present.length ? others : [...present, name]).join(', ')

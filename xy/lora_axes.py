@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
 from ..merge.merging.options import AS_GIVEN, OF_THE_MODE
@@ -28,7 +26,7 @@ from .axis_inputs import (
 from .capsule import XY, Axis, axis
 from .cell import Cell, strength_name
 from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Source, Sweep, same_lora
-from .values import decimals, evenly_spaced, evenly_spaced_integers, listed, listed_integers, named_values
+from .values import decimals, evenly_spaced, evenly_spaced_integers, listed, listed_integers, named_values, words
 
 WHERE_TO = "Connect it to X or Y of PM XY Grid, or of XY Plot from efficiency-nodes-comfyui."
 
@@ -257,7 +255,7 @@ class PlotSvdRank(LoraPairNode):
 
 def mode_names(text: str) -> list[str]:
     """The modes listed in a text, without repeats. Raises LoraError if there are none or one is unknown."""
-    names = list(dict.fromkeys(re.findall(r"[^\s,;]+", text.lower())))
+    names = list(dict.fromkeys(words(text.lower())))
     known = [*FACTOR_MODES, *DELTA_MODES]
     if not names:
         raise LoraError(f"No modes to plot. List one or more of {', '.join(known)}, separated by commas.")

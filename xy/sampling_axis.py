@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import comfy.samplers
 from ..merge.errors import LoraError
 from ..nodes.inputs import XY_CATEGORY
 from .capsule import XY, Axis
-from .values import require_decimal_points
+from .values import require_decimal_points, words
 
 
 class PlotSampling:
@@ -56,16 +55,12 @@ class PlotSampling:
 Reader = Callable[[str, str], list[Any]]
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in re.split(r"[\s,;]+", text) if word]
-
-
 def _numbers(kind: type, least: float, most: float) -> Reader:
     def read(axis: str, text: str) -> list[Any]:
         numbers = []
         if kind is float:
             require_decimal_points(f"The {axis} axis", text)
-        for word in _words(text):
+        for word in words(text):
             try:
                 number = kind(word)
             except ValueError:
@@ -81,11 +76,11 @@ def _numbers(kind: type, least: float, most: float) -> Reader:
 
 def _samplers(axis: str, text: str) -> list[Any]:
     # None keeps the scheduler of the grid or KSampler
-    return [(name, None) for name in _known(axis, _words(text), comfy.samplers.KSampler.SAMPLERS)]
+    return [(name, None) for name in _known(axis, words(text), comfy.samplers.KSampler.SAMPLERS)]
 
 
 def _schedulers(axis: str, text: str) -> list[Any]:
-    return _known(axis, _words(text), comfy.samplers.KSampler.SCHEDULERS)
+    return _known(axis, words(text), comfy.samplers.KSampler.SCHEDULERS)
 
 
 def _known(axis: str, names: list[str], known: Sequence[str]) -> list[str]:

@@ -48,6 +48,11 @@ def listed(setting: str, text: str, low: float, high: float) -> list[float]:
     return _listed(setting, text, low, high)
 
 
+def words(text: str) -> list[str]:
+    """The words of a text that commas, semicolons or white space separate; Chinese keyboards have other commas."""
+    return re.findall(r"[^\s,;，；、]+", text)
+
+
 def listed_integers(setting: str, text: str, low: int, high: int) -> list[int]:
     """listed() for whole numbers, which have no decimals."""
     numbers = _listed(setting, text, low, high)
@@ -59,7 +64,7 @@ def listed_integers(setting: str, text: str, low: int, high: int) -> list[int]:
 
 def _listed(setting: str, text: str, low: float, high: float) -> list[float]:
     numbers = []
-    for word in re.split(r"[\s,;]+", text.strip(" \t\r\n,;")) if text.strip(" \t\r\n,;") else []:
+    for word in words(text):
         try:
             number = float(word)
         except ValueError:
@@ -77,10 +82,10 @@ def require_decimal_points(where: str, text: str) -> None:
 
     "0,1" and "0,1,2" are lists, and so is "0,1, 2"; "0,5 0,75" and "0,5, 1,0" hardly are.
     """
-    words = re.findall(r"[^;\s]+", ANY_RANGE.sub(" ", text))
-    pairs = [word for word in words if DECIMAL_COMMA.fullmatch(word.rstrip(","))]
-    separated_by_commas = any(word.endswith(",") for word in words[:-1])
-    suspicious = pairs if len(words) > 1 and (len(pairs) == len(words) or not separated_by_commas) else []
+    found = re.findall(r"[^;\s]+", ANY_RANGE.sub(" ", text))
+    pairs = [word for word in found if DECIMAL_COMMA.fullmatch(word.rstrip(","))]
+    separated_by_commas = any(word.endswith(",") for word in found[:-1])
+    suspicious = pairs if len(found) > 1 and (len(pairs) == len(found) or not separated_by_commas) else []
     suspicious = suspicious or RANGE_FROM_COMMA.findall(text)
     if suspicious:
         raise LoraError(

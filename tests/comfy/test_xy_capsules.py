@@ -459,6 +459,7 @@ def test_modes_may_differ_in_case_separators_and_repeats(pack: Pack):
     from lora_pack.xy.lora_axes import mode_names
 
     assert mode_names("Add,ties;\n dare_linear , add,") == ["add", "ties", "dare_linear"]
+    assert mode_names("add，ties；dare_linear、add") == ["add", "ties", "dare_linear"]  # Chinese keyboards
 
 
 def test_a_list_of_values_replaces_the_even_range(pack: Pack):
@@ -471,6 +472,7 @@ def test_a_list_of_values_replaces_the_even_range(pack: Pack):
     assert labels(pack.modes(values="0.8\n0.25;0.8")[1]) == ["density 0.80", "density 0.25"]
     ranks = pack.ranks(values="4,16 8")
     assert labels(ranks) == ["rank 4", "rank 16", "rank 8"]
+    assert labels(pack.ranks(values="4，16；8、2")) == ["rank 4", "rank 16", "rank 8", "rank 2"]
 
 
 def test_modes_alone_use_the_largest_density_of_the_list(pack: Pack):

@@ -27,6 +27,7 @@ test('the values of every XY node are counted', () => {
     ['XY: PM LoRA Modes', { modes: 'add', values: '', density_steps: 5, min_density: 0, max_density: 1 }, 1, 5],
     ['XY: PM LoRA SVD Rank', { values: '', rank_steps: 9, min_rank: 1, max_rank: 3 }, 0, 3],
     ['XY: PM Sampling', { axis: 'seed +', values: '0, 1, 2' }, 0, 3],
+    ['XY: PM Sampling', { axis: 'seed +', values: '0，1；2' }, 0, 3],
     ['XY: PM Sampling', { axis: 'positive prompt', values: 'a cat\na dog, big' }, 0, 2],
     ['XY: PM LoRA Sweep', { x_parameter: 'strength 1', x_values: '0..1 x 5', y_parameter: 'none', y_values: '' }, 0, 5],
     ['XY: PM LoRA Sweep', { x_parameter: 'mode', x_values: 'add, ties', y_parameter: 'none', y_values: '' }, 1, 1],

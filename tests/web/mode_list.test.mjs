@@ -16,6 +16,7 @@ test('a mode is added at the end, and removed when chosen again', () => {
   assert.equal(toggled('concat, ties', 'ties_svd'), 'concat, ties, ties_svd')
   assert.equal(toggled('concat, ties', 'concat'), 'ties')
   assert.equal(toggled(' Ties;\nconcat ', 'ties'), 'concat')
+  assert.equal(toggled('add，ties；concat', 'ties'), 'add, concat')
   assert.equal(toggled('', 'ties'), 'ties')
   assert.equal(toggled('of the mode;of the sum', 'of the strongest'), 'of the mode, of the sum, of the strongest')
   assert.equal(toggled('Of the mode, of the sum', 'of the mode'), 'of the sum')
