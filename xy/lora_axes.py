@@ -8,6 +8,7 @@ from ..merge.merging.options import AS_GIVEN, OF_THE_MODE
 from ..merge.methods.density import require_density
 from ..merge.methods.registry import DELTA_MODES, FACTOR_MODES, SVD_SUFFIX, delta_method, factor_method, method_of
 from ..nodes import comfy_bridge
+from ..nodes.files_read import FilesRead
 from ..nodes.inputs import XY_CATEGORY, density_input, mode_input, require_lora
 from ..nodes.merge_options import merge_options
 from .axis_inputs import (
@@ -28,6 +29,8 @@ from .cell import Cell, strength_name
 from .sweep import APPLY_STRENGTH, MODEL_AND_CLIP, GivenLora, LoraFile, Source, Sweep, same_lora
 from .values import decimals, evenly_spaced, evenly_spaced_integers, listed, listed_integers, named_values, words
 
+_files_read = FilesRead(comfy_bridge.file_state)
+
 WHERE_TO = "Connect it to X or Y of PM XY Grid, or of XY Plot from efficiency-nodes-comfyui."
 
 
@@ -39,7 +42,9 @@ class LoraPairNode:
 
     @classmethod
     def IS_CHANGED(cls, lora_a: str | None = None, lora_b: str | None = None, **_: object) -> str:
-        return str([comfy_bridge.file_state(name) for name in (lora_a, lora_b) if name])
+        names = lora_a, lora_b
+        states = [comfy_bridge.file_state(name) for name in names if name]
+        return str([*states, _files_read.changes() if None in names else 0])  # None: it comes from a link
 
 
 class PlotStrengths(LoraPairNode):
@@ -271,4 +276,7 @@ def _both_ranks(rank: int) -> dict[str, int]:
 
 
 def _source(lora_name: str, given: Lora | None, name: str) -> Source:
-    return LoraFile(lora_name) if given is None else GivenLora(require_lora(given, name + "_override"))
+    if given is not None:
+        return GivenLora(require_lora(given, name + "_override"))
+    _files_read.note(lora_name)
+    return LoraFile(lora_name)

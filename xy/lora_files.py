@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..merge.adapters.base import Lora
 from ..merge.errors import LoraError
 from ..nodes import comfy_bridge
+from ..nodes.files_read import FilesRead
 from ..nodes.inputs import XY_CATEGORY, lora_input, require_lora, strength_input
 from ..nodes.stack import ALL_FOLDERS, folders
 from .axis_inputs import MAX_STEPS
@@ -74,13 +75,16 @@ class PlotFiles:
 
     @classmethod
     def IS_CHANGED(
-        cls, files: str = "", folder: str = ALL_FOLDERS, order: str = "name", limit: int = 0, **_: object
+        cls,
+        files: str | None = None,
+        folder: str | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+        **_: object,
     ) -> str:
-        try:
-            names = chosen_files(files, folder, order, limit)
-        except LoraError as error:  # which the node itself then raises
-            return str(error)
-        return str([(name, comfy_bridge.file_state(name)) for name in names])
+        if files is None or folder is None or order is None or limit is None:  # it comes from a link
+            return f"{_listings.changes()} changes"
+        return str(_listing((files, folder, order, limit)))
 
     def plot(
         self,
@@ -92,6 +96,7 @@ class PlotFiles:
         strength_clip: float = 1.0,
         base: Lora | None = None,
     ) -> tuple[Axis]:
+        _listings.note((files, folder, order, limit))
         names = chosen_files(files, folder, order, limit)
         if len(names) > MAX_STEPS:
             raise LoraError(f"{len(names)} files fit; at most {MAX_STEPS} go on an axis. Set a limit.")
@@ -104,6 +109,17 @@ class PlotFiles:
         taken = [{"taken": (*range(1, first), number)} for number in range(first, first + len(sources))]
         sweep.check(taken)
         return (axis(sweep, zip(taken, distinct_labels(_names(sources)), strict=True)),)
+
+
+def _listing(query: tuple[str, str, str, int]) -> object:
+    """The chosen files with their states, or the message of an error, which the node itself then raises."""
+    try:
+        return [(name, comfy_bridge.file_state(name)) for name in chosen_files(*query)]
+    except LoraError as error:
+        return str(error)
+
+
+_listings = FilesRead(_listing)
 
 
 def _require_lora_file(source: LoraFile) -> None:

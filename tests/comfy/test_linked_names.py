@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from lora_pack.tests.comfy.xy_prompts import strengths
 from lora_pack.tools.comfy_server import Prompt, Server
 from lora_pack.tools.make_lora import small_modules, write_lora
 from lora_pack.tools.workflows import CHECKPOINT, node
@@ -40,6 +41,20 @@ def listing(pattern: str) -> Prompt:
     return named(pattern) | {"tested": listed, "merger": merger} | saved("merger")
 
 
+def plotting(files: str) -> Prompt:
+    settings = {"folder": "/", "order": "name", "limit": 0, "strength_model": 1.0, "strength_clip": 1.0}
+    return named(files) | {"tested": node("XY: PM LoRA Files", files=LINKED, **settings)} | shown()
+
+
+def plotting_two(file: str) -> Prompt:
+    return named(file) | {"tested": strengths(lora_a=LINKED)} | shown()
+
+
+def shown() -> Prompt:
+    """A node that runs with an axis, without sampling."""
+    return {"save": node("PreviewAny", source=["tested", 0])}
+
+
 def baking() -> Prompt:
     lora = node("PM LoRA Loader", lora_name="a.safetensors", strength_model=1.0, strength_clip=1.0, lbw="")
     settings = {"strength_model": 1.0, "strength_clip": 1.0, "file_name": "linked", "dtype": "as the file"}
@@ -53,10 +68,10 @@ def cached(server: Server, prompt: Prompt) -> list[str]:
     return next(data["nodes"] for name, data in messages if name == "execution_cached")
 
 
-@pytest.mark.parametrize("make", [loading, listing])
+@pytest.mark.parametrize("make", [loading, listing, plotting, plotting_two])
 def test_a_node_with_a_linked_name_runs_again_only_for_a_changed_file(server: Server, make: Callable[[str], Prompt]):
     rewrite(server, "linked/one.safetensors", 1)
-    prompt = make("linked/one.safetensors" if make is loading else "one*")
+    prompt = make("one*" if make in (listing, plotting) else "linked/one.safetensors")
     cached(server, prompt)
     assert {"tested", "save"} <= set(cached(server, prompt))
     rewrite(server, "linked/one.safetensors", 2)
