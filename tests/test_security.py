@@ -136,7 +136,7 @@ def test_scripts_make_no_code_or_markup_and_load_nothing_foreign():
     assert len(scripts) >= 6
     found = {path.name: found for path in scripts if (found := script_findings(path.read_text("utf-8")))}
     # requests of ComfyUI's own api: facts of a file, the history of texts, the lists of files
-    assert found == dict.fromkeys(("cached_text.js", "lora_facts.js", "new_files.js"), ["fetchApi("])
+    assert found == dict.fromkeys(("lora_facts.js", "new_files.js", "runs.js"), ["fetchApi("])
 
 
 def test_the_page_asks_only_comfyui_and_only_for_facts():

@@ -1,11 +1,10 @@
 // @ts-check
 // ComfyUI sends the text of a node only when the node runs. On a page that was loaded since, a node whose result is
 // cached would stay without its text: here it is taken from the history of runs.
-import { api } from '../../scripts/api.js'
 import { isOurs, nodeAt, rootGraph } from './graph.js'
 import { showAt } from './other_workflows.js'
 import { lacksResult, showText } from './result_text.js'
-import { whenKnown } from './runs.js'
+import { read, whenKnown } from './runs.js'
 
 const RUNS = 20 // how many runs to look back: each can be large
 
@@ -44,15 +43,6 @@ async function fill(ids, prompt_id) {
     const text = lastText(Object.values(history), id, origin(prompt, id))
     const node = nodeAt(rootGraph(), id)
     if (lacksResult(node)) showText(node, text ?? []) // an error is over: the node has a result
-  }
-}
-
-/** @param {string} path */
-async function read(path) {
-  try {
-    return await (await api.fetchApi(path)).json()
-  } catch {
-    return undefined
   }
 }
 

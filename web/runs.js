@@ -100,8 +100,11 @@ function runOf(prompt, workflow) {
   return { workflow: workflow?.id, nodes: Object.fromEntries(nodes) }
 }
 
-/** @param {string} path */
-async function read(path) {
+/**
+ * What the server knows of its runs; undefined if it doesn't answer.
+ * @param {string} path "/queue", or "/history" and more
+ */
+export async function read(path) {
   try {
     return await (await api.fetchApi(path)).json()
   } catch {

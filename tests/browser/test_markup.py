@@ -34,11 +34,14 @@ def test_assert_text_detects_markup(canvas: Canvas):
 @pytest.mark.parametrize("kind", [MERGER, SAVER])
 def test_markup_in_a_nodes_result_is_shown_as_text(canvas: Canvas, kind: str):
     node = canvas.call("add", kind, 600, 150)
+    event = {"node": str(node), "display_node": str(node), "prompt_id": "of a program"}
+    lines = [MARKUP, "</textarea>" + MARKUP]
     canvas.page.evaluate(
-        "([id, text]) => { pm.node(id).onExecuted({ text }) }", [node, [MARKUP, "</textarea>" + MARKUP]]
+        "detail => { window.comfyAPI.api.api.dispatchCustomEvent('executed', detail) }",
+        event | {"output": {"text": lines}},
     )
-    text = f"{MARKUP}\n</textarea>{MARKUP}"
-    assert canvas.call("widgets", node)["result"] == text
+    text = "\n".join(lines)
+    canvas.until("pm.widget(argument[0], 'result').value === argument[1]", [node, text])
     if canvas.kind == NODES2:
         canvas.until("pm.drawn(argument[0]).includes(argument[1])", [node, text])
     assert_text(canvas)

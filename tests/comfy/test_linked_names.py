@@ -26,7 +26,7 @@ def named(text: str) -> Prompt:
 
 def saved(link: str) -> Prompt:
     # into a folder that the pattern doesn't list
-    return {"save": node("PM LoRA Save", lora=[link, 0], file_name="linked_out/x", extension="safetensors")}
+    return {"save": node("PM LoRA Save", lora=[link, 0], file_name="by_link_out/x", extension="safetensors")}
 
 
 def loading(file: str) -> Prompt:
@@ -35,7 +35,7 @@ def loading(file: str) -> Prompt:
 
 
 def listing(pattern: str) -> Prompt:
-    settings = {"folder": "linked", "order": "name", "limit": 0, "strength_model": 1.0, "strength_clip": 1.0}
+    settings = {"folder": "by_link", "order": "name", "limit": 0, "strength_model": 1.0, "strength_clip": 1.0}
     merger = node("PM LoRA Merger", **CONCAT, lora_stack=["tested", 0])
     listed = node("PM LoRA from Folder", pattern=LINKED, **settings)
     return named(pattern) | {"tested": listed, "merger": merger} | saved("merger")
@@ -70,11 +70,11 @@ def cached(server: Server, prompt: Prompt) -> list[str]:
 
 @pytest.mark.parametrize("make", [loading, listing, plotting, plotting_two])
 def test_a_node_with_a_linked_name_runs_again_only_for_a_changed_file(server: Server, make: Callable[[str], Prompt]):
-    rewrite(server, "linked/one.safetensors", 1)
-    prompt = make("one*" if make in (listing, plotting) else "linked/one.safetensors")
+    rewrite(server, "by_link/one.safetensors", 1)
+    prompt = make("one*" if make in (listing, plotting) else "by_link/one.safetensors")
     cached(server, prompt)
     assert {"tested", "save"} <= set(cached(server, prompt))
-    rewrite(server, "linked/one.safetensors", 2)
+    rewrite(server, "by_link/one.safetensors", 2)
     assert not {"tested", "save"} & set(cached(server, prompt))
     assert {"tested", "save"} <= set(cached(server, prompt))
 
