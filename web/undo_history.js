@@ -53,7 +53,9 @@ function rewrite() {
  * @param {boolean} resized
  */
 function write(state, node, results, resized) {
-  const saved = nodesBeside(state, node).find((/** @type {any} */ one) => one.id === node.id && one.type === node.type)
+  // newer pages have text for ids, and save numbers
+  const isSame = (/** @type {any} */ one) => String(one.id) === String(node.id) && one.type === node.type
+  const saved = nodesBeside(state, node).find(isSame)
   if (!saved) return
   saved.properties = { ...saved.properties, ...results }
   if (resized && saved.size) for (const side of [0, 1]) saved.size[side] = node.size[side]

@@ -90,6 +90,12 @@ test('a node in a subgraph is told from one with its id outside, and other types
   assert.deepEqual(other.nodes[0].properties, { own: 'kept' })
 })
 
+test('a page whose ids are text saves numbers', async (context) => {
+  node.id = '1'
+  await shown(context, 'result', () => (node.properties.result = 'new'))
+  assert.equal(tracker.activeState.nodes[0].properties.result, 'new')
+})
+
 test('a page without a history is fine', async (context) => {
   manager.workflow = undefined
   await shown(context, 'result', () => (node.properties.result = 'new'))
