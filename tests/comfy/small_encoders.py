@@ -5,9 +5,7 @@ import tempfile
 
 import torch
 
-CLIP_CONFIG = {
-    "model_type": "clip_vision_model",
-    "hidden_act": "quick_gelu",
+VIT = {
     "hidden_size": 64,
     "image_size": 32,
     "intermediate_size": 128,
@@ -16,10 +14,9 @@ CLIP_CONFIG = {
     "num_channels": 3,
     "num_hidden_layers": 2,
     "patch_size": 8,
-    "projection_dim": 48,
 }
-SIGLIP_CONFIG = CLIP_CONFIG | {"model_type": "siglip_vision_model", "hidden_act": "gelu_pytorch_tanh"}
-del SIGLIP_CONFIG["projection_dim"]
+CLIP_CONFIG = VIT | {"model_type": "clip_vision_model", "hidden_act": "quick_gelu", "projection_dim": 48}
+SIGLIP_CONFIG = VIT | {"model_type": "siglip_vision_model", "hidden_act": "gelu_pytorch_tanh"}
 DINO_CONFIG = {
     "model_type": "dinov2",
     "hidden_size": 64,
@@ -30,19 +27,7 @@ DINO_CONFIG = {
     "use_swiglu_ffn": False,
 }
 # Of newer versions of ComfyUI.
-DINO3_CONFIG = {
-    "model_type": "dinov3",
-    "hidden_size": 64,
-    "image_size": 32,
-    "intermediate_size": 128,
-    "layer_norm_eps": 1e-5,
-    "num_attention_heads": 4,
-    "num_channels": 3,
-    "num_hidden_layers": 2,
-    "num_register_tokens": 4,
-    "patch_size": 16,
-    "rope_theta": 100.0,
-}
+DINO3_CONFIG = VIT | {"model_type": "dinov3", "num_register_tokens": 4, "patch_size": 16, "rope_theta": 100.0}
 NAFLEX_CONFIG = SIGLIP_CONFIG | {"model_type": "siglip2_vision_model", "image_size": -1, "num_patches": 64}
 CONFIGS = {
     "clip": CLIP_CONFIG,
